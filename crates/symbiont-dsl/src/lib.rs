@@ -1,0 +1,5 @@
+//! The Symbiont agent language.
+
+pub mod hir;
+pub mod machine;
+pub mod value;
