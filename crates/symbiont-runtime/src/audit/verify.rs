@@ -1,0 +1,160 @@
+//! Is the trail what was written?
+
+use std::time::SystemTime;
+
+use symbiont_store::{Head, RecordQuery, Store, StoreError, StoredRecord};
+use symbiont_types::{Finding, FindingKind, IntegrityReport, Verdict};
+use tokio::time::Instant;
+
+use super::chain;
+use crate::clock::micros;
+
+/// Records read at a time.
+const PAGE: usize = 4096;
+/// The most findings that a report lists.
+const MOST_FINDINGS: usize = 1_000;
+
+/// Walks the trail in order and compares each record with its hash, and with the one before it.
+///
+/// Every link is followed from the first record, whatever the range, since a record vouches only
+/// for those before it; the range chooses which records' findings are reported.
+pub(crate) async fn verify(
+    store: &dyn Store,
+    from: SystemTime,
+    to: SystemTime,
+) -> Result<IntegrityReport, StoreError> {
+    let began = Instant::now();
+    let status = store.status().await?;
+    let mut walk = Walk { from: micros(from), to: micros(to), ..Walk::default() };
+    let mut first = 1;
+    loop {
+        let query = RecordQuery {
+            first_sequence: Some(first),
+            // What is appended meanwhile is for the next verification.
+            last_sequence: Some(status.head.sequence.max(first)),
+            oldest_first: true,
+            limit: PAGE,
+            ..RecordQuery::default()
+        };
+        let page = store.records(&query).await?;
+        for stored in &page {
+            walk.step(stored);
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => first = last.sequence + 1,
+            _ => break,
+        }
+    }
+    walk.finish(status.head);
+    let tampered = walk.findings.iter().any(|finding| is_damage(finding.kind));
+    Ok(IntegrityReport {
+        from,
+        to,
+        first_sequence: walk.first,
+        last_sequence: walk.last_in_range,
+        events_checked: walk.checked,
+        verdict: if tampered { Verdict::Tampered } else { Verdict::Intact },
+        findings: walk.findings,
+        tree_size: status.head.sequence,
+        root_hash: hex(&status.head.hash),
+        anchors: Vec::new(),
+        origin: status.location,
+        duration: began.elapsed(),
+    })
+}
+
+#[derive(Default)]
+struct Walk {
+    from: i64,
+    to: i64,
+    previous: Head,
+    previous_intake: Option<i64>,
+    first: Option<u64>,
+    last_in_range: Option<u64>,
+    checked: u64,
+    findings: Vec<Finding>,
+}
+
+impl Walk {
+    fn step(&mut self, stored: &StoredRecord) {
+        let in_range = (self.from..=self.to).contains(&stored.ingested_at);
+        let expected = self.previous.sequence + 1;
+        if stored.sequence != expected {
+            // A gap concerns the range if either side of it does; time tells nothing certain of
+            // records that are not there.
+            self.find(
+                expected,
+                FindingKind::MissingSequence,
+                format!("records {expected} to {} are not there", stored.sequence - 1),
+            );
+        } else if stored.prev_hash != self.previous.hash && in_range {
+            self.find(
+                stored.sequence,
+                FindingKind::Reordered,
+                "the record does not follow the one before it".to_owned(),
+            );
+        }
+        if in_range {
+            if !chain::is_whole(stored) {
+                self.find(
+                    stored.sequence,
+                    FindingKind::HashMismatch,
+                    format!("the record is not what was written at {}", stored.ingested_at),
+                );
+            }
+            if self.previous_intake.is_some_and(|before| stored.ingested_at < before) {
+                self.find(
+                    stored.sequence,
+                    FindingKind::ClockRegression,
+                    "taken in at an earlier time than the record before it".to_owned(),
+                );
+            }
+            self.first.get_or_insert(stored.sequence);
+            self.last_in_range = Some(stored.sequence);
+            self.checked += 1;
+        }
+        self.previous = Head { sequence: stored.sequence, hash: stored.leaf_hash };
+        self.previous_intake = Some(stored.ingested_at);
+    }
+
+    fn finish(&mut self, head: Head) {
+        if self.previous.sequence < head.sequence {
+            let first = self.previous.sequence + 1;
+            let detail = format!("records {first} to {} at the end are not there", head.sequence);
+            self.find(first, FindingKind::TruncatedTail, detail);
+        } else if self.previous.sequence > head.sequence || self.previous.hash != head.hash {
+            let detail = "the last record is not the one that the trail's head names".to_owned();
+            self.find(self.previous.sequence, FindingKind::RootMismatch, detail);
+        }
+        if head.sequence > 0 {
+            let detail = "no anchor outside this trail vouches for it: whoever may rewrite all of \
+                          it could have done so (keep an exported receipt elsewhere)";
+            self.find(head.sequence, FindingKind::UnanchoredTail, detail.to_owned());
+        }
+    }
+
+    fn find(&mut self, sequence: u64, kind: FindingKind, detail: String) {
+        if self.findings.len() < MOST_FINDINGS {
+            self.findings.push(Finding { sequence, kind, detail });
+        }
+    }
+}
+
+fn is_damage(kind: FindingKind) -> bool {
+    match kind {
+        FindingKind::HashMismatch
+        | FindingKind::MissingSequence
+        | FindingKind::Reordered
+        | FindingKind::BadCheckpointSignature
+        | FindingKind::RootMismatch
+        | FindingKind::TruncatedTail
+        | FindingKind::ClockRegression
+        | FindingKind::UnknownKey => true,
+        FindingKind::UnanchoredTail | FindingKind::PrunedRange => false,
+    }
+}
+
+/// Lowercase hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,547 @@
+//! The sandbox orchestrator: makes sandboxes, runs commands in them, moves files in and out.
+//!
+//! The walls themselves are built by the drivers of `symbiont-sandbox`; this component keeps track
+//! of who has which, chooses the driver, and records what happened.
+//!
+//! # What holds
+//!
+//! - A sandbox is served by the tier that was asked for or not at all.
+//! - A path of a sandbox is resolved inside it, never on the host.
+//! - `destroy_sandbox` is fine from every state, and fine twice.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use symbiont_sandbox::{Driver, ProcessDriver, Sandbox};
+pub use symbiont_sandbox::{Command, DirEntry, IsolationReport, SandboxUsage, Stat};
+use symbiont_types::{
+    AgentId, AuditEventType, CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
+    SecurityTier, TierStatus,
+};
+
+use crate::clock::Clock;
+use crate::journal::{Change, Journal};
+
+/// Makes sandboxes and runs commands in them.
+#[async_trait]
+pub trait SandboxOrchestrator: Send + Sync {
+    /// Makes a sandbox. It runs nothing until it is started.
+    ///
+    /// # Errors
+    ///
+    /// `TierUnavailable` when no driver serves the tier here, with what to install;
+    /// `IsolationUnavailable` when a wall that was asked for can't be put up; `InvalidArgument`,
+    /// `ImageMissing`, `CreateFailed`, `Timeout`, `ResourceLimit` when there are too many,
+    /// `ShuttingDown`.
+    async fn create_sandbox(&self, config: SandboxConfig) -> Result<SandboxId, SandboxError>;
+
+    /// Starts it; returns once it answers.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidState`, `CreateFailed`, `Timeout`, `AgentLost`.
+    async fn start_sandbox(&self, sandbox_id: SandboxId) -> Result<(), SandboxError>;
+
+    /// Ends everything that runs in it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidState`.
+    async fn stop_sandbox(&self, sandbox_id: SandboxId) -> Result<(), SandboxError>;
+
+    /// Removes it with all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when the id was never given out.
+    async fn destroy_sandbox(&self, sandbox_id: SandboxId) -> Result<(), SandboxError>;
+
+    /// How it is.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    async fn get_sandbox_status(&self, sandbox_id: SandboxId) -> Result<SandboxStatus, SandboxError>;
+
+    /// Runs a command to its end, without a shell, bounded by the sandbox's `execution_timeout`.
+    /// A command that exits with another code than 0, is killed at its deadline or writes too much
+    /// is a result and no error.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidState`, `InvalidArgument`, `ExecFailed` when it can't be started,
+    /// `AgentLost`.
+    async fn execute_command(
+        &self,
+        sandbox_id: SandboxId,
+        command: &str,
+        args: Vec<String>,
+    ) -> Result<CommandResult, SandboxError>;
+
+    /// Copies a regular file of the host into the sandbox, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidState`, `PathForbidden`, `NotRegular`, `TransferTooLarge`,
+    /// `StorageFull`, `InvalidArgument` when the host's file can't be read, `AgentLost`.
+    async fn upload_file(
+        &self,
+        sandbox_id: SandboxId,
+        local_path: &str,
+        remote_path: &str,
+    ) -> Result<(), SandboxError>;
+
+    /// Copies a regular file of the sandbox to the host, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxOrchestrator::upload_file`].
+    async fn download_file(
+        &self,
+        sandbox_id: SandboxId,
+        remote_path: &str,
+        local_path: &str,
+    ) -> Result<(), SandboxError>;
+}
+
+/// What the runtime asks beside the reference's calls.
+#[async_trait]
+pub trait SandboxExt: SandboxOrchestrator {
+    /// Runs a command with its own environment, input, directory, timeout and cap.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxOrchestrator::execute_command`].
+    async fn execute(&self, id: SandboxId, command: Command) -> Result<CommandResult, SandboxError>;
+
+    /// The content of a file of at most `max` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxOrchestrator::download_file`].
+    async fn read_file(&self, id: SandboxId, path: &str, max: u64) -> Result<Vec<u8>, SandboxError>;
+
+    /// Writes a file, and the directories above it that are missing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxOrchestrator::upload_file`].
+    async fn write_file(&self, id: SandboxId, path: &str, content: &[u8]) -> Result<(), SandboxError>;
+
+    /// What is in a directory.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidState`, `PathForbidden`, `AgentLost`.
+    async fn list_dir(&self, id: SandboxId, path: &str) -> Result<Vec<DirEntry>, SandboxError>;
+
+    /// What is at a path, if anything is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxExt::list_dir`].
+    async fn stat(&self, id: SandboxId, path: &str) -> Result<Option<Stat>, SandboxError>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxExt::list_dir`].
+    async fn remove_file(&self, id: SandboxId, path: &str) -> Result<(), SandboxError>;
+
+    /// What it uses, from the kernel.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `AgentLost`.
+    async fn usage(&self, id: SandboxId) -> Result<SandboxUsage, SandboxError>;
+
+    /// Which walls are really up.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    async fn isolation(&self, id: SandboxId) -> Result<IsolationReport, SandboxError>;
+
+    /// Which tiers this host has, found out by trying.
+    async fn tiers(&self) -> Vec<TierStatus>;
+
+    /// Destroys everything and takes nothing more. May be called twice.
+    async fn shutdown(&self);
+}
+
+/// Settings of the sandbox orchestrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxOrchestratorConfig {
+    /// Where it keeps what it must find again; `None` is a directory of its own among the host's
+    /// temporary files.
+    pub state_directory: Option<PathBuf>,
+    /// Drivers that may be used, by name. One that this version does not have is refused.
+    pub drivers: Vec<String>,
+    /// Whether a virtual machine may be emulated in software where the host has no other.
+    pub allow_emulation: bool,
+    /// The most sandboxes at a time.
+    pub max_sandboxes: usize,
+    /// The most bytes kept of each output stream of a command.
+    pub output_cap: usize,
+}
+
+impl Default for SandboxOrchestratorConfig {
+    /// The process driver, no emulation, 256 sandboxes, 1 MiB of output.
+    fn default() -> Self {
+        Self {
+            state_directory: None,
+            drivers: vec!["process".to_owned()],
+            allow_emulation: false,
+            max_sandboxes: 256,
+            output_cap: 1024 * 1024,
+        }
+    }
+}
+
+/// The orchestrator over the drivers of this host.
+#[derive(Debug)]
+pub struct DefaultSandboxOrchestrator {
+    max_sandboxes: usize,
+    output_cap: usize,
+    journal: Journal,
+    drivers: Vec<Arc<dyn Driver>>,
+    sandboxes: Mutex<Boxes>,
+}
+
+#[derive(Debug, Default)]
+struct Boxes {
+    by_id: HashMap<SandboxId, Entry>,
+    /// Places promised to sandboxes that are being made.
+    creating: usize,
+    closed: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    sandbox: Arc<dyn Sandbox>,
+    agent_id: AgentId,
+    timeout: Duration,
+}
+
+/// Ids of destroyed sandboxes that are remembered, so that destroying twice is fine.
+const REMEMBERED: usize = 4096;
+
+/// Builds a [`DefaultSandboxOrchestrator`].
+#[derive(Debug)]
+pub struct SandboxOrchestratorBuilder {
+    config: SandboxOrchestratorConfig,
+    journal: Journal,
+}
+
+impl DefaultSandboxOrchestrator {
+    /// An orchestrator whose records stay in memory.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for settings that make no sense; `CreateFailed` when the state directory
+    /// can't be used.
+    pub async fn new(config: SandboxOrchestratorConfig) -> Result<Self, SandboxError> {
+        Self::builder(config).build()
+    }
+
+    /// An orchestrator over what [`SandboxOrchestratorBuilder::journal`] says.
+    pub fn builder(config: SandboxOrchestratorConfig) -> SandboxOrchestratorBuilder {
+        SandboxOrchestratorBuilder { config, journal: Journal::in_memory(Clock::system()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Boxes> {
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, id: SandboxId) -> Result<Entry, SandboxError> {
+        let boxes = self.lock();
+        boxes.by_id.get(&id).cloned().ok_or(SandboxError::NotFound { sandbox_id: id })
+    }
+
+    fn driver(&self, tier: SecurityTier) -> Result<&Arc<dyn Driver>, SandboxError> {
+        self.drivers.iter().find(|driver| driver.tier() == tier).ok_or_else(|| {
+            SandboxError::TierUnavailable { tier, reason: unserved(tier).to_owned() }
+        })
+    }
+
+    async fn record(&self, change: Change) {
+        // The sandbox itself is there or not whatever the trail says; a trail that can't be
+        // written stops the run at its next step, where the failure is an answer to someone.
+        if let Err(error) = self.journal.commit(change).await {
+            tracing::error!(%error, "a sandbox event could not be recorded");
+        }
+    }
+}
+
+/// Why a tier without a driver is not served.
+fn unserved(tier: SecurityTier) -> &'static str {
+    match tier {
+        SecurityTier::Tier1 => "the `process` driver is switched off in the configuration",
+        SecurityTier::Tier2 => {
+            "this version has no gVisor driver yet; only Tier1 (the process driver) is served"
+        }
+        SecurityTier::Tier3 => {
+            "this version has no microVM driver yet; only Tier1 (the process driver) is served"
+        }
+    }
+}
+
+impl SandboxOrchestratorBuilder {
+    /// Uses `journal`.
+    #[must_use]
+    pub fn journal(self, journal: Journal) -> Self {
+        Self { journal, ..self }
+    }
+
+    /// The orchestrator.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for settings that make no sense; `CreateFailed` when the state directory
+    /// can't be used.
+    pub fn build(self) -> Result<DefaultSandboxOrchestrator, SandboxError> {
+        let invalid = |what: &str| Err(SandboxError::InvalidArgument { what: what.to_owned() });
+        let SandboxOrchestratorConfig {
+            state_directory,
+            drivers,
+            allow_emulation,
+            max_sandboxes,
+            output_cap,
+        } = self.config;
+        if max_sandboxes == 0 || output_cap == 0 {
+            return invalid("`max_sandboxes` and `output_cap` must be at least 1");
+        }
+        if allow_emulation {
+            return invalid("`allow_emulation` needs a microVM driver, which this version does not have yet");
+        }
+        if let Some(unknown) = drivers.iter().find(|name| *name != "process") {
+            let what = format!("no driver `{}` in this version: there is `process`", unknown.escape_debug());
+            return Err(SandboxError::InvalidArgument { what });
+        }
+        let directory = state_directory.unwrap_or_else(|| std::env::temp_dir().join("symbiont"));
+        let drivers: Vec<Arc<dyn Driver>> = if drivers.is_empty() {
+            Vec::new()
+        } else {
+            vec![Arc::new(ProcessDriver::new(&directory)?)]
+        };
+        Ok(DefaultSandboxOrchestrator {
+            max_sandboxes,
+            output_cap,
+            journal: self.journal,
+            drivers,
+            sandboxes: Mutex::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl SandboxOrchestrator for DefaultSandboxOrchestrator {
+    async fn create_sandbox(&self, config: SandboxConfig) -> Result<SandboxId, SandboxError> {
+        let driver = Arc::clone(self.driver(config.security_tier)?);
+        {
+            let mut boxes = self.lock();
+            if boxes.closed {
+                return Err(SandboxError::ShuttingDown);
+            }
+            let alive = boxes
+                .by_id
+                .values()
+                .filter(|entry| entry.sandbox.status() != SandboxStatus::Destroyed)
+                .count();
+            if alive + boxes.creating >= self.max_sandboxes {
+                let kind = format!("sandboxes ({}, see max_sandboxes)", self.max_sandboxes);
+                return Err(SandboxError::ResourceLimit { kind });
+            }
+            boxes.creating += 1;
+        }
+        let id = SandboxId::new();
+        let made = driver.create(id, &config).await;
+        let mut late = None;
+        let outcome = {
+            let mut boxes = self.lock();
+            boxes.creating -= 1;
+            match made {
+                Ok(sandbox) if boxes.closed => {
+                    late = Some(sandbox);
+                    Err(SandboxError::ShuttingDown)
+                }
+                Ok(sandbox) => {
+                    let timeout = config.resource_limits.execution_timeout;
+                    let entry = Entry { sandbox, agent_id: config.agent_id, timeout };
+                    boxes.by_id.insert(id, entry);
+                    Ok(id)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        if let Some(sandbox) = late {
+            sandbox.destroy().await?;
+        }
+        let entry = self.journal.event(AuditEventType::SecurityEvent, "sandbox.created");
+        let entry = entry.agent(config.agent_id).with("sandbox", id).with("driver", driver.name());
+        match &outcome {
+            Ok(_) => {
+                let entry = entry.details(format!("{} by the {} driver", config.security_tier, driver.name()));
+                self.record(Change::new().record(entry)).await;
+            }
+            Err(error) => {
+                let entry = entry.with("failed", "true").details(error.to_string());
+                self.record(Change::new().record(entry)).await;
+            }
+        }
+        outcome
+    }
+
+    async fn start_sandbox(&self, sandbox_id: SandboxId) -> Result<(), SandboxError> {
+        let entry = self.entry(sandbox_id)?;
+        entry.sandbox.start().await?;
+        let report = entry.sandbox.report();
+        let event = self
+            .journal
+            .event(AuditEventType::SecurityEvent, "sandbox.started")
+            .agent(entry.agent_id)
+            .with("sandbox", sandbox_id)
+            .details(format!("{report}"));
+        self.record(Change::new().record(event)).await;
+        Ok(())
+    }
+
+    async fn stop_sandbox(&self, sandbox_id: SandboxId) -> Result<(), SandboxError> {
+        self.entry(sandbox_id)?.sandbox.stop().await
+    }
+
+    async fn destroy_sandbox(&self, sandbox_id: SandboxId) -> Result<(), SandboxError> {
+        let entry = self.entry(sandbox_id)?;
+        if entry.sandbox.status() == SandboxStatus::Destroyed {
+            return Ok(());
+        }
+        entry.sandbox.destroy().await?;
+        let event = self
+            .journal
+            .event(AuditEventType::SecurityEvent, "sandbox.destroyed")
+            .agent(entry.agent_id)
+            .with("sandbox", sandbox_id);
+        self.record(Change::new().record(event)).await;
+        let mut boxes = self.lock();
+        if boxes.by_id.len() > REMEMBERED {
+            boxes.by_id.retain(|_, entry| entry.sandbox.status() != SandboxStatus::Destroyed);
+        }
+        Ok(())
+    }
+
+    async fn get_sandbox_status(&self, sandbox_id: SandboxId) -> Result<SandboxStatus, SandboxError> {
+        Ok(self.entry(sandbox_id)?.sandbox.status())
+    }
+
+    async fn execute_command(
+        &self,
+        sandbox_id: SandboxId,
+        command: &str,
+        args: Vec<String>,
+    ) -> Result<CommandResult, SandboxError> {
+        let timeout = self.entry(sandbox_id)?.timeout;
+        let command = Command {
+            program: command.to_owned(),
+            args,
+            env: Vec::new(),
+            stdin: None,
+            cwd: None,
+            timeout,
+            output_cap: self.output_cap,
+        };
+        self.execute(sandbox_id, command).await
+    }
+
+    async fn upload_file(
+        &self,
+        sandbox_id: SandboxId,
+        local_path: &str,
+        remote_path: &str,
+    ) -> Result<(), SandboxError> {
+        let sandbox = self.entry(sandbox_id)?.sandbox;
+        sandbox.upload(Path::new(local_path), remote_path).await.map(|_| ())
+    }
+
+    async fn download_file(
+        &self,
+        sandbox_id: SandboxId,
+        remote_path: &str,
+        local_path: &str,
+    ) -> Result<(), SandboxError> {
+        let sandbox = self.entry(sandbox_id)?.sandbox;
+        sandbox.download(remote_path, Path::new(local_path)).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl SandboxExt for DefaultSandboxOrchestrator {
+    async fn execute(&self, id: SandboxId, command: Command) -> Result<CommandResult, SandboxError> {
+        let entry = self.entry(id)?;
+        let output_cap = command.output_cap.min(self.output_cap);
+        let timeout = command.timeout.min(entry.timeout);
+        entry.sandbox.exec(Command { output_cap, timeout, ..command }).await
+    }
+
+    async fn read_file(&self, id: SandboxId, path: &str, max: u64) -> Result<Vec<u8>, SandboxError> {
+        self.entry(id)?.sandbox.read_file(path, max).await
+    }
+
+    async fn write_file(&self, id: SandboxId, path: &str, content: &[u8]) -> Result<(), SandboxError> {
+        self.entry(id)?.sandbox.write_file(path, content, 0o644).await
+    }
+
+    async fn list_dir(&self, id: SandboxId, path: &str) -> Result<Vec<DirEntry>, SandboxError> {
+        self.entry(id)?.sandbox.list(path).await
+    }
+
+    async fn stat(&self, id: SandboxId, path: &str) -> Result<Option<Stat>, SandboxError> {
+        self.entry(id)?.sandbox.stat(path).await
+    }
+
+    async fn remove_file(&self, id: SandboxId, path: &str) -> Result<(), SandboxError> {
+        self.entry(id)?.sandbox.remove(path).await
+    }
+
+    async fn usage(&self, id: SandboxId) -> Result<SandboxUsage, SandboxError> {
+        self.entry(id)?.sandbox.usage().await
+    }
+
+    async fn isolation(&self, id: SandboxId) -> Result<IsolationReport, SandboxError> {
+        Ok(self.entry(id)?.sandbox.report())
+    }
+
+    async fn tiers(&self) -> Vec<TierStatus> {
+        let mut tiers = Vec::new();
+        for tier in SecurityTier::ALL {
+            tiers.push(match self.drivers.iter().find(|driver| driver.tier() == tier) {
+                None => TierStatus { tier, driver: None, detail: unserved(tier).to_owned() },
+                Some(driver) => {
+                    let probe = driver.probe().await;
+                    TierStatus {
+                        tier,
+                        driver: probe.available.then(|| driver.name().to_owned()),
+                        detail: probe.detail,
+                    }
+                }
+            });
+        }
+        tiers
+    }
+
+    async fn shutdown(&self) {
+        let entries: Vec<(SandboxId, Entry)> = {
+            let mut boxes = self.lock();
+            boxes.closed = true;
+            boxes.by_id.iter().map(|(id, entry)| (*id, entry.clone())).collect()
+        };
+        for (id, _) in entries {
+            if let Err(error) = self.destroy_sandbox(id).await {
+                tracing::error!(sandbox_id = %id, %error, "a sandbox could not be destroyed");
+            }
+        }
+    }
+}
