@@ -65,7 +65,7 @@ impl SqliteStore {
         let lock = DirectoryLock::take(directory)?;
         let file = file_in(directory);
         let connection = format::open_for_writing(&file, &options.tables)?;
-        let readers = Readers::open(&file)?;
+        let readers = Readers::open(&file, Some(&options.tables))?;
         let durations = Arc::new(Mutex::new(Durations::default()));
         let writer = Writer::start(connection, lock, &options, Arc::clone(&durations))?;
         Ok(Self { file, tables: options.tables, durations, readers, writer })
@@ -128,7 +128,7 @@ impl SqliteReader {
     /// `Io` when there is no store, `NewerFormat`, `Corrupted`.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let file = file_in(directory);
-        Ok(Self { readers: Readers::open(&file)?, file })
+        Ok(Self { readers: Readers::open(&file, None)?, file })
     }
 
     /// The end of the log, as the store keeps it apart from the records.

@@ -346,3 +346,112 @@ fn enter(connection: &mut Connection, file: &Path, tables: &[Table]) -> Result<(
         Err(error) => Err(failure(&context, &error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: Table = Table("agents");
+
+    fn add_column(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        transaction.execute_batch("ALTER TABLE audit_events ADD COLUMN extra TEXT")
+    }
+
+    fn fill_column(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        transaction.execute_batch("UPDATE audit_events SET extra = kind")
+    }
+
+    fn fail(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        transaction.execute_batch("DROP TABLE audit_events; SELECT * FROM missing")
+    }
+
+    fn version(file: &Path) -> i64 {
+        let connection = Connection::open(file).expect("it opens");
+        read_format(&connection).expect("a format").version
+    }
+
+    /// A store of format 1 with one record, in a new directory.
+    fn old_store() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = crate::file_in(directory.path());
+        make_file(&file).expect("it is made");
+        let mut connection = Connection::open(&file).expect("it opens");
+        prepare(&connection).expect("it is prepared");
+        bring_forward(&mut connection, &file, &[]).expect("it is laid out");
+        connection
+            .execute(
+                "INSERT INTO audit_events VALUES
+                 (1, 'id', 0, 0, 'Type', 'kind', NULL, '', '', '', '{}', x'', x'')",
+                [],
+            )
+            .expect("it has a record");
+        (directory, file)
+    }
+
+    #[test]
+    fn an_older_format_is_copied_and_then_brought_forward() {
+        let (_directory, file) = old_store();
+        let copy = beside(&file, ".format-1");
+        std::fs::write(beside(&copy, ".partial"), "left from an attempt").expect("it is written");
+        let mut connection = Connection::open(&file).expect("it opens");
+        bring_forward(&mut connection, &file, &[add_column, fill_column]).expect("it succeeds");
+        let extra: String = connection
+            .query_row("SELECT extra FROM audit_events", [], |row| row.get(0))
+            .expect("the column is there");
+        assert_eq!((extra.as_str(), version(&file)), ("kind", 3));
+        assert!(!beside(&copy, ".partial").exists());
+
+        let old = Connection::open(&copy).expect("the copy opens");
+        let count: i64 = old
+            .query_row("SELECT count(*) FROM audit_events", [], |row| row.get(0))
+            .expect("it has the records");
+        assert_eq!((count, version(&copy)), (1, 1));
+        assert!(old.prepare("SELECT extra FROM audit_events").is_err());
+
+        // From the second format only the second step is made, and a third time there is nothing
+        // to do.
+        connection.pragma_update(None, "user_version", 2).expect("it is set");
+        bring_forward(&mut connection, &file, &[fail, fill_column]).expect("it succeeds");
+        bring_forward(&mut connection, &file, &[fail, fail]).expect("it succeeds");
+        // This program knows but the first.
+        drop(connection);
+        let refused = open_for_writing(&file, &[TABLE]).expect_err("it is newer");
+        assert!(matches!(refused, StoreError::NewerFormat { found: 3, known: 1, .. }));
+    }
+
+    #[test]
+    fn a_step_that_fails_changes_nothing() {
+        let (_directory, file) = old_store();
+        let mut connection = Connection::open(&file).expect("it opens");
+        let refused = bring_forward(&mut connection, &file, &[add_column, fail]);
+        assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+        assert_eq!(version(&file), 1);
+        drop(connection);
+        open_for_writing(&file, &[TABLE]).expect("it is as it was");
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_is_read_as_it_stands() {
+        let (_directory, file) = old_store();
+        let error = rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            None,
+        );
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = open_unchanging(&file, flags, &error).expect("it opens");
+        assert_eq!(read_format(&connection).expect("a format").version, 1);
+        drop(connection);
+
+        // With a log beside it, reading without the log would leave something out.
+        std::fs::write(beside(&file, "-wal"), "something").expect("it is written");
+        let refused = open_unchanging(&file, flags, &error).expect_err("there is a log");
+        assert!(refused.to_string().contains("copy the directory"), "{refused}");
+        std::fs::remove_file(beside(&file, "-wal")).expect("it is removed");
+
+        // Other errors stay what they are.
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        let busy = rusqlite::Error::SqliteFailure(busy, None);
+        let refused = open_unchanging(&file, flags, &busy).expect_err("it is busy");
+        assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
+    }
+}

@@ -37,16 +37,20 @@ struct TableReads {
 }
 
 impl Readers {
-    pub(super) fn open(file: &Path) -> Result<Self, StoreError> {
+    /// Opens `file`, to read its log and the tables that are named, or all that it has.
+    pub(super) fn open(file: &Path, named: Option<&[Table]>) -> Result<Self, StoreError> {
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
             connections.push(open_for_reading(file)?);
         }
-        let names = match connections.first() {
+        let mut names = match connections.first() {
             Some(connection) => table_names(connection)
                 .map_err(|error| failure(&format!("open `{}`", file.display()), &error))?,
             None => Vec::new(),
         };
+        if let Some(named) = named {
+            names.retain(|name| named.iter().any(|table| table.0 == name));
+        }
         for connection in &connections {
             connection.set_prepared_statement_cache_capacity(names.len() * 2 + 8);
         }

@@ -398,3 +398,66 @@ fn number(sequence: u64) -> Result<i64, StoreError> {
         reason: format!("the log ends at {sequence}, which leaves no number for a further record"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::sqlite::format;
+
+    const TABLE: Table = Table("blobs");
+
+    fn record(number: u128) -> Record {
+        Record {
+            id: Uuid::from_u128(number),
+            at: 0,
+            event_type: String::new(),
+            kind: String::new(),
+            agent_id: None,
+            actor: String::new(),
+            correlation: String::new(),
+            details: String::new(),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_batch_for_which_there_is_no_room_costs_only_itself() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = crate::file_in(directory.path());
+        let connection = format::open_for_writing(&file, &[TABLE]).expect("it opens");
+        let pages: i64 = connection
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .expect("a number of pages");
+        connection.pragma_update(None, "max_page_count", pages + 8).expect("a limit");
+        let seal: Seal = |_, sequence, _, _| [u8::try_from(sequence).unwrap_or(0); 32];
+        let durations = Arc::new(Mutex::new(Durations::default()));
+        let mut committer =
+            Committer::new(connection, &[TABLE], seal, Arc::clone(&durations)).expect("it starts");
+
+        let sizes = [10, 100_000, 20, 100_000, 30];
+        let (waiting, answers): (Vec<_>, Vec<_>) = (1_u128..)
+            .zip(sizes)
+            .map(|(number, size)| {
+                let (answer, answered) = oneshot::channel();
+                let batch = Batch::new().record(record(number)).put(TABLE, vec![1], vec![1; size]);
+                (Commit { batch, size, answer }, answered)
+            })
+            .unzip();
+        committer.commit(waiting);
+        let outcomes: Vec<_> = answers
+            .into_iter()
+            .map(|answered| answered.blocking_recv().expect("an answer").map(|it| it.sequence))
+            .collect();
+        let full = StoreError::Full;
+        assert_eq!(outcomes, [Ok(1), Err(full.clone()), Ok(2), Err(full), Ok(3)]);
+
+        let state = rows::read_state(&committer.connection).expect("a state");
+        assert_eq!(state.end, committer.end);
+        assert_eq!(state.end.head, Head { sequence: 3, hash: [3; 32] });
+        assert_eq!(rows::last_sequence(&committer.connection), Ok(Some(3)));
+        assert_eq!(durations.lock().expect("it is whole").count(), 3);
+        committer.finish().expect("it closes");
+    }
+}
