@@ -112,7 +112,7 @@ impl Narrowing {
 
         let fits = |length: usize| (1..=MOST_LISTED).contains(&length);
         // Everything that SQLite can decide is decided, so that it can apply the limit.
-        let mut is_complete = query.correlation.is_none()
+        let is_complete = query.correlation.is_none()
             && query.text.is_none()
             && query.metadata.is_empty()
             && [query.event_types.len(), query.agent_ids.len(), query.kinds.len()]
@@ -126,7 +126,7 @@ impl Narrowing {
             conditions.push(format!("agent_id IN ({})", marks(query.agent_ids.len())));
             values.extend(query.agent_ids.iter().map(|agent| Value::from(agent.to_string())));
         }
-        if fits(query.kinds.len()) {
+        if fits(query.kinds.len()) && !query.kinds.iter().any(|pattern| pattern == "*") {
             let mut kinds = Vec::new();
             for pattern in &query.kinds {
                 match pattern.strip_suffix('*') {
@@ -148,21 +148,21 @@ impl Narrowing {
             }
             conditions.push(format!("({})", kinds.join(" OR ")));
         }
-        is_complete &= query.limit < usize::MAX;
-
+        let order = if query.oldest_first { "ASC" } else { "DESC" };
         let mut sql = format!("SELECT {COLUMNS} FROM audit_events");
         if !conditions.is_empty() {
-            sql.push_str(" WHERE ");
-            sql.push_str(&conditions.join(" AND "));
+            // Numbers are found and sorted first, as SQLite would otherwise sort whole records.
+            let conditions = conditions.join(" AND ");
+            sql.push_str(&format!(
+                " WHERE sequence IN (SELECT sequence FROM audit_events WHERE {conditions}"
+            ));
+            if is_complete {
+                sql.push_str(&format!(" ORDER BY sequence {order} LIMIT ?"));
+                values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
+            }
+            sql.push(')');
         }
-        sql.push_str(" ORDER BY sequence");
-        if !query.oldest_first {
-            sql.push_str(" DESC");
-        }
-        if is_complete {
-            sql.push_str(" LIMIT ?");
-            values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
-        }
+        sql.push_str(&format!(" ORDER BY sequence {order}"));
         Self { sql, values }
     }
 }
