@@ -227,7 +227,7 @@ pub struct StoreOptions {
 pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Makes all changes of `batch`, or none. Returns the end of the log after its last record.
     ///
-    /// Dropping the future does not take the batch back.
+    /// Dropping the future does not take back a batch that is waiting for the writer.
     ///
     /// # Errors
     ///

@@ -113,7 +113,8 @@ impl Store for SqliteStore {
     }
 }
 
-/// A look at a store that another process may hold. It takes no lock and changes nothing.
+/// A look at a store that another process may hold. It takes no lock on the directory and changes
+/// nothing in the store, so [`Store::commit`] answers [`StoreError::ReadOnly`].
 #[derive(Debug)]
 pub struct SqliteReader {
     file: PathBuf,

@@ -86,13 +86,17 @@ pub(super) fn open_for_writing(file: &Path, tables: &[Table]) -> Result<Connecti
     let failed = |error: rusqlite::Error| failure(&context, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(failed)?;
+    connection.busy_timeout(PATIENCE).map_err(failed)?;
+    // Before anything is changed: it may be the database of someone else.
+    read_format(&connection).map_err(failed)?.check(file, format_after(STEPS))?;
     prepare(&connection).map_err(failed)?;
     bring_forward(&mut connection, file, STEPS)?;
     enter(&mut connection, file, tables)?;
     Ok(connection)
 }
 
-/// Opens `file` to look at it. Nothing is made or changed.
+/// Opens `file` to look at it. Nothing is made or changed, but for the log and the index that SQLite
+/// keeps beside a file while it is open: it may leave them behind, the log empty.
 pub(super) fn open_for_reading(file: &Path) -> Result<Connection, StoreError> {
     let context = format!("open `{}`", file.display());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -196,7 +200,6 @@ fn make_file(file: &Path) -> Result<(), StoreError> {
 
 /// Sets what lasts as long as the connection.
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "trusted_schema", false)?;

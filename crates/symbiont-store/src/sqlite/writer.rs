@@ -67,8 +67,11 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("symbiont-store".to_owned())
             .spawn(move || {
+                // Whoever learns of the end may open the store again, so the lock goes first, in a
+                // panic as well.
+                let report = report;
+                let lock = lock;
                 let result = committer.run(orders);
-                // Whoever learns of the end may open the store again.
                 drop(lock);
                 report.send_replace(Some(result));
             })

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use symbiont_store::{
-    Batch, Head, Record, RecordQuery, SqliteReader, SqliteStore, Store, StoreError, StoreOptions,
-    Table, file_in,
+    Batch, Head, Record, RecordQuery, Seal, SqliteReader, SqliteStore, Store, StoreError,
+    StoreOptions, Table, file_in,
 };
 use tempfile::TempDir;
 
@@ -144,6 +144,13 @@ async fn a_file_that_is_not_ours_is_refused() {
         assert_eq!(SqliteReader::open(directory.path()).expect_err("refused"), expected, "{sql}");
         assert_eq!(std::fs::read(&path).expect("it is readable"), before, "{sql}");
     }
+    let other = directory();
+    tamper(other.path(), "CREATE TABLE notes (text TEXT)");
+    let path = file_in(other.path());
+    let before = std::fs::read(&path).expect("it is readable");
+    assert_eq!(refusal(other.path()), foreign(path.display().to_string()));
+    assert_eq!(std::fs::read(&path).expect("it is readable"), before);
+
     let directory = directory();
     std::fs::write(file_in(directory.path()), "not a database, but long enough for its header")
         .expect("it is writable");
@@ -341,6 +348,30 @@ async fn what_waits_is_committed_before_the_end() {
         assert_eq!(check_chain(&store, head).await.len(), 50, "{ending}");
         assert_eq!(store.get(TASKS, b"k").await, Ok(Some(b"49".to_vec())), "{ending}");
     }
+}
+
+#[tokio::test]
+async fn a_seal_that_panics_ends_the_store_and_keeps_nothing_of_its_batch() {
+    let directory = directory();
+    let seal: Seal = |prev, sequence, ingested_at, record| {
+        assert_ne!(record.actor, "panic", "the seal does not like it");
+        crate::support::seal(prev, sequence, ingested_at, record)
+    };
+    let store = SqliteStore::open(directory.path(), StoreOptions { seal, ..options() });
+    let store = store.expect("it opens");
+    let head = store.commit(records([1])).await.expect("a commit");
+    let bad = Record { actor: "panic".to_owned(), ..record(2) };
+    let lost = store.commit(Batch::new().put(AGENTS, "a", "1").record(bad)).await;
+    let expected = StoreError::Io {
+        context: "write to the store".to_owned(),
+        reason: "its thread ended before it answered".to_owned(),
+    };
+    assert_eq!(lost, Err(expected.clone()));
+    assert_eq!(store.close().await, Err(expected));
+    assert_eq!(store.commit(Batch::new()).await, Err(StoreError::Closed));
+    let store = open(directory.path());
+    check_chain(&store, head).await;
+    assert_eq!(store.get(AGENTS, b"a").await, Ok(None));
 }
 
 #[tokio::test]
