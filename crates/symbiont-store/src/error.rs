@@ -25,6 +25,23 @@ pub enum StoreError {
         /// The name.
         table: &'static str,
     },
+    /// A store cannot have a table with this name.
+    #[error("`{table}` is no name for a table: use lowercase letters and `_`, at most 64 of them")]
+    InvalidTable {
+        /// The name.
+        table: &'static str,
+    },
+    /// The batch is larger than a store takes in one step.
+    #[error("a batch of {size} bytes is too large: one may have {limit}")]
+    TooLarge {
+        /// Bytes in it.
+        size: u64,
+        /// Most bytes that a batch may have.
+        limit: u64,
+    },
+    /// It was opened to be read only.
+    #[error("the store is open for reading only")]
+    ReadOnly,
     /// Another process holds the directory.
     #[error("`{path}` is in use by {holder}: stop it, or choose another directory")]
     Locked {

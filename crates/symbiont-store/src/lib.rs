@@ -18,8 +18,12 @@
 //! No meaning: which tables there are, what their values say and what a record is about is decided
 //! by the caller.
 
+mod durations;
 mod error;
+mod log;
+mod matcher;
 mod memory;
+mod rules;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -197,7 +201,11 @@ pub struct StoreStatus {
     /// The 99th percentile of the time that the last 1,024 transactions took to be durable, once
     /// there were some.
     pub commit_p99: Option<Duration>,
-    /// The end of the log.
+    /// How many transactions were committed since it was opened. Batches that waited together share
+    /// one, so this grows more slowly than the number of commits when the store is busy.
+    pub transactions: u64,
+    /// The end of the log, as the store keeps it apart from the records: a record that is missing
+    /// before it was taken away.
     pub head: Head,
     /// How often the store has been opened for writing.
     pub epoch: u64,
@@ -219,12 +227,13 @@ pub struct StoreOptions {
 pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Makes all changes of `batch`, or none. Returns the end of the log after its last record.
     ///
-    /// Dropping the future does not take the batch back.
+    /// Dropping the future does not take back a batch that is waiting for the writer.
     ///
     /// # Errors
     ///
     /// `Conflict` when a key that must be absent is there, `DuplicateRecord` when a record's id is
-    /// in the log already, `Full`, `Closed`, `UnknownTable`, `Io`, `Corrupted`.
+    /// in the log already, `TooLarge`, `Full`, `Closed`, `UnknownTable`, `ReadOnly`, `Io`,
+    /// `Corrupted`.
     async fn commit(&self, batch: Batch) -> Result<Head, StoreError>;
 
     /// The value of `key`.
@@ -266,7 +275,7 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `Closed`, `Io`.
+    /// `Closed`, `Io`, `Corrupted`.
     async fn status(&self) -> Result<StoreStatus, StoreError>;
 
     /// Commits what is waiting, then takes nothing more. May be called twice.
