@@ -75,6 +75,11 @@ impl Journal {
         Ok(Self::over(Arc::new(SqliteStore::open(directory, options())?), clock))
     }
 
+    /// A journal that is only read.
+    pub(crate) fn reading(store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self::over(store, clock)
+    }
+
     fn over(store: Arc<dyn Store>, clock: Clock) -> Self {
         Self { store, clock, feed: broadcast::Sender::new(FEED) }
     }

@@ -10,7 +10,7 @@
 //! - What no policy allows is denied in production, and for every agent that has policies.
 //! - A failure to decide is a refusal.
 
-mod stored;
+pub(crate) mod stored;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -448,6 +448,20 @@ impl PolicyEngine for DefaultPolicyEngine {
         decision.duration = began.elapsed();
         Ok(decision)
     }
+}
+
+/// An engine without policies of the whole runtime, for a controller that was given none: agents
+/// are held to their own.
+pub(crate) fn own_policies_alone(journal: Journal) -> Arc<dyn PolicyGate> {
+    let nothing = PolicySet::compile(&[]).expect("no policies are no faulty policies");
+    Arc::new(DefaultPolicyEngine {
+        profile: Profile::Dev,
+        max_policies: 0,
+        journal,
+        global: ArcSwap::from_pointee(nothing),
+        agents: papaya::HashMap::new(),
+        changing: tokio::sync::Mutex::default(),
+    })
 }
 
 fn well_formed(operation: &str) -> Result<(), PolicyError> {

@@ -1,0 +1,821 @@
+//! Host calls: what a program asks of the world, decided, made and recorded.
+//!
+//! Every governed call goes the same way: capability, policy, intent on record, effect, result on
+//! record. A refusal is an error that the program can catch; a record that can't be written is not.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use symbiont_dsl::machine::HostCall;
+use symbiont_dsl::operations::{self, Arguments, EffectClass, Operation};
+use symbiont_dsl::value::{ErrorValue, Value, from_json_text, to_json_text};
+use symbiont_types::{
+    AgentId, AuditEventType, FilesystemConfig, Message, MessageId, NetworkConfig, PolicyEffect,
+    PolicyValue, Priority, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
+};
+
+use super::{Cause, Named, Run, RunFailure, RunOutcome};
+use crate::clock::{Clock, micros};
+use crate::directory::Outgoing;
+use crate::journal::{Change, Entry, MEMORY, RUNS};
+use crate::policy::Question;
+use crate::resources::WORKSPACE_MB;
+use crate::sandbox::Command;
+use crate::scheduler::RunMark;
+
+/// The largest file that a program reads or writes in one call.
+const LARGEST_FILE: usize = 16 << 20;
+/// The largest value that an agent remembers, as JSON, and the longest key.
+const LARGEST_MEMORY: u64 = 1 << 20;
+const LONGEST_KEY: usize = 1024;
+/// The most keys that one call lists or searches.
+const MOST_KEYS: usize = 10_000;
+/// What is kept of a text in the trail.
+const LONGEST_NOTE: usize = 4096;
+/// The longest that a program sleeps in one call.
+const LONGEST_SLEEP: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The answer of a call, or what ends the run.
+type Answer = Result<Result<Value, ErrorValue>, RunFailure>;
+
+/// Decides, makes and records one call.
+pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
+    let operation = operations::operation(&call.name, &Texts(call));
+    if !operation.governed {
+        return free(run, call, line).await;
+    }
+    let shown = operation.names.last().cloned().unwrap_or_default();
+    if operation.capability_checked
+        && let Some(refusal) = uncovered(run, &operation)
+    {
+        let entry = run
+            .entry(AuditEventType::SecurityEvent, "capability.denied", line)
+            .details(refusal.clone())
+            .with("operation", &shown);
+        run.commit(Change::new().record(entry)).await?;
+        return Ok(Err(ErrorValue::new("CapabilityDenied", refusal).with_operation(shown)));
+    }
+    let mut change = Change::new();
+    let mut denial = None;
+    for name in &operation.names {
+        let (entry, refusal) = decide(run, call, name, line);
+        change = change.record(entry);
+        if refusal.is_some() {
+            denial = refusal;
+            break;
+        }
+    }
+    if let Some((kind, reason)) = denial {
+        run.commit(change).await?;
+        return Ok(Err(ErrorValue::new(kind, reason).with_operation(shown)));
+    }
+    let kind = head(&operation);
+    let begin = run
+        .entry(AuditEventType::SecurityEvent, kind, line)
+        .details(describe(call))
+        .with("operation", &shown)
+        .with("phase", "begin");
+    change = change.record(begin);
+    if operation.class == EffectClass::NonRepeatable
+        && let Cause::Task(task) = run.cause
+    {
+        change = change.put(RUNS, *task.as_uuid().as_bytes(), &RunMark { effects: true });
+    }
+    run.commit(change).await?;
+    let (answer, settled) = match perform(run, call, &shown).await {
+        Ok(Done { value, change, note }) => (Ok(value), (change, note, None)),
+        Err(error) => {
+            let error = if error.operation.is_none() { error.with_operation(shown.as_str()) } else { error };
+            let note = error.to_string();
+            (Err(error.clone()), (Change::new(), note, Some(error.kind)))
+        }
+    };
+    let (change, note, failed) = settled;
+    let event_type = match failed {
+        Some(_) => AuditEventType::ErrorOccurred,
+        None => AuditEventType::SecurityEvent,
+    };
+    let end = run
+        .entry(event_type, kind, line)
+        .details(cut(&note))
+        .with("operation", &shown)
+        .with("phase", "end")
+        .with_some("error", failed);
+    run.commit(change.record(end)).await?;
+    Ok(answer)
+}
+
+/// Records a remark of the runtime's about the run.
+pub(super) async fn note(run: &Run, kind: &'static str, text: &str) {
+    let entry = run.journal_entry(AuditEventType::SecurityEvent, kind).details(cut(text));
+    if let Err(error) = run.services.journal.commit(Change::new().record(entry)).await {
+        tracing::warn!(%error, "a remark could not be recorded");
+    }
+}
+
+impl Run {
+    fn journal_entry(&self, event_type: AuditEventType, kind: &'static str) -> Entry {
+        self.services
+            .journal
+            .event(event_type, kind)
+            .agent(self.agent_id)
+            .with("run", self.active.id)
+    }
+
+    fn entry(&self, event_type: AuditEventType, kind: &'static str, line: usize) -> Entry {
+        self.journal_entry(event_type, kind).with("line", line)
+    }
+
+    async fn commit(&self, change: Change) -> Result<(), RunFailure> {
+        self.services.journal.commit(change).await.map(|_| ()).map_err(|error| RunFailure {
+            retryable: true,
+            ..RunFailure::new("StorageError", format!("the run could not be recorded: {error}"))
+        })
+    }
+}
+
+/// What a call did.
+struct Done {
+    value: Value,
+    /// What is to be recorded together with the result.
+    change: Change,
+    /// The result in a few words.
+    note: String,
+}
+
+impl Done {
+    fn new(value: Value, note: impl Into<String>) -> Self {
+        Self { value, change: Change::new(), note: note.into() }
+    }
+}
+
+// Deciding.
+
+/// Why no capability covers the operation, if none does.
+fn uncovered(run: &Run, operation: &Operation) -> Option<String> {
+    let lists = [&run.definition.capabilities, &run.definition.granted];
+    let lacking = lists.into_iter().filter(|list| !list.is_empty()).find(|list| {
+        let covered = |name: &String| list.iter().any(|capability| operations::covers(capability, name));
+        !operation.names.iter().any(covered)
+    })?;
+    let name = operation.names.first().map_or("", String::as_str);
+    let bare = name.split(':').next().unwrap_or(name);
+    Some(format!(
+        "the agent's capabilities ({}) do not cover `{bare}`: add it to `capabilities`",
+        lacking.join(", ")
+    ))
+}
+
+/// The record of a decision, and why it is a refusal if it is one.
+fn decide(run: &Run, call: &HostCall, operation: &str, line: usize) -> (Entry, Option<(&'static str, String)>) {
+    let arguments: Vec<PolicyValue> = call.args.iter().map(fact).collect();
+    let named: Named = call.named.iter().map(|(name, value)| (name.to_string(), fact(value))).collect();
+    let decision = run.services.policy.decide(&Question {
+        agent_id: run.agent_id,
+        operation,
+        arguments: &arguments,
+        named: &named,
+        limits: Some(&run.definition.limits),
+        metadata: &HashMap::new(),
+        ambient: &Named::new(),
+        own_policies: true,
+    });
+    let (event_type, word, refusal) = match &decision.effect {
+        Some(PolicyEffect::Allow) => (AuditEventType::SecurityEvent, "allow", None),
+        Some(PolicyEffect::RequireApproval { .. }) => (
+            AuditEventType::PolicyViolation,
+            "approval",
+            Some((
+                "ApprovalDenied",
+                format!("{}; asking a person for approval is not served yet", decision.reason),
+            )),
+        ),
+        Some(PolicyEffect::Deny | PolicyEffect::Audit | PolicyEffect::Shadow(_)) | None => {
+            (AuditEventType::PolicyViolation, "deny", Some(("PolicyDenied", decision.reason.clone())))
+        }
+    };
+    let entry = run
+        .entry(event_type, "policy.decision", line)
+        .details(cut(&decision.reason))
+        .with("operation", cut(operation))
+        .with("decision", word)
+        .with("bundle", &decision.bundle_digest)
+        .with_some("rules", (!decision.matched_rules.is_empty()).then(|| decision.matched_rules.join(" ")))
+        .with_some("shadow", (!decision.shadow_results.is_empty()).then(|| decision.shadow_results.join(" ")));
+    (entry, refusal)
+}
+
+/// A value as policies see it.
+fn fact(value: &Value) -> PolicyValue {
+    match value {
+        Value::Null | Value::None | Value::Any | Value::Function(_) | Value::Range(..) => PolicyValue::Null,
+        Value::Bool(value) => PolicyValue::Bool(*value),
+        Value::Int(value) => PolicyValue::Int(*value),
+        Value::Float(value) => PolicyValue::Float(*value),
+        Value::Size(bytes) => i64::try_from(*bytes).map_or(PolicyValue::Null, PolicyValue::Int),
+        Value::Time(nanos) => PolicyValue::Int(nanos / 1_000_000_000),
+        Value::Duration(duration) => PolicyValue::Float(duration.as_secs_f64()),
+        Value::Some(inner) | Value::Ok(inner) => fact(inner),
+        Value::Array(items) => PolicyValue::List(items.iter().map(fact).collect()),
+        Value::Map(map) => PolicyValue::Record(map.iter().map(|(k, v)| (k.to_string(), fact(v))).collect()),
+        Value::String(_) | Value::Bytes(_) | Value::Error(_) | Value::Err(_) | Value::Secret(_) => {
+            PolicyValue::String(value.to_string())
+        }
+    }
+}
+
+/// The operation without its part after the colon: the kind of the call's records.
+fn head(operation: &Operation) -> &'static str {
+    const KINDS: [&str; 13] = [
+        "sandbox.exec", "fs.read", "fs.write", "net.connect", "message.send", "message.publish",
+        "memory.read", "memory.write", "model.call", "tool.call", "approval.request", "agent.spawn",
+        "secret.read",
+    ];
+    let name = operation.names.first().map_or("", String::as_str);
+    let head = name.split(':').next().unwrap_or(name);
+    KINDS.into_iter().find(|kind| *kind == head).unwrap_or("host.call")
+}
+
+/// The call in a line, for the trail and for people.
+fn describe(call: &HostCall) -> String {
+    let texts: Vec<String> = if &*call.name == "exec" {
+        let mut words = vec![call.args.first().map(ToString::to_string).unwrap_or_default()];
+        if let Some(Value::Array(args)) = call.args.get(1) {
+            words.extend(args.iter().map(ToString::to_string));
+        }
+        return cut(&words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
+    } else {
+        let positional = call.args.iter().map(ToString::to_string);
+        let named = call.named.iter().map(|(name, value)| format!("{name} = {value}"));
+        positional.chain(named).map(|text| text.chars().take(256).collect()).collect()
+    };
+    cut(&format!("{}({})", call.name, texts.join(", ")))
+}
+
+/// A word as a shell would need it, so that a line tells arguments apart.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_NOTE) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}...", &text[..at]),
+    }
+}
+
+/// A call's arguments as the table of operations reads them.
+struct Texts<'a>(&'a HostCall);
+
+impl Arguments for Texts<'_> {
+    fn positional(&self, index: usize) -> Option<Cow<'_, str>> {
+        self.0.args.get(index).map(|value| Cow::Owned(value.to_string()))
+    }
+
+    fn named(&self, name: &str) -> Option<Cow<'_, str>> {
+        let (_, value) = self.0.named.iter().find(|(there, _)| **there == *name)?;
+        Some(Cow::Owned(value.to_string()))
+    }
+
+    fn option(&self, name: &str) -> Option<Cow<'_, str>> {
+        let value = option(self.0, name)?;
+        Some(Cow::Owned(value.to_string()))
+    }
+}
+
+/// An argument by name, or an entry of the last argument if that is a record.
+fn option<'a>(call: &'a HostCall, name: &str) -> Option<&'a Value> {
+    if let Some((_, value)) = call.named.iter().find(|(there, _)| **there == *name) {
+        return Some(value);
+    }
+    match call.args.last()? {
+        Value::Map(map) => map.get(name),
+        _ => None,
+    }
+}
+
+/// An argument by position, or else by name.
+fn argument<'a>(call: &'a HostCall, index: usize, name: &str) -> Option<&'a Value> {
+    call.args
+        .get(index)
+        .or_else(|| call.named.iter().find(|(there, _)| **there == *name).map(|(_, value)| value))
+}
+
+fn text(call: &HostCall, index: usize, name: &str) -> Result<String, ErrorValue> {
+    match argument(call, index, name) {
+        Some(value @ Value::String(_)) => Ok(value.to_string()),
+        Some(other) => Err(type_error(call, name, "a string", other)),
+        None => Err(ErrorValue::new("TypeError", format!("`{}` needs its argument `{name}`", call.name))),
+    }
+}
+
+fn type_error(call: &HostCall, name: &str, wanted: &str, got: &Value) -> ErrorValue {
+    let message = format!("`{}` takes {wanted} as `{name}`, and got {}", call.name, got.type_name());
+    ErrorValue::new("TypeError", message)
+}
+
+fn duration(call: &HostCall, name: &str, value: &Value) -> Result<Duration, ErrorValue> {
+    match value {
+        Value::Duration(duration) => Ok(*duration),
+        Value::Int(millis) => u64::try_from(*millis)
+            .map(Duration::from_millis)
+            .map_err(|_| ErrorValue::new("TypeError", format!("`{name}` is negative"))),
+        other => Err(type_error(call, name, "a duration (or milliseconds)", other)),
+    }
+}
+
+/// A value as bytes: text and bytes as they are, the rest as JSON.
+fn bytes(value: &Value) -> Result<Vec<u8>, ErrorValue> {
+    match value {
+        Value::String(_) => Ok(value.to_string().into_bytes()),
+        Value::Bytes(bytes) => Ok(bytes.to_vec()),
+        Value::Secret(secret) => Ok(secret.text.as_bytes().to_vec()),
+        other => Ok(to_json_text(other, LARGEST_FILE as u64)?.into_bytes()),
+    }
+}
+
+// Calls that policies do not govern.
+
+async fn free(run: &Run, call: &HostCall, line: usize) -> Answer {
+    Ok(match &*call.name {
+        "log" | "print" | "emit" | "checkpoint" => return say(run, call, line).await,
+        "now" => now(run),
+        "time_since" => match (argument(call, 0, "t"), now(run)) {
+            (Some(Value::Time(then)), Ok(Value::Time(now))) => {
+                Ok(Value::Duration(Duration::from_nanos(now.saturating_sub(*then).max(0).unsigned_abs())))
+            }
+            (Some(other), _) => Err(type_error(call, "t", "a time", other)),
+            (None, _) => Err(ErrorValue::new("TypeError", "`time_since` needs a time")),
+        },
+        "random" => Ok(Value::Float(crate::chance())),
+        "uuid" | "generate_id" => Ok(Value::from(uuid::Uuid::now_v7().to_string())),
+        "sleep" => sleep(run, call).await,
+        "receive" => receive(run, call).await,
+        other => Err(unserved(other)),
+    })
+}
+
+fn now(run: &Run) -> Result<Value, ErrorValue> {
+    Ok(Value::Time(micros(run.services.journal.now()).saturating_mul(1000)))
+}
+
+async fn say(run: &Run, call: &HostCall, line: usize) -> Answer {
+    let texts: Vec<String> = call.args.iter().map(ToString::to_string).collect();
+    let (level, message) = match (&*call.name, texts.as_slice()) {
+        ("log", [level, rest @ ..]) if !rest.is_empty() => (Some(level.to_lowercase()), rest.join(" ")),
+        _ => (None, texts.join(" ")),
+    };
+    let kind = match &*call.name {
+        "log" => "log",
+        "print" => "print",
+        "emit" => "emit",
+        _ => "checkpoint",
+    };
+    let entry = run
+        .entry(AuditEventType::SecurityEvent, kind, line)
+        .details(cut(&message))
+        .with_some("level", level.map(|level| level.chars().take(32).collect::<String>()));
+    run.commit(Change::new().record(entry)).await?;
+    Ok(Ok(Value::Null))
+}
+
+async fn sleep(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
+    let Some(value) = argument(call, 0, "duration") else {
+        return Err(ErrorValue::new("TypeError", "`sleep` needs a duration"));
+    };
+    let duration = duration(call, "duration", value)?;
+    if duration > LONGEST_SLEEP {
+        return Err(ErrorValue::new("LimitExceeded", "`sleep` takes at most 366 days"));
+    }
+    if !duration.is_zero() {
+        let until = run.services.journal.now() + duration;
+        let owner = run.services.owner.upgrade();
+        if let Some(owner) = &owner {
+            owner.block(run.agent_id, "a timer").await;
+        }
+        loop {
+            let clock = run.services.journal.clock();
+            if clock.now() >= until {
+                break;
+            }
+            tokio::time::sleep_until(clock.instant_of(until)).await;
+        }
+        if let Some(owner) = &owner {
+            owner.unblock(run.agent_id).await;
+        }
+    }
+    Ok(Value::Null)
+}
+
+async fn receive(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
+    let timeout = argument(call, 0, "timeout").map(|value| duration(call, "timeout", value)).transpose()?;
+    let mail = run.services.directory.mail(run.agent_id).ok_or_else(no_bus)?;
+    let until = timeout.map(Clock::instant_in);
+    let mut blocked = false;
+    let outcome = loop {
+        let arrived = run.active.mail.notified();
+        match mail.take(run.agent_id).await {
+            Err(error) => break Err(ErrorValue::new("MessageError", error.to_string())),
+            Ok(Some(received)) => {
+                let message = received.message;
+                break Ok(Value::map([
+                    ("id", Value::from(message.id.to_string())),
+                    ("from", Value::from(message.from.to_string())),
+                    ("topic", Value::from(message.topic)),
+                    ("payload", super::payload(&message.payload)),
+                ]));
+            }
+            Ok(None) => {}
+        }
+        let Some(until) = until else { break Ok(Value::Null) };
+        if !blocked && let Some(owner) = run.services.owner.upgrade() {
+            blocked = true;
+            owner.block(run.agent_id, "mail").await;
+        }
+        tokio::select! {
+            () = arrived => {}
+            () = tokio::time::sleep_until(until) => break Ok(Value::Null),
+        }
+    };
+    if blocked && let Some(owner) = run.services.owner.upgrade() {
+        owner.unblock(run.agent_id).await;
+    }
+    outcome
+}
+
+// Calls that policies govern.
+
+async fn perform(run: &Run, call: &HostCall, operation: &str) -> Result<Done, ErrorValue> {
+    match &*call.name {
+        "exec" => exec(run, call).await,
+        "fs.read" | "fs.exists" | "fs.list" | "fs.write" | "fs.remove" => files(run, call).await,
+        "send" => send(run, call).await,
+        "broadcast" | "publish" => publish(run, call).await,
+        "memory.get" | "memory.set" | "memory.remove" | "memory.keys" | "memory.search"
+        | "memory_search" | "memory_write" => remember(run, call).await,
+        "delegate" => delegate(run, call).await,
+        "reason" => Err(ErrorValue::new(
+            "ModelError",
+            "no model provider is configured, so nothing can answer `reason`",
+        )),
+        "request_approval" => Err(ErrorValue::new(
+            "ApprovalDenied",
+            "asking a person for approval is not served yet",
+        )),
+        "tool" => {
+            let name = text(call, 0, "name")?;
+            Err(ErrorValue::new("ToolNotFound", format!("no tool `{name}` is known to this runtime")))
+        }
+        name if operations::is_host_call(name) => Err(unserved(name)),
+        name => Err(ErrorValue::new(
+            "ToolNotFound",
+            format!("no tool `{name}` is known to this runtime, and the file has no function of that name"),
+        )
+        .with_operation(operation)),
+    }
+}
+
+fn unserved(name: &str) -> ErrorValue {
+    ErrorValue::new("Unsupported", format!("`{name}` is not served yet by this version"))
+}
+
+fn no_bus() -> ErrorValue {
+    ErrorValue::new("MessageError", "the agent is not registered with a bus")
+}
+
+fn sandbox_error(error: &SandboxError) -> ErrorValue {
+    match error {
+        SandboxError::TierUnavailable { .. } => ErrorValue::new("TierUnavailable", error.to_string()),
+        SandboxError::BackendUnavailable { .. } | SandboxError::AgentLost { .. } | SandboxError::Timeout { .. } => {
+            ErrorValue::new("SandboxError", error.to_string()).with_retryable(true)
+        }
+        error => ErrorValue::new("SandboxError", error.to_string()),
+    }
+}
+
+/// The agent's sandbox, made if it is not there.
+pub(super) async fn sandbox(run: &Run) -> Result<(SandboxId, &dyn crate::sandbox::SandboxExt), ErrorValue> {
+    let orchestrator = run.services.sandbox.as_deref().ok_or_else(|| {
+        ErrorValue::new(
+            "SandboxError",
+            "this lifecycle controller was built without a sandbox orchestrator (use `Runtime`, or \
+             `builder().sandbox(...)`)",
+        )
+    })?;
+    let mut seat = run.seat.id.lock().await;
+    if let Some(id) = *seat {
+        match orchestrator.get_sandbox_status(id).await {
+            Ok(SandboxStatus::Running) => return Ok((id, orchestrator)),
+            Ok(_) | Err(_) => {
+                // It broke, or was taken away: its successor is a new one, and says so in the trail.
+                let _ = orchestrator.destroy_sandbox(id).await;
+                *seat = None;
+            }
+        }
+    }
+    let id = make_sandbox(run, orchestrator).await.map_err(|error| sandbox_error(&error))?;
+    *seat = Some(id);
+    *run.seat.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(id);
+    Ok((id, orchestrator))
+}
+
+async fn make_sandbox(run: &Run, orchestrator: &dyn crate::sandbox::SandboxExt) -> Result<SandboxId, SandboxError> {
+    let definition = &run.definition;
+    if let Some(name) = &definition.unserved_tier {
+        return Err(SandboxError::TierUnavailable {
+            tier: definition.tier,
+            reason: format!("the program asks for `{name}`, which this runtime does not serve"),
+        });
+    }
+    let config = SandboxConfig {
+        agent_id: run.agent_id,
+        security_tier: definition.tier,
+        resource_limits: definition.limits.clone(),
+        network_config: NetworkConfig::default(),
+        filesystem_config: FilesystemConfig { scratch_mb: WORKSPACE_MB, ..FilesystemConfig::default() },
+        environment_variables: HashMap::new(),
+    };
+    let id = orchestrator.create_sandbox(config).await?;
+    let prepared = async {
+        orchestrator.start_sandbox(id).await?;
+        let files = run.seat.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        for (local, remote) in files {
+            let local = local.to_str().ok_or_else(|| SandboxError::InvalidArgument {
+                what: format!("the path `{}` is no text", local.display()),
+            })?;
+            orchestrator.upload_file(id, local, &remote).await?;
+        }
+        Ok(())
+    };
+    let prepared = prepared.await;
+    if let Err(error) = prepared {
+        // What failed is told; that it could not be cleaned up either is in the log.
+        if let Err(left) = orchestrator.destroy_sandbox(id).await {
+            tracing::error!(sandbox_id = %id, error = %left, "a sandbox could not be destroyed");
+        }
+        return Err(error);
+    }
+    Ok(id)
+}
+
+async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
+    let program = text(call, 0, "command")?;
+    let mut command = Command::new(program);
+    match argument(call, 1, "args") {
+        None | Some(Value::Null | Value::Map(_)) => {}
+        Some(Value::Array(args)) => {
+            for arg in args.iter() {
+                command.args.push(match arg {
+                    Value::Secret(secret) => secret.text.to_string(),
+                    other => other.to_string(),
+                });
+            }
+        }
+        Some(other) => return Err(type_error(call, "args", "an array", other)),
+    }
+    command.timeout = run.definition.limits.execution_timeout;
+    if let Some(value) = option(call, "timeout") {
+        command.timeout = command.timeout.min(duration(call, "timeout", value)?);
+    }
+    if let Some(value) = option(call, "stdin") {
+        command.stdin = Some(bytes(value)?);
+    }
+    if let Some(value) = option(call, "cwd") {
+        command.cwd = Some(value.to_string());
+    }
+    match option(call, "env") {
+        None | Some(Value::Null) => {}
+        Some(Value::Map(map)) => {
+            for (name, value) in map.iter() {
+                let value = match value {
+                    Value::Secret(secret) => secret.text.to_string(),
+                    other => other.to_string(),
+                };
+                command.env.push((name.to_string(), value));
+            }
+        }
+        Some(other) => return Err(type_error(call, "env", "a map", other)),
+    }
+    let (id, orchestrator) = sandbox(run).await?;
+    let result = orchestrator.execute(id, command).await.map_err(|error| sandbox_error(&error))?;
+    let mut note = match (result.exit_code, result.signal) {
+        (Some(code), _) => format!("exit {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "no exit status".to_owned(),
+    };
+    for (flag, word) in [
+        (result.timed_out, "timed out"),
+        (result.oom_killed, "out of memory"),
+        (result.stdout_truncated || result.stderr_truncated, "output cut"),
+    ] {
+        if flag {
+            note = format!("{note}, {word}");
+        }
+    }
+    note = format!("{note}, {} bytes in {:?}", result.stdout.len() + result.stderr.len(), result.duration);
+    let code = |code: Option<i32>| code.map_or(Value::Null, |code| Value::Int(code.into()));
+    let lossy = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).into_owned());
+    let value = Value::map([
+        ("exit_code", code(result.exit_code)),
+        ("signal", code(result.signal)),
+        ("stdout", lossy(&result.stdout)),
+        ("stderr", lossy(&result.stderr)),
+        ("timed_out", Value::Bool(result.timed_out)),
+        ("truncated", Value::Bool(result.stdout_truncated || result.stderr_truncated)),
+    ]);
+    Ok(Done::new(value, note))
+}
+
+async fn files(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
+    let path = match (&*call.name, argument(call, 0, "path")) {
+        ("fs.list", None) => "/workspace".to_owned(),
+        _ => operations::absolute(&text(call, 0, "path")?),
+    };
+    let (id, sandbox) = sandbox(run).await?;
+    let refused = |error: SandboxError| sandbox_error(&error);
+    match &*call.name {
+        "fs.read" => {
+            let content = sandbox.read_file(id, &path, LARGEST_FILE as u64).await.map_err(refused)?;
+            let note = format!("{} bytes", content.len());
+            let value = match String::from_utf8(content) {
+                Ok(text) => Value::from(text),
+                Err(error) => Value::Bytes(error.into_bytes().into()),
+            };
+            Ok(Done::new(value, note))
+        }
+        "fs.exists" => {
+            let there = sandbox.stat(id, &path).await.map_err(refused)?.is_some();
+            Ok(Done::new(Value::Bool(there), there.to_string()))
+        }
+        "fs.list" => {
+            let entries = sandbox.list_dir(id, &path).await.map_err(refused)?;
+            let note = format!("{} entries", entries.len());
+            let names = entries.iter().map(|entry| Value::from(entry.name.to_string_lossy().into_owned()));
+            Ok(Done::new(Value::array(names), note))
+        }
+        "fs.write" => {
+            let content = match argument(call, 1, "content") {
+                Some(value) => bytes(value)?,
+                None => return Err(ErrorValue::new("TypeError", "`fs.write` needs its content")),
+            };
+            if content.len() > LARGEST_FILE {
+                return Err(ErrorValue::new("LimitExceeded", "a file may have 16 MiB in one call"));
+            }
+            sandbox.write_file(id, &path, &content).await.map_err(refused)?;
+            Ok(Done::new(Value::Null, format!("{} bytes", content.len())))
+        }
+        _ => {
+            sandbox.remove_file(id, &path).await.map_err(refused)?;
+            Ok(Done::new(Value::Null, "removed"))
+        }
+    }
+}
+
+async fn send(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
+    let to = text(call, 0, "to")?;
+    let (topic, payload) = match (argument(call, 1, "topic"), argument(call, 2, "payload")) {
+        (Some(topic), Some(payload)) => (topic.to_string(), bytes(payload)?),
+        (Some(payload), None) => ("message".to_owned(), bytes(payload)?),
+        (None, Some(payload)) => ("message".to_owned(), bytes(payload)?),
+        (None, None) => return Err(ErrorValue::new("TypeError", "`send` needs a topic and a payload")),
+    };
+    let owner = run.services.owner.upgrade();
+    let receiver = owner
+        .and_then(|owner| owner.named(&to))
+        .or_else(|| to.parse::<AgentId>().ok())
+        .ok_or_else(|| ErrorValue::new("MessageError", format!("no agent `{to}` is known here")))?;
+    let mail = run.services.directory.mail(run.agent_id).ok_or_else(no_bus)?;
+    let message = Message {
+        id: MessageId::new(),
+        from: run.agent_id,
+        to: receiver,
+        topic,
+        payload,
+        priority: Priority::Normal,
+        ttl: Duration::ZERO,
+    };
+    let id = mail.send(message).await.map_err(|error| ErrorValue::new("MessageError", error.to_string()))?;
+    Ok(Done::new(Value::from(id.to_string()), format!("message {id}")))
+}
+
+async fn publish(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
+    let topic = text(call, 0, "topic")?;
+    let payload = argument(call, 1, "payload").map_or(Ok(Vec::new()), bytes)?;
+    let mail = run.services.directory.mail(run.agent_id).ok_or_else(no_bus)?;
+    let outgoing = Outgoing { topic, payload, priority: Priority::Normal, ttl: Duration::ZERO };
+    let ids = mail
+        .publish(run.agent_id, outgoing)
+        .await
+        .map_err(|error| ErrorValue::new("MessageError", error.to_string()))?;
+    let note = format!("{} copies", ids.len());
+    Ok(Done::new(Value::array(ids.iter().map(|id| Value::from(id.to_string()))), note))
+}
+
+/// The key of something remembered: whose, in which store, under which name.
+fn memory_key(run: &Run, store: &str, key: &str) -> Result<Vec<u8>, ErrorValue> {
+    if store.len() > 128 || store.contains('\0') {
+        return Err(ErrorValue::new("KeyError", "a store's name has at most 128 bytes and no NUL"));
+    }
+    if key.len() > LONGEST_KEY {
+        return Err(ErrorValue::new("KeyError", "a key has at most 1,024 bytes"));
+    }
+    let mut bytes = run.agent_id.as_uuid().as_bytes().to_vec();
+    bytes.extend_from_slice(store.as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(key.as_bytes());
+    Ok(bytes)
+}
+
+async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
+    let storage = |error: symbiont_store::StoreError| {
+        ErrorValue::new("StorageError", error.to_string()).with_retryable(true)
+    };
+    let journal = &run.services.journal;
+    let legacy = call.name.starts_with("memory_");
+    let store = match legacy {
+        true => argument(call, 0, "store").map(ToString::to_string).unwrap_or_default(),
+        false => option_text(call, "store"),
+    };
+    let first = usize::from(legacy);
+    match &*call.name {
+        "memory.get" => {
+            let key = memory_key(run, &store, &text(call, 0, "key")?)?;
+            let kept = journal.store().get(MEMORY, &key).await.map_err(storage)?;
+            let Some(kept) = kept else { return Ok(Done::new(Value::Null, "nothing")) };
+            Ok(Done::new(from_json_text(&String::from_utf8_lossy(&kept))?, format!("{} bytes", kept.len())))
+        }
+        "memory.set" | "memory_write" => {
+            let key = memory_key(run, &store, &text(call, first, "key")?)?;
+            let value = argument(call, first + 1, "value").unwrap_or(&Value::Null);
+            let json = to_json_text(value, LARGEST_MEMORY)?;
+            let note = format!("{} bytes", json.len());
+            let change = Change::new().put_bytes(MEMORY, key, json.into_bytes());
+            Ok(Done { value: Value::Null, change, note })
+        }
+        "memory.remove" => {
+            let key = memory_key(run, &store, &text(call, 0, "key")?)?;
+            Ok(Done { value: Value::Null, change: Change::new().remove(MEMORY, key), note: "removed".to_owned() })
+        }
+        _ => {
+            let wanted = match &*call.name {
+                "memory.keys" => None,
+                _ => Some(text(call, first, "query")?.to_lowercase()),
+            };
+            let prefix = memory_key(run, &store, "")?;
+            let rows = journal.store().scan(MEMORY, &prefix, None, MOST_KEYS).await.map_err(storage)?;
+            let mut found = Vec::new();
+            for (key, json) in rows {
+                let key = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
+                let json = String::from_utf8_lossy(&json).into_owned();
+                match &wanted {
+                    None => found.push(Value::from(key)),
+                    Some(wanted) if key.to_lowercase().contains(wanted) || json.to_lowercase().contains(wanted) => {
+                        let value = from_json_text(&json)?;
+                        found.push(Value::map([("key", Value::from(key)), ("value", value)]));
+                    }
+                    Some(_) => {}
+                }
+            }
+            let note = format!("{} found", found.len());
+            Ok(Done::new(Value::array(found), note))
+        }
+    }
+}
+
+fn option_text(call: &HostCall, name: &str) -> String {
+    let named = call.named.iter().find(|(there, _)| **there == *name);
+    named.map(|(_, value)| value.to_string()).unwrap_or_default()
+}
+
+async fn delegate(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
+    let name = text(call, 0, "agent")?;
+    let owner = run.services.owner.upgrade().ok_or_else(|| {
+        ErrorValue::new("Cancelled", "the runtime is shutting down")
+    })?;
+    let to = owner
+        .named(&name)
+        .ok_or_else(|| ErrorValue::new("KeyError", format!("no agent `{name}` is known here")))?;
+    if to == run.agent_id {
+        return Err(ErrorValue::new("TypeError", "an agent can't delegate to itself: it is busy with this run"));
+    }
+    let input = match argument(call, 1, "input") {
+        None => "{}".to_owned(),
+        Some(value) => to_json_text(value, LARGEST_MEMORY)?,
+    };
+    owner.block(run.agent_id, "another agent").await;
+    let outcome = owner.delegate(run.agent_id, to, input.into()).await;
+    owner.unblock(run.agent_id).await;
+    match outcome {
+        RunOutcome::Returned(json) => Ok(Done::new(from_json_text(&json)?, format!("agent `{name}` returned"))),
+        RunOutcome::Failed(failure) => {
+            Err(ErrorValue::new(failure.kind, failure.message).with_retryable(failure.retryable))
+        }
+        RunOutcome::Cancelled(by) => Err(ErrorValue::new("Cancelled", by)),
+    }
+}

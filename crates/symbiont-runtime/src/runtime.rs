@@ -1,0 +1,309 @@
+//! The runtime: all eight components, built, joined and shut down.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use symbiont_store::{SqliteReader, StoreError};
+use symbiont_types::{
+    AuditEvent, AuditEventType, ComponentStatus, ConfigurationError, Health, RuntimeError,
+    SystemStatus,
+};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+use crate::audit::{AuditTrailConfig, DefaultAuditTrail};
+use crate::bus::{CommunicationBus, CommunicationConfig, DefaultCommunicationBus};
+use crate::clock::Clock;
+use crate::directory::{Directory, Supervisor};
+use crate::error_handler::{DefaultErrorHandler, ErrorHandler, ErrorHandlerConfig};
+use crate::journal::{Change, Journal};
+use crate::lifecycle::{DefaultLifecycleController, LifecycleConfig, LifecycleController};
+use crate::policy::{DefaultPolicyEngine, PolicyEngineConfig, PolicyGate, Profile};
+use crate::resources::{DefaultResourceManager, ResourceManager, ResourceManagerConfig};
+use crate::sandbox::{DefaultSandboxOrchestrator, SandboxExt, SandboxOrchestratorConfig};
+use crate::scheduler::{DefaultScheduler, Scheduler, SchedulerConfig};
+
+/// How long a whole shutdown may take.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Settings of a runtime.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// Where everything is kept; `None` keeps it in memory for as long as the process lives.
+    pub data_dir: Option<PathBuf>,
+    /// What happens to what no policy speaks of. In production that is denied, `agent.start`
+    /// included.
+    pub profile: Profile,
+    /// Where the time of day comes from.
+    pub clock: Clock,
+    /// Of the lifecycle controller.
+    pub lifecycle: LifecycleConfig,
+    /// Of the resource manager.
+    pub resources: ResourceManagerConfig,
+    /// Of the scheduler.
+    pub scheduler: SchedulerConfig,
+    /// Of the bus.
+    pub bus: CommunicationConfig,
+    /// Of the error handler.
+    pub errors: ErrorHandlerConfig,
+    /// Of the policy engine; its profile is the one above.
+    pub policy: PolicyEngineConfig,
+    /// Of the sandbox orchestrator.
+    pub sandbox: SandboxOrchestratorConfig,
+    /// Of the audit trail.
+    pub audit: AuditTrailConfig,
+}
+
+impl Default for RuntimeConfig {
+    /// In memory, in production, everything else as its component has it.
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            profile: Profile::Production,
+            clock: Clock::system(),
+            lifecycle: LifecycleConfig::default(),
+            resources: ResourceManagerConfig::default(),
+            scheduler: SchedulerConfig::default(),
+            bus: CommunicationConfig::default(),
+            errors: ErrorHandlerConfig::default(),
+            policy: PolicyEngineConfig::default(),
+            sandbox: SandboxOrchestratorConfig::default(),
+            audit: AuditTrailConfig::default(),
+        }
+    }
+}
+
+/// All eight components, joined by a directory and a journal of their own.
+#[derive(Debug)]
+pub struct Runtime {
+    journal: Journal,
+    lifecycle: Arc<DefaultLifecycleController>,
+    resources: Arc<DefaultResourceManager>,
+    scheduler: Arc<DefaultScheduler>,
+    bus: Arc<DefaultCommunicationBus>,
+    errors: Arc<DefaultErrorHandler>,
+    policy: Arc<DefaultPolicyEngine>,
+    sandbox: Arc<DefaultSandboxOrchestrator>,
+    audit: Arc<DefaultAuditTrail>,
+    started_at: SystemTime,
+}
+
+impl Runtime {
+    /// Builds all components and joins them. With a data directory, everything that was accepted
+    /// there before is there again.
+    ///
+    /// # Errors
+    ///
+    /// `Configuration` when the directory can't be used or another process holds it, and whatever
+    /// the components say of their settings.
+    pub async fn open(config: RuntimeConfig) -> Result<Self, RuntimeError> {
+        let clock = config.clock;
+        let journal = match &config.data_dir {
+            None => Journal::in_memory(clock),
+            Some(directory) => {
+                let directory = directory.clone();
+                let opened = tokio::task::spawn_blocking(move || Journal::open(&directory, clock));
+                opened
+                    .await
+                    .map_err(|error| RuntimeError::Internal(error.to_string()))?
+                    .map_err(|error| unusable(config.data_dir.as_deref(), &error))?
+            }
+        };
+        let directory = Directory::new();
+        let policy = PolicyEngineConfig { profile: config.profile, ..config.policy };
+        let policy = DefaultPolicyEngine::builder(policy).journal(journal.clone()).build().await?;
+        let policy = Arc::new(policy);
+        let audit = DefaultAuditTrail::builder(config.audit).journal(journal.clone()).build()?;
+        let sandbox = SandboxOrchestratorConfig {
+            state_directory: config
+                .sandbox
+                .state_directory
+                .or_else(|| config.data_dir.as_ref().map(|data| data.join("sandbox"))),
+            ..config.sandbox
+        };
+        let sandbox = DefaultSandboxOrchestrator::builder(sandbox).journal(journal.clone()).build()?;
+        let sandbox = Arc::new(sandbox);
+        let resources = DefaultResourceManager::builder(config.resources)
+            .directory(Arc::clone(&directory))
+            .journal(journal.clone());
+        let resources = match &config.data_dir {
+            Some(data) => resources.data(data),
+            None => resources,
+        };
+        let resources = Arc::new(resources.build().await?);
+        let bus = DefaultCommunicationBus::builder(config.bus)
+            .directory(Arc::clone(&directory))
+            .journal(journal.clone());
+        let bus = match &config.data_dir {
+            Some(data) => bus.keystore(data.join("keystore.key")),
+            None => bus,
+        };
+        let bus = Arc::new(bus.build().await?);
+        let errors = DefaultErrorHandler::builder(config.errors)
+            .directory(Arc::clone(&directory))
+            .journal(journal.clone())
+            .build()?;
+        let errors = Arc::new(errors);
+        let profile = match config.profile {
+            Profile::Production => "production",
+            Profile::Dev => "dev",
+        };
+        let lifecycle = DefaultLifecycleController::builder(config.lifecycle)
+            .directory(Arc::clone(&directory))
+            .journal(journal.clone())
+            .policy(Arc::clone(&policy) as Arc<dyn PolicyGate>, profile)
+            .sandbox(Arc::clone(&sandbox) as Arc<dyn SandboxExt>)
+            .bus(Arc::clone(&bus) as Arc<dyn CommunicationBus>)
+            .resources(Arc::clone(&resources) as Arc<dyn ResourceManager>)
+            .supervisor(Arc::clone(&errors) as Arc<dyn Supervisor>)
+            .build()
+            .await?;
+        // The scheduler comes last: what it finds waiting may run at once.
+        let scheduler = DefaultScheduler::builder(config.scheduler)
+            .directory(directory)
+            .journal(journal.clone())
+            .build()
+            .await?;
+        let started_at = journal.now();
+        Ok(Self {
+            journal,
+            lifecycle: Arc::new(lifecycle),
+            resources,
+            scheduler: Arc::new(scheduler),
+            bus,
+            errors,
+            policy,
+            sandbox,
+            audit: Arc::new(audit),
+            started_at,
+        })
+    }
+
+    /// The lifecycle controller.
+    pub fn lifecycle(&self) -> &Arc<DefaultLifecycleController> {
+        &self.lifecycle
+    }
+
+    /// The resource manager.
+    pub fn resources(&self) -> &Arc<DefaultResourceManager> {
+        &self.resources
+    }
+
+    /// The scheduler.
+    pub fn scheduler(&self) -> &Arc<DefaultScheduler> {
+        &self.scheduler
+    }
+
+    /// The communication bus.
+    pub fn bus(&self) -> &Arc<DefaultCommunicationBus> {
+        &self.bus
+    }
+
+    /// The error handler.
+    pub fn errors(&self) -> &Arc<DefaultErrorHandler> {
+        &self.errors
+    }
+
+    /// The policy engine.
+    pub fn policy(&self) -> &Arc<DefaultPolicyEngine> {
+        &self.policy
+    }
+
+    /// The sandbox orchestrator.
+    pub fn sandbox(&self) -> &Arc<DefaultSandboxOrchestrator> {
+        &self.sandbox
+    }
+
+    /// The audit trail.
+    pub fn audit(&self) -> &Arc<DefaultAuditTrail> {
+        &self.audit
+    }
+
+    /// Everything that is recorded from now on, as it is recorded.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<AuditEvent>> {
+        self.journal.watch()
+    }
+
+    /// How the runtime as a whole is: what each component knows, gathered.
+    pub async fn status(&self) -> SystemStatus {
+        let mut status = self.lifecycle.get_system_status().await;
+        let metrics = self.scheduler.get_scheduler_metrics().await;
+        status.tasks_pending = Some(metrics.pending.total() + metrics.delayed.total());
+        status.tasks_running = Some(metrics.running.total());
+        status.messages_pending = Some(self.bus.pending());
+        status.messages_dead = Some(self.bus.dead_letters().len());
+        let errors = self.errors.get_system_error_stats().await;
+        status.breakers_open = Some(errors.breakers_open);
+        status.audit_head.last_verified = self.audit.last_verified();
+        let served = status.tiers.iter().filter(|tier| tier.driver.is_some()).count();
+        let component = |name: &str, health: Health, detail: String| ComponentStatus {
+            name: name.to_owned(),
+            health,
+            since: self.started_at,
+            detail,
+        };
+        let well = |is_well: bool| if is_well { Health::Healthy } else { Health::Degraded };
+        let degraded = status.resources.as_ref().map_or(0, |resources| resources.degraded.len());
+        status.components = vec![
+            component("lifecycle", well(status.warnings.is_empty()), format!("{} agents", status.agents_total)),
+            component("resources", well(degraded == 0), format!("{degraded} figures are not known here")),
+            component("scheduler", Health::Healthy, format!("{} tasks ended", metrics.completed + metrics.failed)),
+            component("bus", Health::Healthy, format!("{} messages wait", self.bus.pending())),
+            component("errors", well(errors.breakers_open == 0), format!("{} breakers open", errors.breakers_open)),
+            component("policy", Health::Healthy, self.policy.digest()),
+            component("sandbox", well(served > 0), format!("{served} of {} tiers are served here", status.tiers.len())),
+            component("audit", Health::Healthy, format!("{} records", status.audit_head.sequence)),
+        ];
+        status
+    }
+
+    /// Closes everything in an order that leaves no one working for someone already gone, and
+    /// returns what did not go well. Agents are not terminated: they are there again when the
+    /// directory is opened. Again is fine.
+    pub async fn shutdown(&self) -> Vec<RuntimeError> {
+        let mut failed = Vec::new();
+        let closed = timeout(DRAIN, async {
+            failed.extend(self.scheduler.shutdown().await.map_err(RuntimeError::from).err());
+            failed.extend(self.errors.shutdown().await.map_err(RuntimeError::from).err());
+            failed.extend(self.lifecycle.shutdown().await.map_err(RuntimeError::from).err());
+            failed.extend(self.bus.shutdown().await.map_err(RuntimeError::from).err());
+        });
+        if closed.await.is_err() {
+            failed.push(RuntimeError::Internal(format!("what ran did not come to rest in {DRAIN:?}")));
+        }
+        // What belongs to the kernel is taken down whatever happened before.
+        self.sandbox.shutdown().await;
+        failed.extend(self.resources.shutdown().await.map_err(RuntimeError::from).err());
+        let entry = self.journal.event(AuditEventType::SecurityEvent, "runtime.stopped");
+        match self.journal.commit(Change::new().record(entry)).await {
+            Ok(_) | Err(StoreError::Closed) => {}
+            Err(error) => failed.push(RuntimeError::Internal(error.to_string())),
+        }
+        if let Err(error) = self.journal.store().close().await {
+            failed.push(RuntimeError::Internal(error.to_string()));
+        }
+        failed
+    }
+}
+
+/// The audit trail of a data directory, for reading, while another process may hold it.
+///
+/// # Errors
+///
+/// `Configuration` when there is none, or it can't be read.
+pub async fn open_trail(directory: &Path) -> Result<DefaultAuditTrail, RuntimeError> {
+    let path = directory.to_owned();
+    let opened = tokio::task::spawn_blocking(move || SqliteReader::open(&path));
+    let reader = opened
+        .await
+        .map_err(|error| RuntimeError::Internal(error.to_string()))?
+        .map_err(|error| unusable(Some(directory), &error))?;
+    let journal = Journal::reading(Arc::new(reader), Clock::system());
+    Ok(DefaultAuditTrail::builder(AuditTrailConfig::default()).journal(journal).build()?)
+}
+
+fn unusable(directory: Option<&Path>, error: &StoreError) -> RuntimeError {
+    let path = directory.map(|path| path.display().to_string()).unwrap_or_default();
+    ConfigurationError::Io { path, reason: error.to_string() }.into()
+}
