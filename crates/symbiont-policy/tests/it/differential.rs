@@ -464,7 +464,7 @@ fn compiled(policies: &[Policy]) -> PolicySet {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn cedar_and_a_second_opinion_agree(
