@@ -311,9 +311,9 @@ impl PolicySet {
             for glob in &entry.operations {
                 let pattern = Pattern::new(glob);
                 let shelf = self.shelves.for_pattern(pattern);
-                for bucket in shelf.for_principals(&rule.principals) {
+                shelf.for_principals(&rule.principals, |bucket| {
                     bucket.add(at, &policy, &demands, entry.handwritten.is_some());
-                }
+                });
                 match rule.effect {
                     PolicyEffect::Allow
                     | PolicyEffect::Deny
@@ -407,8 +407,12 @@ impl Shelves {
 }
 
 impl Shelf {
-    /// The buckets for a rule of these principals: their own if all are given by id.
-    fn for_principals(&mut self, selectors: &[PrincipalSelector]) -> Vec<&mut Bucket> {
+    /// Visits the buckets for a rule of these principals: their own if all are given by id.
+    fn for_principals(
+        &mut self,
+        selectors: &[PrincipalSelector],
+        mut visit: impl FnMut(&mut Bucket),
+    ) {
         let ids: Option<HashSet<AgentId>> = selectors
             .iter()
             .map(|selector| match selector {
@@ -418,13 +422,11 @@ impl Shelf {
             .collect();
         match ids {
             Some(ids) if !ids.is_empty() => {
-                for id in &ids {
-                    self.by_agent.entry(*id).or_default();
+                for id in ids {
+                    visit(self.by_agent.entry(id).or_default());
                 }
-                let of_them = self.by_agent.iter_mut().filter(|(id, _)| ids.contains(id));
-                of_them.map(|(_, bucket)| bucket).collect()
             }
-            Some(_) | None => vec![&mut self.any],
+            Some(_) | None => visit(&mut self.any),
         }
     }
 }
