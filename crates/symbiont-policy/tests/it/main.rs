@@ -1,0 +1,6 @@
+//! The policy crate through its public face.
+
+mod differential;
+mod faults;
+mod given;
+mod table;
