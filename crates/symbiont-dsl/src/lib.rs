@@ -14,5 +14,7 @@
 pub mod diagnostic;
 pub mod hir;
 pub mod machine;
+pub mod operations;
+pub mod policy;
 pub mod syntax;
 pub mod value;

@@ -78,7 +78,7 @@ fn size_unit(unit: &str) -> Option<u64> {
 
 /// A duration in words that stand in a text rather than in the program: `5s`, `30.seconds`,
 /// `2 hours`, and a bare number of milliseconds.
-pub fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let (number, unit) = split_quantity(text);
     let unit = unit.trim();
