@@ -139,6 +139,17 @@ impl Sink {
         self.errors > 0
     }
 
+    /// The places of what was found of this severity.
+    pub(crate) fn spans(&self, severity: Severity) -> Vec<Span> {
+        let of_severity = self.kept.iter().filter(|found| found.severity == severity);
+        of_severity.map(|found| found.span.clone()).collect()
+    }
+
+    /// Whether there is no point in finding more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors >= Self::LIMIT && self.warnings >= Self::LIMIT
+    }
+
     /// What was kept, in the order of the source.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.kept.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
@@ -260,12 +271,15 @@ pub fn line_and_column(source: &str, offset: usize) -> (usize, usize) {
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer texts are no misspelt names, and the comparison takes the product of the lengths.
     const LONGEST: usize = 64;
+    // A file with more names than this gets along without hints about the rest.
+    const MOST: usize = 256;
     if name.len() > LONGEST {
         return None;
     }
     let allowed = (name.chars().count() / 3).max(1);
     known
         .into_iter()
+        .take(MOST)
         .filter(|known| known.len() <= LONGEST && *known != name)
         .map(|known| (distance(name, known), known))
         .filter(|(distance, known)| *distance <= allowed && *distance < known.chars().count())

@@ -10,6 +10,8 @@ mod expressions;
 mod statements;
 mod types;
 
+pub(crate) use declarations::KEYWORDS;
+
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::hir::{self, Span, Spanned};
 use crate::syntax::lexer::Token;
