@@ -390,7 +390,9 @@ fn sandbox(value: &Expr, found: &mut Attributes, sink: &mut Sink) {
             )
             .label("unknown tier")
             .note("tiers are `tier1` or `docker`, `tier2` or `gvisor`, `tier3` or `firecracker`")
-            .did_you_mean(nearest(name, TIERS.iter().map(|(known, _)| *known))),
+            .did_you_mean(
+                as_written(value, nearest(name, TIERS.iter().map(|(known, _)| *known))).as_deref(),
+            ),
         );
     }
 }
@@ -407,10 +409,21 @@ fn memory(value: &Expr, sink: &mut Sink) -> Option<MemoryMode> {
             )
             .label("has no effect")
             .note("memory is `ephemeral`, `session`, `persistent` or `encrypted`")
-            .did_you_mean(nearest(&name, MEMORY_MODES.iter().map(|(known, _)| *known))),
+            .did_you_mean(
+                as_written(value, nearest(&name, MEMORY_MODES.iter().map(|(known, _)| *known)))
+                    .as_deref(),
+            ),
         );
     }
     known.map(|(_, mode)| *mode)
+}
+
+/// A name in the place of `value`: a text where that is one.
+fn as_written(value: &Expr, name: Option<&str>) -> Option<String> {
+    name.map(|name| match value.kind {
+        ExprKind::Literal(_) => format!("\"{name}\""),
+        _ => name.to_owned(),
+    })
 }
 
 /// A name or a text.

@@ -139,10 +139,10 @@ impl Sink {
         self.errors > 0
     }
 
-    /// The places of what was found of this severity.
-    pub(crate) fn spans(&self, severity: Severity) -> Vec<Span> {
-        let of_severity = self.kept.iter().filter(|found| found.severity == severity);
-        of_severity.map(|found| found.span.clone()).collect()
+    /// Where the parser found errors.
+    pub(crate) fn syntax_faults(&self) -> Vec<Span> {
+        let of_parser = self.kept.iter().filter(|found| found.code.starts_with("E01"));
+        of_parser.map(|found| found.span.clone()).collect()
     }
 
     /// Whether there is no point in finding more.

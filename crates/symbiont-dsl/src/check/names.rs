@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
+use crate::diagnostic::{Diagnostic, Sink, nearest};
 use crate::hir::{
     Arg, Block, BlockKind, Condition, Expr, ExprKind, Function, Param, Pattern, PatternKind,
     Program, Span, Spanned, Stmt, StmtKind,
@@ -12,7 +12,7 @@ use crate::syntax::literal::short;
 
 /// Checks the bodies of a program.
 pub(super) fn check(program: &Program, sink: &mut Sink) {
-    let mut faults = sink.spans(Severity::Error);
+    let mut faults = sink.syntax_faults();
     faults.sort_unstable_by_key(|span| span.start);
     let memories: HashSet<&str> = (program.blocks.iter())
         .filter(|block| block.kind == BlockKind::Memory)
@@ -31,11 +31,17 @@ pub(super) fn check(program: &Program, sink: &mut Sink) {
         for function in &agent.functions {
             file.function(function, &functions);
         }
-        let whole = file.is_whole(&agent.span);
+        let items = (agent.handlers.iter().map(|handler| handler.span.start))
+            .chain(agent.with.iter().map(|with| with.span.start))
+            .chain(agent.policies.iter().map(|policy| policy.span.start));
+        let header = agent.span.start..items.min().unwrap_or(agent.span.end);
+        let header = file.is_whole(&header);
         for handler in &agent.handlers {
+            let whole = header && file.is_whole(&handler.span);
             file.body(whole, &[&handler.params, &agent.params], &handler.body, &functions);
         }
         if let Some(with) = &agent.with {
+            let whole = header && file.is_whole(&with.span);
             file.body(whole, &[&agent.params], &with.body, &functions);
         }
         file.unused_functions(&agent.functions);
@@ -65,7 +71,7 @@ impl<'a> Functions<'a, '_> {
 
 /// What is known of the file.
 struct File<'a, 's> {
-    /// Where there are errors already, in order.
+    /// Where something could not be read, in order.
     faults: Vec<Span>,
     memories: HashSet<&'a str>,
     agents: HashSet<&'a str>,

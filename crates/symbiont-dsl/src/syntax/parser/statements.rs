@@ -197,6 +197,7 @@ impl Parser<'_> {
     }
 
     fn try_(&mut self) -> StmtKind {
+        let span = self.span();
         self.bump();
         let body = self.block();
         let mut catches = Vec::new();
@@ -206,7 +207,8 @@ impl Parser<'_> {
             self.node(SyntaxKind::Catch, start);
         }
         if catches.is_empty() {
-            self.expected("`catch`");
+            let message = "a `try` needs a `catch`";
+            self.sink.push(Diagnostic::error("E0101", message, span).label("nothing catches"));
         }
         StmtKind::Try { body, catches }
     }
