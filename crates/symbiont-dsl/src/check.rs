@@ -21,7 +21,7 @@ mod names;
 use std::collections::HashSet;
 
 use crate::definition::AgentDefinition;
-use crate::diagnostic::{Diagnostic, Sink, nearest};
+use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{
     BlockDecl, BlockKind, Entry, Event, Function, Param, Program, Span, Spanned, Type, TypeKind,
 };
@@ -237,7 +237,7 @@ impl Opaque<'_> {
         if name.is_empty()
             || TYPES.contains(&name)
             || self.declared.contains(name)
-            || self.sink.is_full()
+            || self.sink.is_full(Severity::Warning)
             || !self.reported.insert(name.to_owned())
         {
             return;
@@ -266,7 +266,10 @@ fn used_policies(program: &Program, sink: &mut Sink) {
         for name in &agent.uses {
             let name_text = name.node.as_str();
             used.insert(name_text);
-            if !own.contains(name_text) && !shared.contains(name_text) && !sink.is_full() {
+            if !own.contains(name_text)
+                && !shared.contains(name_text)
+                && !sink.is_full(Severity::Error)
+            {
                 let message = format!("there is no policy `{}`", short(&name.node));
                 sink.push(
                     Diagnostic::error("E0205", message, name.span.clone())

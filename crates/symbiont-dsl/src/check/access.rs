@@ -16,7 +16,7 @@ use crate::syntax::literal::short;
 
 /// How many expressions are walked and rules compared before the rest goes without: agents may share
 /// functions and policies, and a file of agents that all do must not take quadratic time.
-pub(super) const BUDGET: usize = 5_000_000;
+pub(super) const BUDGET: usize = 1_000_000;
 
 /// What stands for an argument that only the run will know.
 const UNKNOWN: &str = "\0";

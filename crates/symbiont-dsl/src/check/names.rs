@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::diagnostic::{Diagnostic, Sink, nearest};
+use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{
     Arg, Block, BlockKind, Condition, Expr, ExprKind, Function, Param, Pattern, PatternKind,
     Program, Span, Spanned, Stmt, StmtKind,
@@ -216,7 +216,7 @@ impl<'a> Body<'a, '_, '_> {
     }
 
     fn undefined(&mut self, name: &str, span: &Span) {
-        if !self.whole || name.is_empty() || self.file.sink.is_full() {
+        if !self.whole || name.is_empty() || self.file.sink.is_full(Severity::Error) {
             return;
         }
         let message = format!("nobody defined `{}`", short(name));
@@ -278,7 +278,7 @@ impl<'a> Body<'a, '_, '_> {
 
     /// A call of a name that is nothing in the file is a tool; it may be a misspelling.
     fn tool(&mut self, name: &str, span: &Span) {
-        if self.file.sink.is_full() {
+        if self.file.sink.is_full(Severity::Warning) {
             return;
         }
         let fixed = BUILTINS.iter().copied().chain(operations::host_calls());
@@ -296,7 +296,10 @@ impl<'a> Body<'a, '_, '_> {
 
     fn namespaced(&mut self, namespace: &str, of: &Expr, member: &Spanned<String>) {
         let name = format!("{namespace}.{}", member.node);
-        if operations::is_host_call(&name) || member.node.is_empty() || self.file.sink.is_full() {
+        if operations::is_host_call(&name)
+            || member.node.is_empty()
+            || self.file.sink.is_full(Severity::Warning)
+        {
             return;
         }
         let span = of.span.start..member.span.end;

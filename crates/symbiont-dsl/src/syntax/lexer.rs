@@ -345,10 +345,11 @@ impl Lexer<'_> {
                 (_, _) => self.at += 1,
             }
         }
+        let end = self.source.trim_end().len();
         self.sink.push(
             Diagnostic::error("E0105", "the comment is not closed", start..start + 2)
                 .label("it starts here")
-                .fix(self.at..self.at, " */", "add `*/` where the comment ends"),
+                .fix(end..end, " */", "add `*/` where the comment ends"),
         );
         BlockComment
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use symbiont_dsl::definition::check;
 use symbiont_dsl::diagnostic::render;
 use symbiont_dsl::syntax::{parse, tree};
 
@@ -25,6 +26,8 @@ fn codes_on_a_small_stack(source: String) -> Vec<&'static str> {
         .stack_size(2 << 20)
         .spawn(move || {
             let parsed = parse(&source);
+            // The checker walks what the parser let through, and must survive it as well.
+            check(&source);
             assert_eq!(tree(&source).text().to_string(), source);
             let mut codes: Vec<_> = parsed.diagnostics.iter().map(|found| found.code).collect();
             codes.sort_unstable();
@@ -169,7 +172,7 @@ mod properties {
     ];
 
     fn survives(source: &str) -> Result<(), TestCaseError> {
-        let parsed = parse(source);
+        let parsed = check(source);
         let rebuilt = tree(source).text().to_string();
         prop_assert_eq!(&rebuilt, source);
         for diagnostic in &parsed.diagnostics {
