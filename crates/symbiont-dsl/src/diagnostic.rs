@@ -316,11 +316,13 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     if name.len() > LONGEST {
         return None;
     }
-    let allowed = (name.chars().count() / 3).max(1);
+    let length = name.chars().count();
+    let allowed = (length / 3).max(1);
     known
         .into_iter()
         .take(MOST)
         .filter(|known| known.len() <= LONGEST && *known != name)
+        .filter(|known| known.chars().count().abs_diff(length) <= allowed)
         .map(|known| (distance(name, known), known))
         .filter(|(distance, known)| *distance <= allowed && *distance < known.chars().count())
         .min_by_key(|(distance, _)| *distance)

@@ -10,6 +10,9 @@ use crate::hir::{
 use crate::operations::{self, AMBIENT, BUILTINS, NAMESPACES};
 use crate::syntax::literal::short;
 
+/// How many names of tools are compared with those of functions, in one file.
+const HINTS: usize = 1000;
+
 /// Checks the bodies of a program.
 pub(super) fn check(program: &Program, sink: &mut Sink) {
     let mut faults = sink.syntax_faults();
@@ -19,7 +22,8 @@ pub(super) fn check(program: &Program, sink: &mut Sink) {
         .map(|block| block.name.node.as_str())
         .collect();
     let agents = program.agents.iter().map(|agent| agent.name.node.as_str()).collect();
-    let mut file = File { faults, memories, agents, called: HashSet::new(), sink };
+    let called = HashSet::new();
+    let mut file = File { faults, memories, agents, called, hints: HINTS, sink };
 
     let shared = by_name(&program.functions);
     let outside = Functions { own: HashMap::new(), shared: &shared };
@@ -77,6 +81,8 @@ struct File<'a, 's> {
     agents: HashSet<&'a str>,
     /// The functions that something calls or names.
     called: HashSet<&'a str>,
+    /// How many more names of tools are compared with those of functions.
+    hints: usize,
     sink: &'s mut Sink,
 }
 
@@ -278,9 +284,8 @@ impl<'a> Body<'a, '_, '_> {
 
     /// A call of a name that is nothing in the file is a tool; it may be a misspelling.
     fn tool(&mut self, name: &str, span: &Span) {
-        if self.file.sink.is_full(Severity::Warning) {
-            return;
-        }
+        let Some(hints) = self.file.hints.checked_sub(1) else { return };
+        self.file.hints = hints;
         let fixed = BUILTINS.iter().copied().chain(operations::host_calls());
         let known = self.functions.names().chain(fixed.map(|name| -> &'a str { name }));
         let meant = nearest(name, known.filter(|known| known.len() > 3)).map(str::to_owned);

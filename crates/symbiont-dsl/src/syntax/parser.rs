@@ -412,7 +412,7 @@ impl<'a> Parser<'a> {
             return true;
         }
         matches!(self.kind(), End | Semicolon | RightBrace | RightBracket | RightParen)
-            || (self.first_on_line() && statements::begins_statement(self.word()))
+            || (self.first_on_line() && self.at_plain_statement())
             || self.at_declaration()
     }
 

@@ -14,6 +14,19 @@ pub(super) fn begins_statement(word: &str) -> bool {
 }
 
 impl Parser<'_> {
+    /// Whether what begins here can only be a statement: no expression, and no key or name of an
+    /// argument either.
+    pub(super) fn at_plain_statement(&self) -> bool {
+        let next = self.kind_ahead(1);
+        match self.word() {
+            "let" | "for" => next == SyntaxKind::Name,
+            "try" => next == SyntaxKind::LeftBrace,
+            "break" | "continue" => next == SyntaxKind::Semicolon,
+            "while" | "return" => !matches!(next, SyntaxKind::Colon | SyntaxKind::Equals),
+            _ => false,
+        }
+    }
+
     /// `{ statements }`
     pub(super) fn block(&mut self) -> Block {
         let start = self.at;
