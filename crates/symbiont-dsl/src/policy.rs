@@ -12,7 +12,7 @@
 //! # What is not here
 //!
 //! Deciding: that is the policy engine's. What a name means as an operation is in
-//! [`operations`](crate::operations).
+//! [`operations`].
 
 use std::time::Duration;
 

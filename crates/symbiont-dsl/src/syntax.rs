@@ -14,7 +14,7 @@
 //!
 //! # What is not here
 //!
-//! Names, types and values out of range are the checker's ([`crate::check`]).
+//! Names, types and values out of range are the checker's ([`crate::definition::check`]).
 
 mod kind;
 mod lexer;
