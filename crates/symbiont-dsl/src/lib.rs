@@ -1,5 +1,20 @@
 //! The Symbiont agent language.
+//!
+//! A source text is read into a tree and a program ([`syntax`]), checked ([`check`](mod@check)),
+//! and turned into what the runtime needs to know of each agent ([`definition`]); its policy blocks
+//! become policies ([`policy`]). [`machine`] runs the behaviour and yields host calls, whose names
+//! and classes are in [`operations`].
+//!
+//! # What holds
+//!
+//! - Pure: no async, no clock, no files. The same source gives the same answers.
+//! - No source makes anything here panic, overflow the stack or take more than linear time.
+//! - Whatever is wrong with a source is a [`diagnostic`] with a place in it.
 
+pub mod diagnostic;
 pub mod hir;
 pub mod machine;
+pub mod operations;
+pub mod policy;
+pub mod syntax;
 pub mod value;

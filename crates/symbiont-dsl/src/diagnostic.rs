@@ -1,0 +1,296 @@
+//! What the reader of a program is told about it.
+//!
+//! The parser and the checker collect [`Diagnostic`]s; [`render`] shows them to people in the
+//! manner of rustc and [`to_json`] to machines.
+//!
+//! # What holds
+//!
+//! - Every diagnostic has a stable code, a message in the reader's words and a place.
+//! - The first line of each is exactly `error[E0103]: message` or `warning[W0207]: message`.
+//! - A fix, where there is one, is a text that can be put in the place of its span as it is.
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Level, Patch, Renderer, Snippet};
+use serde_json::json;
+
+use crate::hir::Span;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// The program does not run.
+    Error,
+    /// The program runs, and its reader should look.
+    Warning,
+}
+
+/// A change that would mend the program, or that would at least be worth a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fix {
+    /// What is replaced; empty where something is only added.
+    pub span: Span,
+    /// What stands there afterwards.
+    pub replacement: String,
+    /// The change in words, such as "did you mean `timeout`?".
+    pub message: String,
+}
+
+/// Something that the reader of a program should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// A stable code, `E` or `W` and four digits.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// Where.
+    pub span: Span,
+    /// What stands beside the place; may be empty.
+    pub label: String,
+    /// What else helps.
+    pub notes: Vec<String>,
+    /// What would mend it, if that is known.
+    pub fix: Option<Fix>,
+}
+
+impl Diagnostic {
+    /// An error at `span`.
+    pub fn error(code: &'static str, message: impl Into<String>, span: Span) -> Self {
+        Self::new(code, Severity::Error, message.into(), span)
+    }
+
+    /// A warning at `span`.
+    pub fn warning(code: &'static str, message: impl Into<String>, span: Span) -> Self {
+        Self::new(code, Severity::Warning, message.into(), span)
+    }
+
+    fn new(code: &'static str, severity: Severity, message: String, span: Span) -> Self {
+        Self { code, severity, message, span, label: String::new(), notes: Vec::new(), fix: None }
+    }
+
+    /// The same, with `label` beside the place.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// The same, with one more note.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// The same, with a fix.
+    #[must_use]
+    pub fn fix(
+        mut self,
+        span: Span,
+        replacement: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        let (replacement, message) = (replacement.into(), message.into());
+        self.fix = Some(Fix { span, replacement, message });
+        self
+    }
+
+    /// The same, with the fix "did you mean `nearest`?" for the place, if there is a nearest name.
+    #[must_use]
+    pub fn did_you_mean(self, nearest: Option<&str>) -> Self {
+        match nearest {
+            Some(nearest) => {
+                let span = self.span.clone();
+                self.fix(span, nearest, format!("did you mean `{nearest}`?"))
+            }
+            None => self,
+        }
+    }
+}
+
+/// The diagnostics of one source text, in the order in which they were found.
+///
+/// At most [`Sink::LIMIT`] errors and as many warnings are kept, so that no input makes more of
+/// them than anyone could read; that there was an error is never forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Sink {
+    kept: Vec<Diagnostic>,
+    errors: usize,
+    warnings: usize,
+}
+
+impl Sink {
+    /// How many of each severity are kept.
+    pub(crate) const LIMIT: usize = 200;
+
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        let count = match diagnostic.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= Self::LIMIT {
+            self.kept.push(diagnostic);
+        }
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// What was kept, in the order of the source.
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        self.kept.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
+        self.kept
+    }
+}
+
+/// The diagnostics as text for people.
+///
+/// `color` asks for terminal colours. Diagnostics are separated by an empty line; no diagnostics
+/// give the empty text.
+pub fn render(diagnostics: &[Diagnostic], source: &str, file_name: &str, color: bool) -> String {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let renderer = renderer.decor_style(DecorStyle::Ascii);
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&renderer.render(&report(diagnostic, source, file_name)));
+        out.push('\n');
+    }
+    out
+}
+
+fn report<'a>(
+    diagnostic: &'a Diagnostic,
+    source: &'a str,
+    file_name: &'a str,
+) -> Vec<annotate_snippets::Group<'a>> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let annotation = AnnotationKind::Primary.span(within(&diagnostic.span, source));
+    let annotation = match diagnostic.label.as_str() {
+        "" => annotation,
+        label => annotation.label(label),
+    };
+    let mut group = level
+        .primary_title(diagnostic.message.as_str())
+        .id(diagnostic.code)
+        .element(Snippet::source(source).path(file_name).annotation(annotation));
+    for note in &diagnostic.notes {
+        group = group.element(Level::NOTE.message(note.as_str()));
+    }
+    let mut groups = vec![group];
+    if let Some(fix) = &diagnostic.fix {
+        let patch = Patch::new(within(&fix.span, source), fix.replacement.as_str());
+        groups.push(
+            Level::HELP
+                .secondary_title(fix.message.as_str())
+                .element(Snippet::source(source).path(file_name).patch(patch)),
+        );
+    }
+    groups
+}
+
+/// The span, made to lie within the source and on its character boundaries.
+fn within(span: &Span, source: &str) -> Span {
+    let boundary = |mut at: usize| {
+        at = at.min(source.len());
+        while !source.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (start, end) = (boundary(span.start), boundary(span.end));
+    start..end.max(start)
+}
+
+/// The diagnostics as JSON: an array of objects with `code`, `severity`, `message`, `label`,
+/// `file`, `start` and `end` (each with `offset` in bytes, `line` and `column` from 1, the column
+/// in characters), `notes` and `fix` (or null).
+pub fn to_json(diagnostics: &[Diagnostic], source: &str, file_name: &str) -> serde_json::Value {
+    let position = |offset: usize| {
+        let (line, column) = line_and_column(source, offset);
+        json!({ "offset": offset, "line": line, "column": column })
+    };
+    diagnostics
+        .iter()
+        .map(|diagnostic| {
+            let span = within(&diagnostic.span, source);
+            let fix = diagnostic.fix.as_ref().map(|fix| {
+                let span = within(&fix.span, source);
+                json!({
+                    "message": fix.message,
+                    "start": position(span.start),
+                    "end": position(span.end),
+                    "replacement": fix.replacement,
+                })
+            });
+            json!({
+                "code": diagnostic.code,
+                "severity": match diagnostic.severity {
+                    Severity::Error => "error",
+                    Severity::Warning => "warning",
+                },
+                "message": diagnostic.message,
+                "label": diagnostic.label,
+                "file": file_name,
+                "start": position(span.start),
+                "end": position(span.end),
+                "notes": diagnostic.notes,
+                "fix": fix,
+            })
+        })
+        .collect()
+}
+
+/// The line and the column of a byte, both from 1, the column in characters.
+pub fn line_and_column(source: &str, offset: usize) -> (usize, usize) {
+    let before = &source[..within(&(offset..offset), source).start];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// The name among `known` that `name` was probably meant to be.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer texts are no misspelt names, and the comparison takes the product of the lengths.
+    const LONGEST: usize = 64;
+    if name.len() > LONGEST {
+        return None;
+    }
+    let allowed = (name.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .filter(|known| known.len() <= LONGEST && *known != name)
+        .map(|known| (distance(name, known), known))
+        .filter(|(distance, known)| *distance <= allowed && *distance < known.chars().count())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+/// How many characters have to be added, removed, replaced or swapped with their neighbour to make
+/// `a` into `b`, letters' case apart.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.to_lowercase().chars().collect();
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let replace = last[j] + usize::from(a[i] != b[j]);
+            let mut best = replace.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}

@@ -1,0 +1,715 @@
+//! Policy blocks to policies.
+//!
+//! Each rule of a block becomes one or a few rules of the runtime's own shape. The names of a
+//! pattern such as `read_logs(service)` stand for the call's arguments, by position.
+//!
+//! # What holds
+//!
+//! - Nothing is widened: a condition that cannot be expressed makes an `allow` never match, and a
+//!   `deny`, a demanded approval and a limit always hold. The compiler says so.
+//! - Nothing under `require` is silently accepted: a setting that nobody enforces is reported.
+//!
+//! # What is not here
+//!
+//! Deciding: that is the policy engine's. What a name means as an operation is in
+//! [`operations`](crate::operations).
+
+use std::time::Duration;
+
+use symbiont_types::{
+    Comparison, Condition, Obligation, Operand, Policy, PolicyEffect, PolicyRule, PolicyValue,
+};
+
+use crate::diagnostic::{Diagnostic, Sink, nearest};
+use crate::hir::{
+    Arg, BinaryOp, Entry, Expr, ExprKind, Literal, PolicyBlock, Rule, Span, Spanned, UnaryOp, Verb,
+};
+use crate::operations::{self, AMBIENT};
+use crate::syntax::literal::{parse_duration, short};
+
+/// How long a demanded approval stands open unless the block says otherwise.
+const APPROVAL_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// Compiles a block. The spans of `block` are those of `source`.
+pub fn compile(block: &PolicyBlock, source: &str) -> (Policy, Vec<Diagnostic>) {
+    let mut sink = Sink::default();
+    let policy = compile_into(block, source, &mut sink);
+    (policy, sink.finish())
+}
+
+pub(crate) fn compile_into(block: &PolicyBlock, source: &str, sink: &mut Sink) -> Policy {
+    let mut rules = Vec::new();
+    for (at, rule) in block.rules.iter().enumerate() {
+        let mut compiler = Compiler { source, rule, sink, number: at + 1, rules: &mut rules };
+        compiler.rule();
+    }
+    Policy {
+        id: block.name.node.clone(),
+        name: block.name.node.clone(),
+        description: String::new(),
+        rules,
+        priority: 0,
+        enabled: true,
+    }
+}
+
+/// What a rule speaks of, in part or in whole.
+#[derive(Debug, Default, PartialEq)]
+struct Target {
+    operations: Vec<String>,
+    /// What the pattern's literals ask for.
+    conditions: Vec<Condition>,
+    /// The pattern's names, and the facts that they stand for.
+    names: Vec<(String, Vec<String>)>,
+    /// A part of the pattern that cannot be expressed.
+    inexpressible: Option<Span>,
+}
+
+struct Compiler<'a> {
+    source: &'a str,
+    rule: &'a Rule,
+    sink: &'a mut Sink,
+    number: usize,
+    rules: &'a mut Vec<PolicyRule>,
+}
+
+impl Compiler<'_> {
+    fn rule(&mut self) {
+        let rule = self.rule;
+        match rule.verb {
+            Verb::Allow => self.targets(PolicyEffect::Allow),
+            Verb::Deny => self.targets(PolicyEffect::Deny),
+            Verb::Audit => match &rule.what.kind {
+                ExprKind::Record { fields, .. } => self.settings(fields),
+                _ => self.targets(PolicyEffect::Audit),
+            },
+            Verb::Require => match &rule.what.kind {
+                ExprKind::Record { fields, .. } => self.settings(fields),
+                _ => self.requirement(),
+            },
+        }
+    }
+
+    fn text(&self, span: &Span) -> &str {
+        self.source.get(span.clone()).unwrap_or_default()
+    }
+
+    fn verb(&self) -> &'static str {
+        match self.rule.verb {
+            Verb::Allow => "allow",
+            Verb::Deny => "deny",
+            Verb::Require => "require",
+            Verb::Audit => "audit",
+        }
+    }
+
+    fn push(
+        &mut self,
+        effect: PolicyEffect,
+        operations: Vec<String>,
+        conditions: Vec<Condition>,
+        obligations: Vec<Obligation>,
+    ) {
+        let (verb, number) = (self.verb(), self.number);
+        let mut id = format!("{verb}-{number}");
+        let siblings = self.rules.iter().filter(|rule| {
+            rule.id == id || rule.id.strip_prefix(&id).is_some_and(|rest| rest.starts_with('.'))
+        });
+        match siblings.count() {
+            0 => {}
+            siblings => id = format!("{id}.{}", siblings + 1),
+        }
+        let mut compiled = PolicyRule::new(id, effect, operations);
+        compiled.conditions = conditions;
+        compiled.obligations = obligations;
+        compiled.reason =
+            self.text(&self.rule.span).split_whitespace().collect::<Vec<_>>().join(" ");
+        self.rules.push(compiled);
+    }
+
+    /// A rule that speaks of operations.
+    fn targets(&mut self, effect: PolicyEffect) {
+        let mut targets = Vec::new();
+        self.target(&self.rule.what, &mut targets);
+        // Targets that bind and ask for nothing are one rule; each of the others is its own.
+        let mut merged: Vec<Target> = Vec::new();
+        for target in targets {
+            let plain = |target: &Target| {
+                target.conditions.is_empty()
+                    && target.names.is_empty()
+                    && target.inexpressible.is_none()
+            };
+            match merged.last_mut() {
+                Some(last) if plain(last) && plain(&target) => {
+                    last.operations.extend(target.operations);
+                }
+                Some(_) | None => merged.push(target),
+            }
+        }
+        for mut target in merged {
+            // A call over HTTP is also a connection, and both have to be allowed.
+            if effect == PolicyEffect::Allow
+                && target.operations.iter().any(|name| name.starts_with("http."))
+                && !target.operations.iter().any(|name| name.starts_with("net."))
+            {
+                target.operations.push("net.connect".to_owned());
+            }
+            let conditions = match self.conditions(&target) {
+                Ok(conditions) => conditions,
+                Err(fault) => {
+                    self.fails_closed(&fault);
+                    match effect {
+                        // What is audited without need hurts nobody.
+                        PolicyEffect::Audit => Vec::new(),
+                        PolicyEffect::Allow
+                        | PolicyEffect::Deny
+                        | PolicyEffect::RequireApproval { .. }
+                        | PolicyEffect::Shadow(_) => {
+                            vec![Condition::Inexpressible(self.text(&fault).to_owned())]
+                        }
+                    }
+                }
+            };
+            self.push(effect.clone(), target.operations, conditions, Vec::new());
+        }
+    }
+
+    /// The conditions of the rule for a target; where one cannot be expressed, its place.
+    fn conditions(&self, target: &Target) -> Result<Vec<Condition>, Span> {
+        if let Some(fault) = &target.inexpressible {
+            return Err(fault.clone());
+        }
+        let mut conditions = target.conditions.clone();
+        if let Some(condition) = &self.rule.condition {
+            match self.condition(condition, &target.names)? {
+                Condition::All(parts) => conditions.extend(parts),
+                condition => conditions.push(condition),
+            }
+        }
+        Ok(conditions)
+    }
+
+    fn fails_closed(&mut self, fault: &Span) {
+        let outcome = match self.rule.verb {
+            Verb::Allow => "this rule never allows anything",
+            Verb::Deny => "this rule always denies",
+            Verb::Require => "what it requires is always required",
+            Verb::Audit => "it always audits",
+        };
+        let message = format!(
+            "the condition `{}` cannot be decided by a policy: {outcome}",
+            short(self.text(fault))
+        );
+        self.sink.push(
+            Diagnostic::warning("W0308", message, fault.clone()).label("cannot be expressed").note(
+                "conditions may use the pattern's names, the ambient names, comparisons, `in`, \
+                     `&&`, `||`, `!`, and `starts_with`, `ends_with` and `contains` with a text",
+            ),
+        );
+    }
+
+    fn target(&mut self, what: &Expr, targets: &mut Vec<Target>) {
+        if let ExprKind::Array(elements) = &what.kind {
+            for element in elements {
+                self.target(element, targets);
+            }
+            return;
+        }
+        let (callee, args) = match &what.kind {
+            ExprKind::Call { callee, args } => (&**callee, args.as_slice()),
+            _ => (what, &[] as &[Arg]),
+        };
+        let Some(name) = dotted(callee) else {
+            self.sink.push(
+                Diagnostic::error(
+                    "E0208",
+                    format!("`{}` speaks of no operation", self.verb()),
+                    what.span.clone(),
+                )
+                .label("expected a name, a call with named parts, a text or an array of them"),
+            );
+            return;
+        };
+        let mut target = Target { operations: operations::meant_by(&name), ..Target::default() };
+        for (at, arg) in args.iter().enumerate() {
+            let path = match &arg.name {
+                Some(name) => vec!["named".to_owned(), name.node.clone()],
+                None => vec!["argument".to_owned(), at.to_string()],
+            };
+            self.pattern_part(arg, path, &mut target);
+        }
+        targets.push(target);
+    }
+
+    /// A part of a pattern: a name to bind, `any`, or a literal that the argument has to equal.
+    fn pattern_part(&mut self, arg: &Arg, path: Vec<String>, target: &mut Target) {
+        match &arg.value.kind {
+            ExprKind::Name(name) if name == "any" || name == "_" => {}
+            ExprKind::Name(name) => target.names.push((name.clone(), path)),
+            // Paths are compared as the sandbox will see them.
+            ExprKind::Literal(Literal::String(text))
+                if path == ["argument", "0"]
+                    && !target.operations.is_empty()
+                    && target
+                        .operations
+                        .iter()
+                        .all(|name| matches!(name.as_str(), "fs.read" | "fs.write")) =>
+            {
+                for operation in &mut target.operations {
+                    *operation = format!("{operation}:{}", operations::absolute(text));
+                }
+            }
+            _ => match value(&arg.value) {
+                Some(value) => target.conditions.push(Condition::Compare {
+                    left: Operand::Attribute(path),
+                    op: Comparison::Equal,
+                    right: Operand::Literal(value),
+                }),
+                None => target.inexpressible = Some(arg.value.span.clone()),
+            },
+        }
+    }
+
+    // What is required.
+
+    /// `require: approval(...)`, and what else may stand there.
+    fn requirement(&mut self) {
+        let what = &self.rule.what;
+        let (callee, args) = match &what.kind {
+            ExprKind::Call { callee, args } => (&**callee, args.as_slice()),
+            _ => (what, &[] as &[Arg]),
+        };
+        let Some(name) = dotted(callee).filter(|name| is_approval(name)) else {
+            self.not_enforced(&what.span);
+            return;
+        };
+        let mut demand = Approval::default();
+        let mut operations = Vec::new();
+        let mut everything = args.is_empty();
+        if let Some(role) = name.strip_prefix("approval.") {
+            demand.approvers.push(role.to_owned());
+        }
+        for arg in args {
+            match &arg.name {
+                Some(key) => {
+                    if !demand.setting(&key.node, &arg.value) {
+                        self.unknown_setting(key, APPROVAL_SETTINGS);
+                    }
+                }
+                // A name that may as well be a parameter does not narrow what needs approval.
+                None => match dotted(&arg.value) {
+                    Some(name)
+                        if matches!(
+                            arg.value.kind,
+                            ExprKind::Literal(_) | ExprKind::Member(..)
+                        ) || operations::is_host_call(&name) =>
+                    {
+                        operations.extend(operations::meant_by(&name));
+                    }
+                    Some(_) | None => everything = true,
+                },
+            }
+        }
+        if everything || operations.is_empty() {
+            operations = vec!["*".to_owned()];
+        }
+        let conditions = self.settings_conditions();
+        self.push(demand.effect(), operations, conditions, Vec::new());
+    }
+
+    /// A record of settings under `require` or `audit`.
+    fn settings(&mut self, fields: &[(Spanned<String>, Expr)]) {
+        let mut demand: Option<Approval> = None;
+        let mut obligations = Vec::new();
+        let mut operations: Vec<String> = Vec::new();
+        for (key, value) in fields {
+            match key.node.as_str() {
+                "operations" | "operation" | "for" | "actions" => {
+                    operations
+                        .extend(texts(value).iter().flat_map(|name| operations::meant_by(name)));
+                    continue;
+                }
+                _ => {}
+            }
+            if self.rule.verb == Verb::Require && is_approval(&key.node) {
+                if value.kind != ExprKind::Literal(Literal::Bool(false)) {
+                    let demand = demand.get_or_insert_default();
+                    if let ExprKind::Record { fields, .. } = &value.kind {
+                        for (key, value) in fields {
+                            if !demand.setting(&key.node, value) {
+                                self.unknown_setting(key, APPROVAL_SETTINGS);
+                            }
+                        }
+                    } else {
+                        demand.setting(&key.node, value);
+                    }
+                }
+                continue;
+            }
+            if self.rule.verb == Verb::Require
+                && APPROVAL_SETTINGS.contains(&key.node.as_str())
+                && fields.iter().any(|(key, _)| is_approval(&key.node))
+                && demand.get_or_insert_default().setting(&key.node, value)
+            {
+                continue;
+            }
+            match obligation(&key.node, value) {
+                Setting::Enforced(obligation) => obligations.push(obligation),
+                Setting::Malformed(expected) => self.sink.push(
+                    Diagnostic::error(
+                        "E0208",
+                        format!("`{}` is no {expected}", short(self.text(&value.span))),
+                        value.span.clone(),
+                    )
+                    .label(format!("expected {expected}")),
+                ),
+                Setting::Unknown => self.unknown_setting(key, SETTINGS),
+            }
+        }
+        if operations.is_empty() {
+            operations = vec!["*".to_owned()];
+        }
+        let conditions = self.settings_conditions();
+        if let Some(demand) = demand {
+            self.push(demand.effect(), operations, conditions, obligations);
+        } else if !obligations.is_empty() || self.rule.verb == Verb::Audit {
+            self.push(PolicyEffect::Audit, operations, conditions, obligations);
+        }
+    }
+
+    /// The conditions under which something is required. One that cannot be expressed leaves it
+    /// always required.
+    fn settings_conditions(&mut self) -> Vec<Condition> {
+        match self.conditions(&Target::default()) {
+            Ok(conditions) => conditions,
+            Err(fault) => {
+                self.fails_closed(&fault);
+                Vec::new()
+            }
+        }
+    }
+
+    fn not_enforced(&mut self, span: &Span) {
+        let message = format!("`{}` is not enforced", short(self.text(span)));
+        self.sink.push(
+            Diagnostic::warning("W0309", message, span.clone())
+                .label("nothing here enforces this")
+                .note("what is enforced: `approval`, `rate_limit`, `timeout`, `log_level`, `redact`, `notify`"),
+        );
+    }
+
+    fn unknown_setting(&mut self, key: &Spanned<String>, known: &[&str]) {
+        let message = format!("the setting `{}` is not enforced", short(&key.node));
+        self.sink.push(
+            Diagnostic::warning("W0309", message, key.span.clone())
+                .label("nothing here enforces this")
+                .did_you_mean(nearest(&key.node, known.iter().copied())),
+        );
+    }
+
+    // Conditions.
+
+    fn condition(&self, expr: &Expr, names: &[(String, Vec<String>)]) -> Result<Condition, Span> {
+        let inner = |expr: &Expr| self.condition(expr, names);
+        let fact = |expr: &Expr| operand(expr, names).ok_or_else(|| expr.span.clone());
+        match &expr.kind {
+            ExprKind::Literal(Literal::Bool(true)) => Ok(Condition::All(Vec::new())),
+            ExprKind::Literal(Literal::Bool(false)) => Ok(Condition::Any(Vec::new())),
+            ExprKind::Unary(UnaryOp::Not, of) => Ok(Condition::Not(Box::new(inner(of)?))),
+            ExprKind::Binary(op, left, right) => {
+                let compare = |op| -> Result<Condition, Span> {
+                    Ok(Condition::Compare { left: fact(left)?, op, right: fact(right)? })
+                };
+                match op {
+                    BinaryOp::And => {
+                        Ok(Condition::All(both(inner(left)?, inner(right)?, |part| match part {
+                            Condition::All(parts) => Ok(parts),
+                            part => Err(part),
+                        })))
+                    }
+                    BinaryOp::Or => {
+                        Ok(Condition::Any(both(inner(left)?, inner(right)?, |part| match part {
+                            Condition::Any(parts) => Ok(parts),
+                            part => Err(part),
+                        })))
+                    }
+                    BinaryOp::Equal => compare(Comparison::Equal),
+                    BinaryOp::NotEqual => compare(Comparison::NotEqual),
+                    BinaryOp::Less => compare(Comparison::Less),
+                    BinaryOp::LessOrEqual => compare(Comparison::LessOrEqual),
+                    BinaryOp::Greater => compare(Comparison::Greater),
+                    BinaryOp::GreaterOrEqual => compare(Comparison::GreaterOrEqual),
+                    BinaryOp::In => Ok(Condition::In { value: fact(left)?, set: fact(right)? }),
+                    BinaryOp::NotIn => Ok(Condition::Not(Box::new(Condition::In {
+                        value: fact(left)?,
+                        set: fact(right)?,
+                    }))),
+                    BinaryOp::Add
+                    | BinaryOp::Subtract
+                    | BinaryOp::Multiply
+                    | BinaryOp::Divide
+                    | BinaryOp::Remainder => Err(expr.span.clone()),
+                }
+            }
+            ExprKind::Call { callee, args } => {
+                text_condition(callee, args, names).ok_or_else(|| expr.span.clone())
+            }
+            ExprKind::Name(_) | ExprKind::Member(..) | ExprKind::Index(..) => {
+                Ok(Condition::Is(fact(expr)?))
+            }
+            _ => Err(expr.span.clone()),
+        }
+    }
+}
+
+/// Two conditions as one list; those that `open` gives the parts of are taken apart.
+fn both(
+    left: Condition,
+    right: Condition,
+    open: impl Fn(Condition) -> Result<Vec<Condition>, Condition>,
+) -> Vec<Condition> {
+    let mut parts = open(left).unwrap_or_else(|one| vec![one]);
+    parts.extend(open(right).unwrap_or_else(|one| vec![one]));
+    parts
+}
+
+/// `x.starts_with("a")`, `x.ends_with("a")` and `x.contains("a")`.
+fn text_condition(
+    callee: &Expr,
+    args: &[Arg],
+    names: &[(String, Vec<String>)],
+) -> Option<Condition> {
+    let ExprKind::Member(of, method) = &callee.kind else { return None };
+    let value = operand(of, names)?;
+    let [Arg { name: None, value: argument }] = args else { return None };
+    let literal = self::value(argument)?;
+    if method.node == "contains" {
+        return Some(Condition::In { value: Operand::Literal(literal), set: value });
+    }
+    // In a form `*` stands for any text, and there is no way to say that it does not.
+    let PolicyValue::String(text) = literal else { return None };
+    if text.contains('*') {
+        return None;
+    }
+    match method.node.as_str() {
+        "starts_with" => Some(Condition::Like { value, pattern: format!("{text}*") }),
+        "ends_with" => Some(Condition::Like { value, pattern: format!("*{text}") }),
+        _ => None,
+    }
+}
+
+/// A value, or a fact about the request.
+fn operand(expr: &Expr, names: &[(String, Vec<String>)]) -> Option<Operand> {
+    match value(expr) {
+        Some(value) => Some(Operand::Literal(value)),
+        None => path(expr, names).map(Operand::Attribute),
+    }
+}
+
+fn path(expr: &Expr, names: &[(String, Vec<String>)]) -> Option<Vec<String>> {
+    const FACTS: [&str; 5] = ["operation", "time", "limits", "metadata", "context"];
+    match &expr.kind {
+        ExprKind::Name(name) => match names.iter().find(|(known, _)| known == name) {
+            Some((_, path)) => Some(path.clone()),
+            None if name == "current_time" => Some(vec!["time".to_owned(), "unix".to_owned()]),
+            None if AMBIENT.contains(&name.as_str()) || FACTS.contains(&name.as_str()) => {
+                Some(vec![name.clone()])
+            }
+            None => None,
+        },
+        ExprKind::Member(of, name) => {
+            let mut path = path(of, names)?;
+            path.push(name.node.clone());
+            Some(path)
+        }
+        ExprKind::Index(of, key) => match &key.kind {
+            ExprKind::Literal(Literal::String(key)) => {
+                let mut path = path(of, names)?;
+                path.push(key.clone());
+                Some(path)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The value of a literal, an array or a record of them.
+fn value(expr: &Expr) -> Option<PolicyValue> {
+    Some(match &expr.kind {
+        ExprKind::Literal(Literal::Null) | ExprKind::None => PolicyValue::Null,
+        ExprKind::Literal(Literal::Bool(value)) => PolicyValue::Bool(*value),
+        ExprKind::Literal(Literal::Int(value)) => PolicyValue::Int(*value),
+        ExprKind::Literal(Literal::Float(value)) => PolicyValue::Float(*value),
+        ExprKind::Literal(Literal::String(value)) => PolicyValue::String(value.clone()),
+        ExprKind::Literal(Literal::Size(bytes)) => PolicyValue::Int(i64::try_from(*bytes).ok()?),
+        ExprKind::Unary(UnaryOp::Negate, of) => match value(of)? {
+            PolicyValue::Int(value) => PolicyValue::Int(value.checked_neg()?),
+            PolicyValue::Float(value) => PolicyValue::Float(-value),
+            PolicyValue::Null
+            | PolicyValue::Bool(_)
+            | PolicyValue::String(_)
+            | PolicyValue::List(_)
+            | PolicyValue::Record(_) => return None,
+        },
+        ExprKind::Array(elements) => {
+            PolicyValue::List(elements.iter().map(value).collect::<Option<_>>()?)
+        }
+        ExprKind::Record { fields, .. } => PolicyValue::Record(
+            fields
+                .iter()
+                .map(|(key, field)| Some((key.node.clone(), value(field)?)))
+                .collect::<Option<_>>()?,
+        ),
+        _ => return None,
+    })
+}
+
+/// `name`, `dotted.name` or `"text"` as text.
+fn dotted(expr: &Expr) -> Option<String> {
+    match &expr.kind {
+        ExprKind::Name(name) | ExprKind::Literal(Literal::String(name)) => Some(name.clone()),
+        ExprKind::Member(of, name) => Some(format!("{}.{}", dotted(of)?, name.node)),
+        _ => None,
+    }
+}
+
+/// The names and texts of an array, or the one that stands alone.
+fn texts(expr: &Expr) -> Vec<String> {
+    match &expr.kind {
+        ExprKind::Array(elements) => elements.iter().filter_map(dotted).collect(),
+        _ => dotted(expr).into_iter().collect(),
+    }
+}
+
+// Settings.
+
+/// The keys that say how something is approved.
+const APPROVAL_SETTINGS: &[&str] = &[
+    "approvers",
+    "approver",
+    "quorum",
+    "ttl",
+    "approval_timeout",
+    "approval_ttl",
+    "approval_quorum",
+];
+
+/// The keys that the runtime enforces.
+const SETTINGS: &[&str] =
+    &["approval", "rate_limit", "timeout", "log_level", "log", "redact", "notify", "operations"];
+
+fn is_approval(key: &str) -> bool {
+    key.starts_with("approval") || matches!(key, "require_approval" | "human_approval")
+}
+
+/// How something is to be approved.
+struct Approval {
+    approvers: Vec<String>,
+    quorum: u32,
+    ttl: Duration,
+}
+
+impl Default for Approval {
+    fn default() -> Self {
+        Self { approvers: Vec::new(), quorum: 1, ttl: APPROVAL_TTL }
+    }
+}
+
+impl Approval {
+    /// Takes a setting; false if it is none of these or its value does not fit.
+    fn setting(&mut self, key: &str, value: &Expr) -> bool {
+        match key {
+            "approvers" | "approver" => {
+                let approvers = texts(value);
+                let found = !approvers.is_empty();
+                self.approvers.extend(approvers);
+                found
+            }
+            "quorum" | "approval_quorum" => match value.kind {
+                ExprKind::Literal(Literal::Int(quorum)) if quorum > 0 => {
+                    u32::try_from(quorum).map(|quorum| self.quorum = quorum).is_ok()
+                }
+                _ => false,
+            },
+            "ttl" | "approval_timeout" | "approval_ttl" => {
+                duration(value).map(|ttl| self.ttl = ttl).is_some()
+            }
+            // `approval: "lead"` names who approves.
+            _ => match &value.kind {
+                ExprKind::Literal(Literal::String(who)) => {
+                    self.approvers.push(who.clone());
+                    true
+                }
+                ExprKind::Array(_) => {
+                    self.approvers.extend(texts(value));
+                    true
+                }
+                _ => true,
+            },
+        }
+    }
+
+    fn effect(self) -> PolicyEffect {
+        let Self { approvers, quorum, ttl } = self;
+        PolicyEffect::RequireApproval { approvers, quorum, ttl }
+    }
+}
+
+/// What a setting turned out to be.
+enum Setting {
+    Enforced(Obligation),
+    /// It is known, and its value is not what is given here.
+    Malformed(&'static str),
+    Unknown,
+}
+
+fn obligation(key: &str, value: &Expr) -> Setting {
+    let found = match key {
+        "rate_limit" => rate(value).map(|(count, per)| Obligation::RateLimit { count, per }),
+        "timeout" => duration(value).map(Obligation::Timeout),
+        "log_level" | "log" => dotted(value).map(Obligation::LogLevel),
+        "redact" | "redactions" => {
+            Some(texts(value)).filter(|fields| !fields.is_empty()).map(Obligation::Redact)
+        }
+        "notify" => dotted(value).map(Obligation::Notify),
+        _ => return Setting::Unknown,
+    };
+    match (found, key) {
+        (Some(obligation), _) => Setting::Enforced(obligation),
+        (None, "rate_limit") => Setting::Malformed("rate such as \"1000/hour\""),
+        (None, "timeout") => Setting::Malformed("duration greater than nothing"),
+        (None, _) => Setting::Malformed("name or text"),
+    }
+}
+
+/// `"1000/hour"`, `"10/5m"`, `"3 per second"`
+fn rate(value: &Expr) -> Option<(u32, Duration)> {
+    let ExprKind::Literal(Literal::String(text)) = &value.kind else { return None };
+    let (count, per) = text.split_once('/').or_else(|| text.split_once(" per "))?;
+    let count = count.trim().replace('_', "").parse().ok()?;
+    let per = per.trim();
+    // `hour` is one of them; a bare number is no time.
+    let per = match per.starts_with(|c: char| c.is_ascii_digit()) {
+        true if per.ends_with(|c: char| c.is_alphabetic()) => parse_duration(per)?,
+        true => return None,
+        false => parse_duration(&format!("1{per}")).filter(|_| !per.is_empty())?,
+    };
+    if per.is_zero() {
+        return None;
+    }
+    Some((count, per))
+}
+
+/// A duration, a number of milliseconds, or either as text; more than nothing.
+pub(crate) fn duration(value: &Expr) -> Option<Duration> {
+    let duration = match &value.kind {
+        ExprKind::Literal(Literal::Duration(duration)) => *duration,
+        ExprKind::Literal(Literal::Int(milliseconds)) => {
+            Duration::from_millis(u64::try_from(*milliseconds).ok()?)
+        }
+        ExprKind::Literal(Literal::String(text)) => parse_duration(text)?,
+        _ => return None,
+    };
+    (!duration.is_zero()).then_some(duration)
+}

@@ -1,0 +1,348 @@
+//! Text to tokens.
+//!
+//! Every byte of the source is in exactly one token. What the parser reads and what it passes over
+//! (layout, comments, characters that mean nothing) come in two lists, both in order. One pass,
+//! each byte is looked at a bounded number of times.
+
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::syntax::SyntaxKind::{self, *};
+use crate::syntax::literal::DURATION_WORDS;
+
+/// A token: its kind and its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Token {
+    pub(crate) kind: SyntaxKind,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    /// Whether it is the first on its line.
+    pub(crate) first_on_line: bool,
+}
+
+/// What the lexer made of a source.
+pub(crate) struct Lexed {
+    /// What the parser reads. The last one is [`End`], with no text.
+    pub(crate) tokens: Vec<Token>,
+    /// The rest.
+    pub(crate) trivia: Vec<Token>,
+}
+
+/// Splits the source, which has to be shorter than 4 GiB.
+pub(crate) fn lex(source: &str, sink: &mut Sink) -> Lexed {
+    let mut lexer = Lexer {
+        source,
+        bytes: source.as_bytes(),
+        at: 0,
+        quotes_run_out: false,
+        lexed: Lexed { tokens: Vec::with_capacity(source.len() / 4 + 1), trivia: Vec::new() },
+        fresh_line: true,
+        sink,
+    };
+    while lexer.at < source.len() {
+        let start = lexer.at;
+        let kind = lexer.token();
+        lexer.push(kind, start);
+    }
+    lexer.push(End, source.len());
+    lexer.lexed
+}
+
+struct Lexer<'a> {
+    source: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    /// A string was not closed before the end: from here on strings end with their line at the
+    /// latest, so that the rest of the source is not searched again and again.
+    quotes_run_out: bool,
+    lexed: Lexed,
+    fresh_line: bool,
+    sink: &'a mut Sink,
+}
+
+impl Lexer<'_> {
+    fn push(&mut self, kind: SyntaxKind, start: usize) {
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let token = Token {
+            kind,
+            start: offset(start),
+            end: offset(self.at),
+            first_on_line: self.fresh_line,
+        };
+        if kind.is_trivia() {
+            if kind == Unknown
+                && let Some(last) = self.lexed.trivia.last_mut()
+                && (last.kind, last.end) == (Unknown, token.start)
+            {
+                last.end = token.end;
+                return;
+            }
+            self.fresh_line |= self.bytes[start..self.at].contains(&b'\n');
+            self.lexed.trivia.push(token);
+        } else {
+            self.fresh_line = false;
+            self.lexed.tokens.push(token);
+        }
+    }
+
+    /// The byte `ahead` of the next one; 0 after the end, which is no token's byte.
+    fn peek(&self, ahead: usize) -> u8 {
+        self.bytes.get(self.at + ahead).copied().unwrap_or(0)
+    }
+
+    fn token(&mut self) -> SyntaxKind {
+        let (first, second) = (self.peek(0), self.peek(1));
+        let (length, kind) = match (first, second) {
+            (b'a'..=b'z' | b'A'..=b'Z' | b'_', _) => return self.name(),
+            (b' ' | b'\t' | b'\r' | b'\n', _) => return self.whitespace(),
+            (b'0'..=b'9', _) => return self.number(),
+            (b'"', _) => return self.string(),
+            (b'\'', _) => return self.single_quoted(),
+            (b'#', _) | (b'/', b'/') => return self.line_comment(),
+            (b'/', b'*') => return self.block_comment(),
+            (b'(', _) => (1, LeftParen),
+            (b')', _) => (1, RightParen),
+            (b'{', _) => (1, LeftBrace),
+            (b'}', _) => (1, RightBrace),
+            (b'[', _) => (1, LeftBracket),
+            (b']', _) => (1, RightBracket),
+            (b',', _) => (1, Comma),
+            (b';', _) => (1, Semicolon),
+            (b':', _) => (1, Colon),
+            (b'.', _) => (1, Dot),
+            (b'=', b'>') => (2, FatArrow),
+            (b'=', b'=') => (2, EqualsEquals),
+            (b'=', _) => (1, Equals),
+            (b'!', b'=') => (2, BangEquals),
+            (b'!', _) => (1, Bang),
+            (b'<', b'=') => (2, LessEquals),
+            (b'<', _) => (1, Less),
+            (b'>', _) => (1, Greater),
+            (b'+', b'=') => (2, PlusEquals),
+            (b'+', _) => (1, Plus),
+            (b'-', b'=') => (2, MinusEquals),
+            (b'-', b'>') => (2, ThinArrow),
+            (b'-', _) => (1, Minus),
+            (b'*', b'=') => (2, StarEquals),
+            (b'*', _) => (1, Star),
+            (b'/', b'=') => (2, SlashEquals),
+            (b'/', _) => (1, Slash),
+            (b'%', b'=') => (2, PercentEquals),
+            (b'%', _) => (1, Percent),
+            (b'&', b'&') => (2, AndAnd),
+            (b'|', b'|') => (2, OrOr),
+            (b'&', _) => return self.half("&", "&&", AndAnd),
+            (b'|', _) => return self.half("|", "||", OrOr),
+            (128.., _) => return self.other(),
+            (_, _) => return self.unknown(1),
+        };
+        self.at += length;
+        kind
+    }
+
+    fn whitespace(&mut self) -> SyntaxKind {
+        while matches!(self.peek(0), b' ' | b'\t' | b'\r' | b'\n') {
+            self.at += 1;
+        }
+        Whitespace
+    }
+
+    /// A character beyond ASCII at the start of a token.
+    fn other(&mut self) -> SyntaxKind {
+        let Some(c) = self.source[self.at..].chars().next() else { return Unknown };
+        if c.is_alphabetic() {
+            self.name()
+        } else if c.is_whitespace() || c == '\u{feff}' {
+            self.at += c.len_utf8();
+            Whitespace
+        } else {
+            self.unknown(c.len_utf8())
+        }
+    }
+
+    fn unknown(&mut self, length: usize) -> SyntaxKind {
+        let span = self.at..self.at + length;
+        let goes_on = (self.lexed.trivia.last())
+            .is_some_and(|last| (last.kind, last.end as usize) == (Unknown, self.at));
+        if !goes_on {
+            let c = self.source[span.clone()].escape_debug();
+            self.sink.push(
+                Diagnostic::error("E0106", format!("the character `{c}` means nothing here"), span)
+                    .label("unknown character"),
+            );
+        }
+        self.at += length;
+        Unknown
+    }
+
+    /// A single `&` or `|`, read as the double one.
+    fn half(&mut self, written: &str, meant: &str, kind: SyntaxKind) -> SyntaxKind {
+        let span = self.at..self.at + 1;
+        self.sink.push(
+            Diagnostic::error("E0115", format!("there is no operator `{written}`"), span)
+                .did_you_mean(Some(meant)),
+        );
+        self.at += 1;
+        kind
+    }
+
+    fn name(&mut self) -> SyntaxKind {
+        let start = self.at;
+        self.skip_name();
+        if &self.bytes[start..self.at] == b"vault" && self.bytes[self.at..].starts_with(b"://") {
+            self.at += 3;
+            while matches!(self.peek(0),
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'/')
+            {
+                self.at += 1;
+            }
+            return Secret;
+        }
+        Name
+    }
+
+    fn skip_name(&mut self) {
+        loop {
+            match self.peek(0) {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => self.at += 1,
+                128.. => match self.source[self.at..].chars().next() {
+                    Some(c) if c.is_alphanumeric() => self.at += c.len_utf8(),
+                    Some(_) | None => return,
+                },
+                _ => return,
+            }
+        }
+    }
+
+    fn digits(&mut self) {
+        while matches!(self.peek(0), b'0'..=b'9' | b'_') {
+            self.at += 1;
+        }
+    }
+
+    fn number(&mut self) -> SyntaxKind {
+        let mut kind = Int;
+        self.digits();
+        if self.peek(0) == b'.' && self.peek(1).is_ascii_digit() {
+            self.at += 1;
+            self.digits();
+            kind = Float;
+        }
+        if matches!(self.peek(0), b'e' | b'E') {
+            let sign = usize::from(matches!(self.peek(1), b'+' | b'-'));
+            if self.peek(1 + sign).is_ascii_digit() {
+                self.at += 1 + sign;
+                self.digits();
+                kind = Float;
+            }
+        }
+        let end = self.at;
+        self.skip_name();
+        if self.at > end {
+            return Quantity;
+        }
+        // `30.seconds` is one literal; `30.abs` is a member.
+        if kind == Int && self.peek(0) == b'.' {
+            self.at += 1;
+            let word = self.at;
+            self.skip_name();
+            if DURATION_WORDS.contains(&&self.source[word..self.at]) && self.peek(0) != b'(' {
+                return Quantity;
+            }
+            self.at = end;
+        }
+        kind
+    }
+
+    fn string(&mut self) -> SyntaxKind {
+        let start = self.at;
+        let long = self.bytes[start..].starts_with(b"\"\"\"");
+        let quote: &[u8] = if long { b"\"\"\"" } else { b"\"" };
+        self.at += quote.len();
+        let mut line_end = None;
+        while self.at < self.bytes.len() {
+            if self.bytes[self.at..].starts_with(quote) {
+                self.at += quote.len();
+                return if long { LongString } else { String };
+            }
+            match self.peek(0) {
+                b'\\' => self.at += 1,
+                b'\n' if line_end.is_none() => {
+                    line_end = Some(self.at);
+                    if self.quotes_run_out {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+            // The byte after a backslash may begin a longer character; its other bytes are none of
+            // the ones looked for here.
+            self.at = (self.at + 1).min(self.bytes.len());
+        }
+        self.quotes_run_out = true;
+        self.at = line_end.unwrap_or(self.bytes.len());
+        while !self.source.is_char_boundary(self.at) {
+            self.at += 1;
+        }
+        let closing = if long { "\"\"\"" } else { "\"" };
+        self.sink.push(
+            Diagnostic::error("E0104", "the text is not closed", start..start + quote.len())
+                .label("it starts here")
+                .fix(self.at..self.at, closing, format!("add `{closing}` where the text ends")),
+        );
+        if long { LongString } else { String }
+    }
+
+    /// `'text'`, which is read as a text with a complaint.
+    fn single_quoted(&mut self) -> SyntaxKind {
+        let start = self.at;
+        self.at += 1;
+        while !matches!(self.peek(0), b'\'' | b'\n' | b'"') && self.at < self.bytes.len() {
+            self.at += 1 + usize::from(self.peek(0) == b'\\' && self.peek(1) == b'\'');
+        }
+        if self.peek(0) != b'\'' {
+            self.at = start;
+            return self.unknown(1);
+        }
+        self.at += 1;
+        let inner = &self.source[start + 1..self.at - 1];
+        self.sink.push(
+            Diagnostic::error("E0115", "text stands in double quotes", start..self.at)
+                .label("single quotes")
+                .fix(start..self.at, format!("\"{inner}\""), "use double quotes"),
+        );
+        String
+    }
+
+    fn line_comment(&mut self) -> SyntaxKind {
+        while self.at < self.bytes.len() && self.peek(0) != b'\n' {
+            self.at += 1;
+        }
+        LineComment
+    }
+
+    fn block_comment(&mut self) -> SyntaxKind {
+        let start = self.at;
+        let mut open = 0_usize;
+        while self.at < self.bytes.len() {
+            match (self.peek(0), self.peek(1)) {
+                (b'/', b'*') => {
+                    open += 1;
+                    self.at += 2;
+                }
+                (b'*', b'/') => {
+                    open -= 1;
+                    self.at += 2;
+                    if open == 0 {
+                        return BlockComment;
+                    }
+                }
+                (_, _) => self.at += 1,
+            }
+        }
+        self.sink.push(
+            Diagnostic::error("E0105", "the comment is not closed", start..start + 2)
+                .label("it starts here")
+                .fix(self.at..self.at, " */", "add `*/` where the comment ends"),
+        );
+        BlockComment
+    }
+}

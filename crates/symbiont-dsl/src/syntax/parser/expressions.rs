@@ -1,0 +1,470 @@
+//! Expressions.
+
+use super::Parser;
+use crate::diagnostic::Diagnostic;
+use crate::hir::{
+    Arg, Arm, BinaryOp, Block, Condition, Expr, ExprKind, Literal, Param, Spanned, UnaryOp,
+};
+use crate::syntax::SyntaxKind;
+use crate::syntax::literal;
+
+impl Parser<'_> {
+    /// An expression.
+    pub(super) fn expression(&mut self) -> Expr {
+        let expression = if !self.enter() {
+            self.missing()
+        } else if self.at_lambda() {
+            self.lambda()
+        } else {
+            self.binary(0)
+        };
+        self.leave();
+        expression
+    }
+
+    /// The expression in the head of a statement, where `{` opens the statement's block.
+    pub(super) fn head(&mut self) -> Expr {
+        let outer = std::mem::replace(&mut self.in_head, true);
+        let expression = self.expression();
+        self.in_head = outer;
+        expression
+    }
+
+    /// What could not be read.
+    pub(super) fn missing(&self) -> Expr {
+        let start = self.span().start;
+        Expr { kind: ExprKind::Missing, span: start..start }
+    }
+
+    /// Whether an expression may begin with the current token.
+    pub(super) fn begins_expression(&self) -> bool {
+        use SyntaxKind::*;
+        matches!(
+            self.kind(),
+            Name | Int
+                | Float
+                | Quantity
+                | String
+                | LongString
+                | Secret
+                | LeftParen
+                | LeftBracket
+                | LeftBrace
+                | Bang
+                | Minus
+        )
+    }
+
+    /// Operators of precedence `least` and above, 0 being the loosest.
+    fn binary(&mut self, least: u8) -> Expr {
+        let start = self.at;
+        let outer = std::mem::replace(&mut self.deepest, self.depth);
+        let mut left = self.unary();
+        while let Some((op, precedence, tokens)) = self.operator() {
+            if precedence < least || !self.link() {
+                break;
+            }
+            for _ in 0..tokens {
+                self.bump();
+            }
+            self.depth += 1;
+            let right = self.binary(precedence + 1);
+            self.depth -= 1;
+            let kind = ExprKind::Binary(op, Box::new(left), Box::new(right));
+            self.node(SyntaxKind::BinaryExpression, start);
+            left = Expr { kind, span: self.span_from(start) };
+        }
+        self.deepest = self.deepest.max(outer);
+        left
+    }
+
+    /// The operator at the current token, its precedence and its number of tokens.
+    fn operator(&mut self) -> Option<(BinaryOp, u8, usize)> {
+        let one = |op, precedence| Some((op, precedence, 1));
+        match self.kind() {
+            SyntaxKind::OrOr => one(BinaryOp::Or, 0),
+            SyntaxKind::AndAnd => one(BinaryOp::And, 1),
+            SyntaxKind::EqualsEquals => one(BinaryOp::Equal, 2),
+            SyntaxKind::BangEquals => one(BinaryOp::NotEqual, 2),
+            SyntaxKind::Less => one(BinaryOp::Less, 3),
+            SyntaxKind::LessEquals => one(BinaryOp::LessOrEqual, 3),
+            SyntaxKind::Greater => {
+                let adjacent = matches!(self.kind_ahead(1), SyntaxKind::Equals)
+                    && self.tokens[self.at].end == self.tokens[self.at + 1].start;
+                if adjacent {
+                    Some((BinaryOp::GreaterOrEqual, 3, 2))
+                } else {
+                    one(BinaryOp::Greater, 3)
+                }
+            }
+            SyntaxKind::Plus => one(BinaryOp::Add, 4),
+            SyntaxKind::Minus => one(BinaryOp::Subtract, 4),
+            SyntaxKind::Star => one(BinaryOp::Multiply, 5),
+            SyntaxKind::Slash => one(BinaryOp::Divide, 5),
+            SyntaxKind::Percent => one(BinaryOp::Remainder, 5),
+            SyntaxKind::Name => match self.text() {
+                "in" => one(BinaryOp::In, 2),
+                "not" if self.word_ahead(1) == "in" => Some((BinaryOp::NotIn, 2, 2)),
+                "and" => self.spelt_out("&&", BinaryOp::And, 1),
+                "or" => self.spelt_out("||", BinaryOp::Or, 0),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// `and` and `or`, which are read as what they mean, with a complaint, where no key or name
+    /// can be meant.
+    fn spelt_out(
+        &mut self,
+        meant: &str,
+        op: BinaryOp,
+        precedence: u8,
+    ) -> Option<(BinaryOp, u8, usize)> {
+        use SyntaxKind::*;
+        if !matches!(self.kind_ahead(1), Name | Int | Float | String | LeftParen | Bang | Minus) {
+            return None;
+        }
+        let message = format!("`{}` is written `{meant}`", self.text());
+        let diagnostic = Diagnostic::error("E0115", message, self.span()).did_you_mean(Some(meant));
+        self.report(diagnostic);
+        Some((op, precedence, 1))
+    }
+
+    fn unary(&mut self) -> Expr {
+        let start = self.at;
+        let op = match self.kind() {
+            SyntaxKind::Bang => UnaryOp::Not,
+            SyntaxKind::Minus => UnaryOp::Negate,
+            SyntaxKind::Name if self.text() == "not" => UnaryOp::Not,
+            _ => return self.postfix(),
+        };
+        self.bump();
+        // The least int has no positive counterpart that `-` could be applied to.
+        if op == UnaryOp::Negate
+            && self.at(SyntaxKind::Int)
+            && literal::int(self.text(), false).is_none()
+            && let Some(value) = literal::int(self.text(), true)
+        {
+            self.bump();
+            self.node(SyntaxKind::LiteralExpression, start);
+            return Expr {
+                kind: ExprKind::Literal(Literal::Int(value)),
+                span: self.span_from(start),
+            };
+        }
+        let operand = if self.enter() { self.unary() } else { self.missing() };
+        self.leave();
+        self.node(SyntaxKind::UnaryExpression, start);
+        Expr { kind: ExprKind::Unary(op, Box::new(operand)), span: self.span_from(start) }
+    }
+
+    fn postfix(&mut self) -> Expr {
+        let start = self.at;
+        let mut expression = self.primary();
+        loop {
+            let (kind, node) = match self.kind() {
+                SyntaxKind::Dot | SyntaxKind::LeftBracket | SyntaxKind::LeftParen
+                    if !self.link() =>
+                {
+                    break;
+                }
+                SyntaxKind::Dot => (self.member(expression), SyntaxKind::MemberExpression),
+                SyntaxKind::LeftBracket => (self.index(expression), SyntaxKind::IndexExpression),
+                SyntaxKind::LeftParen => (self.call(expression), SyntaxKind::CallExpression),
+                _ => break,
+            };
+            self.node(node, start);
+            expression = Expr { kind, span: self.span_from(start) };
+        }
+        expression
+    }
+
+    fn member(&mut self, of: Expr) -> ExprKind {
+        self.bump();
+        let name = self.name("a name after `.`").unwrap_or_else(|| self.no_name());
+        ExprKind::Member(Box::new(of), name)
+    }
+
+    fn index(&mut self, of: Expr) -> ExprKind {
+        let open = self.at;
+        self.bump();
+        let head = std::mem::replace(&mut self.in_head, false);
+        let index = self.expression();
+        self.in_head = head;
+        self.expect_closing(open, SyntaxKind::RightBracket);
+        ExprKind::Index(Box::new(of), Box::new(index))
+    }
+
+    fn call(&mut self, callee: Expr) -> ExprKind {
+        let mut args = Vec::new();
+        self.list(SyntaxKind::LeftParen, SyntaxKind::RightParen, "`(`", |parser| {
+            args.push(parser.arg());
+        });
+        ExprKind::Call { callee: Box::new(callee), args }
+    }
+
+    fn arg(&mut self) -> Arg {
+        let start = self.at;
+        let named = self.at(SyntaxKind::Name)
+            && matches!(self.kind_ahead(1), SyntaxKind::Equals | SyntaxKind::Colon);
+        let name = if named { self.name("a name") } else { None };
+        if named {
+            self.bump();
+        }
+        let value = self.expression();
+        self.node(SyntaxKind::Argument, start);
+        Arg { name, value }
+    }
+
+    fn primary(&mut self) -> Expr {
+        let start = self.at;
+        let (kind, node) = match self.kind() {
+            SyntaxKind::Name => return self.named(),
+            SyntaxKind::LeftParen => return self.parenthesized(),
+            SyntaxKind::LeftBracket => (self.array(), SyntaxKind::ArrayExpression),
+            SyntaxKind::LeftBrace if !self.in_head => {
+                (self.record(None), SyntaxKind::RecordExpression)
+            }
+            SyntaxKind::Secret => (self.secret(), SyntaxKind::SecretExpression),
+            _ => match self.literal() {
+                Some(literal) => (ExprKind::Literal(literal), SyntaxKind::LiteralExpression),
+                None => {
+                    self.expected("an expression");
+                    return self.missing();
+                }
+            },
+        };
+        self.node(node, start);
+        Expr { kind, span: self.span_from(start) }
+    }
+
+    /// What begins with a name or a word.
+    fn named(&mut self) -> Expr {
+        let start = self.at;
+        let wraps = self.kind_ahead(1) == SyntaxKind::LeftParen;
+        let (kind, node) = match self.text() {
+            "if" => return self.if_expression(),
+            "match" => return self.match_expression(),
+            "Some" if wraps => (ExprKind::Some(self.wrapped()), SyntaxKind::WrapExpression),
+            "Ok" if wraps => (ExprKind::Ok(self.wrapped()), SyntaxKind::WrapExpression),
+            "Err" if wraps => (ExprKind::Err(self.wrapped()), SyntaxKind::WrapExpression),
+            "None" => {
+                self.bump();
+                (ExprKind::None, SyntaxKind::LiteralExpression)
+            }
+            "true" | "false" | "null" => {
+                let literal = self.literal().unwrap_or(Literal::Null);
+                (ExprKind::Literal(literal), SyntaxKind::LiteralExpression)
+            }
+            name if !self.in_head && self.opens_record(1) => {
+                let name = Spanned { node: name.to_owned(), span: self.span() };
+                self.bump();
+                (self.record(Some(name)), SyntaxKind::RecordExpression)
+            }
+            name => {
+                self.bump();
+                (ExprKind::Name(name.to_owned()), SyntaxKind::NameExpression)
+            }
+        };
+        self.node(node, start);
+        Expr { kind, span: self.span_from(start) }
+    }
+
+    /// `(e)` after `Some`, `Ok` or `Err`.
+    fn wrapped(&mut self) -> Box<Expr> {
+        self.bump();
+        let open = self.at;
+        self.bump();
+        let head = std::mem::replace(&mut self.in_head, false);
+        let inner = self.expression();
+        self.in_head = head;
+        self.expect_closing(open, SyntaxKind::RightParen);
+        Box::new(inner)
+    }
+
+    fn parenthesized(&mut self) -> Expr {
+        let start = self.at;
+        self.bump();
+        let head = std::mem::replace(&mut self.in_head, false);
+        let inner = self.expression();
+        self.in_head = head;
+        self.expect_closing(start, SyntaxKind::RightParen);
+        self.node(SyntaxKind::ParenthesizedExpression, start);
+        Expr { kind: inner.kind, span: self.span_from(start) }
+    }
+
+    fn array(&mut self) -> ExprKind {
+        let mut elements = Vec::new();
+        self.list(SyntaxKind::LeftBracket, SyntaxKind::RightBracket, "`[`", |parser| {
+            elements.push(parser.expression());
+        });
+        ExprKind::Array(elements)
+    }
+
+    /// Whether the token `ahead` opens a record: `{}`, `{ name:`, `{ "text":`, or those with `=`.
+    fn opens_record(&self, ahead: usize) -> bool {
+        self.kind_ahead(ahead) == SyntaxKind::LeftBrace
+            && match self.kind_ahead(ahead + 1) {
+                SyntaxKind::RightBrace => true,
+                SyntaxKind::Name | SyntaxKind::String => {
+                    matches!(self.kind_ahead(ahead + 2), SyntaxKind::Colon | SyntaxKind::Equals)
+                }
+                _ => false,
+            }
+    }
+
+    fn record(&mut self, name: Option<Spanned<String>>) -> ExprKind {
+        let mut fields = Vec::new();
+        self.braced(|parser| {
+            let start = parser.at;
+            let Some(key) = parser.key() else { return false };
+            if !parser.eat(SyntaxKind::Colon) && !parser.eat(SyntaxKind::Equals) {
+                parser.expected("`:` and a value");
+            }
+            let value = parser.expression();
+            parser.node(SyntaxKind::Field, start);
+            fields.push((key, value));
+            true
+        });
+        ExprKind::Record { name, fields }
+    }
+
+    fn secret(&mut self) -> ExprKind {
+        const SCHEME: &str = "vault://";
+        let path = self.text().strip_prefix(SCHEME).unwrap_or_default().to_owned();
+        if path.is_empty() {
+            let diagnostic = Diagnostic::error("E0101", "the secret has no path", self.span())
+                .label("expected `vault://path/to/secret`");
+            self.report(diagnostic);
+        }
+        self.bump();
+        ExprKind::Secret(path)
+    }
+
+    /// A literal, if there is one here.
+    pub(super) fn literal(&mut self) -> Option<Literal> {
+        let (text, span) = (self.text(), self.span());
+        let literal = match self.kind() {
+            SyntaxKind::Int => literal::int_literal(text, span, self.sink),
+            SyntaxKind::Float => literal::float_literal(text, span, self.sink),
+            SyntaxKind::Quantity => literal::quantity_literal(text, span, self.sink),
+            SyntaxKind::String => {
+                Literal::String(literal::string_value(text, 1, span.start, self.sink))
+            }
+            SyntaxKind::LongString => {
+                Literal::String(literal::string_value(text, 3, span.start, self.sink))
+            }
+            SyntaxKind::Name => match text {
+                "true" => Literal::Bool(true),
+                "false" => Literal::Bool(false),
+                "null" => Literal::Null,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        self.bump();
+        Some(literal)
+    }
+
+    // Lambdas.
+
+    fn at_lambda(&self) -> bool {
+        match self.kind() {
+            SyntaxKind::Name => self.kind_ahead(1) == SyntaxKind::FatArrow,
+            SyntaxKind::LeftParen => {
+                let closing = self.closing[self.at] as usize;
+                closing > 0 && self.tokens[closing + 1].kind == SyntaxKind::FatArrow
+            }
+            _ => false,
+        }
+    }
+
+    fn lambda(&mut self) -> Expr {
+        let start = self.at;
+        let params = if self.at(SyntaxKind::LeftParen) {
+            self.params()
+        } else {
+            self.name("a name").map(|name| Param { name, ty: None }).into_iter().collect()
+        };
+        self.expect(SyntaxKind::FatArrow, "`=>`");
+        let body = Box::new(self.arm_body());
+        self.node(SyntaxKind::LambdaExpression, start);
+        Expr { kind: ExprKind::Lambda { params, body }, span: self.span_from(start) }
+    }
+
+    /// What an arm or a lambda gives: `{ name:` and `{ "text":` open a record, any other `{` and
+    /// `{}` a block.
+    fn arm_body(&mut self) -> Block {
+        let empty = self.kind_ahead(1) == SyntaxKind::RightBrace;
+        let record = self.opens_record(0) && self.kind_ahead(2) == SyntaxKind::Colon;
+        if self.at(SyntaxKind::LeftBrace) && (empty || !record) {
+            return self.block();
+        }
+        let head = std::mem::replace(&mut self.in_head, false);
+        let value = self.expression();
+        self.in_head = head;
+        let span = value.span.clone();
+        Block { statements: Vec::new(), value: Some(Box::new(value)), span }
+    }
+
+    // `if` and `match`.
+
+    pub(super) fn if_expression(&mut self) -> Expr {
+        let start = self.at;
+        let kind = if self.enter() { self.if_parts() } else { ExprKind::Missing };
+        self.leave();
+        self.node(SyntaxKind::IfExpression, start);
+        Expr { kind, span: self.span_from(start) }
+    }
+
+    fn if_parts(&mut self) -> ExprKind {
+        self.bump();
+        let condition = if self.at_word("let") {
+            self.bump();
+            let pattern = self.pattern();
+            self.expect(SyntaxKind::Equals, "`=`");
+            Condition::Let(pattern, self.head())
+        } else {
+            Condition::Expr(self.head())
+        };
+        let then = self.block();
+        let otherwise = self.eat_word("else").then(|| {
+            if self.at_word("if") {
+                let value = self.if_expression();
+                let span = value.span.clone();
+                Block { statements: Vec::new(), value: Some(Box::new(value)), span }
+            } else {
+                self.block()
+            }
+        });
+        ExprKind::If { condition: Box::new(condition), then, otherwise }
+    }
+
+    pub(super) fn match_expression(&mut self) -> Expr {
+        let start = self.at;
+        let kind = if self.enter() { self.match_parts() } else { ExprKind::Missing };
+        self.leave();
+        self.node(SyntaxKind::MatchExpression, start);
+        Expr { kind, span: self.span_from(start) }
+    }
+
+    fn match_parts(&mut self) -> ExprKind {
+        self.bump();
+        let subject = Box::new(self.head());
+        let mut arms = Vec::new();
+        self.braced(|parser| {
+            let start = parser.at;
+            let pattern = parser.pattern();
+            if parser.at == start {
+                return false;
+            }
+            parser.expect(SyntaxKind::FatArrow, "`=>`");
+            let body = parser.arm_body();
+            parser.node(SyntaxKind::Arm, start);
+            arms.push(Arm { pattern, body });
+            true
+        });
+        ExprKind::Match { subject, arms }
+    }
+}

@@ -1,0 +1,173 @@
+//! Types, parameters and patterns.
+
+use super::Parser;
+use crate::hir::{Literal, Param, Pattern, PatternKind, Type, TypeKind};
+use crate::syntax::SyntaxKind;
+use crate::syntax::literal;
+
+impl Parser<'_> {
+    /// `String`, `Array<int>`, `{ field: Type }`
+    pub(super) fn ty(&mut self) -> Type {
+        let start = self.at;
+        let kind = if !self.enter() {
+            TypeKind::Named(String::new(), Vec::new())
+        } else if self.at(SyntaxKind::LeftBrace) {
+            self.record_type(start)
+        } else {
+            self.named_type(start)
+        };
+        self.leave();
+        Type { kind, span: self.span_from(start) }
+    }
+
+    fn named_type(&mut self, start: usize) -> TypeKind {
+        let Some(name) = self.name("a type") else {
+            return TypeKind::Named(String::new(), Vec::new());
+        };
+        let mut arguments = Vec::new();
+        if self.eat(SyntaxKind::Less) {
+            loop {
+                arguments.push(self.ty());
+                if !self.eat(SyntaxKind::Comma) || self.at(SyntaxKind::Greater) {
+                    break;
+                }
+            }
+            self.expect(SyntaxKind::Greater, "`,` or `>`");
+        }
+        self.node(SyntaxKind::NamedType, start);
+        TypeKind::Named(name.node, arguments)
+    }
+
+    fn record_type(&mut self, start: usize) -> TypeKind {
+        let mut fields = Vec::new();
+        self.braced(|parser| {
+            let field = parser.at;
+            let Some(key) = parser.key() else { return false };
+            if !parser.eat(SyntaxKind::Equals) {
+                parser.expect(SyntaxKind::Colon, "`:` and the field's type");
+            }
+            let ty = parser.ty();
+            parser.node(SyntaxKind::FieldType, field);
+            fields.push((key, ty));
+            true
+        });
+        self.node(SyntaxKind::RecordType, start);
+        TypeKind::Record(fields)
+    }
+
+    /// `(a: Type, b)`
+    pub(super) fn params(&mut self) -> Vec<Param> {
+        let start = self.at;
+        let mut params = Vec::new();
+        self.list(SyntaxKind::LeftParen, SyntaxKind::RightParen, "`(`", |parser| {
+            if let Some(param) = parser.param() {
+                params.push(param);
+            }
+        });
+        self.node(SyntaxKind::Parameters, start);
+        params
+    }
+
+    fn param(&mut self) -> Option<Param> {
+        let start = self.at;
+        let name = self.name("a parameter's name")?;
+        let ty = self.eat(SyntaxKind::Colon).then(|| self.ty());
+        self.node(SyntaxKind::Parameter, start);
+        Some(Param { name, ty })
+    }
+
+    /// `-> Type`, which may be left out.
+    pub(super) fn result(&mut self) -> Option<Type> {
+        self.eat(SyntaxKind::ThinArrow).then(|| self.ty())
+    }
+
+    /// What an arm or an `if let` looks for.
+    pub(super) fn pattern(&mut self) -> Pattern {
+        let start = self.at;
+        let kind = if self.enter() { self.pattern_kind() } else { PatternKind::Wildcard };
+        self.leave();
+        self.node(SyntaxKind::Pattern, start);
+        Pattern { kind, span: self.span_from(start) }
+    }
+
+    fn pattern_kind(&mut self) -> PatternKind {
+        let wrapped = self.kind_ahead(1) == SyntaxKind::LeftParen;
+        match self.word() {
+            "" => {}
+            "_" => {
+                self.bump();
+                return PatternKind::Wildcard;
+            }
+            "None" => {
+                self.bump();
+                return PatternKind::None;
+            }
+            "Some" if wrapped => return PatternKind::Some(self.inner_pattern()),
+            "Ok" if wrapped => return PatternKind::Ok(self.inner_pattern()),
+            "Err" if wrapped => return PatternKind::Err(self.inner_pattern()),
+            "true" | "false" | "null" => {}
+            name => {
+                self.bump();
+                return PatternKind::Name(name.to_owned());
+            }
+        }
+        if self.at(SyntaxKind::LeftBrace) {
+            return self.record_pattern();
+        }
+        if self.eat(SyntaxKind::Minus) {
+            return self.negative_pattern();
+        }
+        match self.literal() {
+            Some(literal) => PatternKind::Literal(literal),
+            None => {
+                self.expected("a pattern");
+                PatternKind::Wildcard
+            }
+        }
+    }
+
+    /// `(p)` after `Some`, `Ok` or `Err`.
+    fn inner_pattern(&mut self) -> Box<Pattern> {
+        self.bump();
+        let open = self.at;
+        self.bump();
+        let inner = self.pattern();
+        self.expect_closing(open, SyntaxKind::RightParen);
+        Box::new(inner)
+    }
+
+    /// A number after `-`.
+    fn negative_pattern(&mut self) -> PatternKind {
+        if self.at(SyntaxKind::Int)
+            && let Some(value) = literal::int(self.text(), true)
+        {
+            self.bump();
+            return PatternKind::Literal(Literal::Int(value));
+        }
+        match self.literal() {
+            Some(Literal::Int(value)) => PatternKind::Literal(Literal::Int(-value)),
+            Some(Literal::Float(value)) => PatternKind::Literal(Literal::Float(-value)),
+            Some(_) | None => {
+                self.expected("a number");
+                PatternKind::Wildcard
+            }
+        }
+    }
+
+    fn record_pattern(&mut self) -> PatternKind {
+        let mut fields = Vec::new();
+        self.braced(|parser| {
+            let field = parser.at;
+            let Some(key) = parser.key() else { return false };
+            let pattern = if parser.eat(SyntaxKind::Colon) || parser.eat(SyntaxKind::Equals) {
+                parser.pattern()
+            } else {
+                Pattern { kind: PatternKind::Name(key.node.clone()), span: key.span.clone() }
+            };
+            parser.node(SyntaxKind::Field, field);
+            fields.push((key, pattern));
+            true
+        });
+        PatternKind::Record(fields)
+    }
+}

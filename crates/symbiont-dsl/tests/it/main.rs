@@ -1,0 +1,3 @@
+//! The front end of the language through its public face.
+
+mod parsing;

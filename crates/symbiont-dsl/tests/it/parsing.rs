@@ -1,0 +1,231 @@
+//! Whatever the language page allows parses; whatever else comes gives diagnostics and no panic.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use symbiont_dsl::diagnostic::render;
+use symbiont_dsl::syntax::{parse, tree};
+
+/// The files of a folder of `test_data`, by name.
+fn files(folder: &str) -> Vec<(PathBuf, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("test_data").join(folder);
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "symbi"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no programs in {}", folder.display());
+    paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn real_programs_parse() {
+    let mut faults = String::new();
+    for (path, source) in files("programs") {
+        let parsed = parse(&source);
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        write!(faults, "{}", render(&parsed.diagnostics, &source, &name, false)).unwrap();
+        assert_eq!(tree(&source).text().to_string(), source, "the tree of {name} lost something");
+    }
+    assert_eq!(faults, "");
+}
+
+/// Parses `source` on a stack of 2 MiB, what threads get by default; gives the codes of what was found, each once.
+fn codes_on_a_small_stack(source: String) -> Vec<&'static str> {
+    std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(move || {
+            let parsed = parse(&source);
+            assert_eq!(tree(&source).text().to_string(), source);
+            let mut codes: Vec<_> = parsed.diagnostics.iter().map(|found| found.code).collect();
+            codes.sort_unstable();
+            codes.dedup();
+            codes
+        })
+        .unwrap()
+        .join()
+        .unwrap()
+}
+
+#[test]
+fn nesting_is_bounded() {
+    const DEEP: usize = 200_000;
+    let within = |head: &str, body: &str, tail: &str| {
+        format!("agent deep {{ with {{ {head}{body}{tail} }} }}")
+    };
+    for (open, close) in [
+        ("(", ")"),
+        ("[", "]"),
+        ("f(", ")"),
+        ("{ a: ", "}"),
+        ("!", ""),
+        ("- ", ""),
+        ("x => ", ""),
+        ("Some(", ")"),
+        ("a[", "]"),
+        ("if x { ", "}"),
+        ("if x {} else ", ""),
+        ("match x { _ => ", "}"),
+        ("x => { ", "}"),
+        ("1 + ", ""),
+        ("1 == (", ")"),
+        ("a.", ""),
+        ("a || b && ", ""),
+        ("for x in y { ", "}"),
+        ("try { ", "} catch {}"),
+        ("let x: Array<", ""),
+        ("match x { Some(", ""),
+        ("match x { { a: ", ""),
+    ] {
+        let source = within("return ", &open.repeat(DEEP / open.len()), "1");
+        let closed = within("", &open.repeat(5000), &format!("1{}", close.repeat(5000)));
+        for source in [source, closed] {
+            let codes = codes_on_a_small_stack(source);
+            assert!(
+                codes.contains(&"E0107")
+                    || open.starts_with("let")
+                    || open == "match x { Some("
+                    || open.starts_with("for")
+                    || open.starts_with("try")
+                    || open.starts_with("match x { {"),
+                "{open:?}: {codes:?}"
+            );
+        }
+    }
+    // Chains lean to the left, and are as deep as they are long.
+    for link in [" + 1", ".a", "[0]", "()", " && a"] {
+        let codes = codes_on_a_small_stack(within("let x = a", &link.repeat(5000), ";"));
+        assert!(codes.contains(&"E0107"), "{link:?}: {codes:?}");
+        let codes = codes_on_a_small_stack(within("let x = a", &link.repeat(200), ";"));
+        assert_eq!(codes, [] as [&str; 0], "{link:?}");
+    }
+}
+
+#[test]
+fn a_source_that_is_too_large_is_not_read() {
+    let source = format!("agent large {{}}{}", " ".repeat(1 << 20));
+    assert_eq!(codes_on_a_small_stack(source), ["E0108"]);
+}
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Pieces that programs are made of, and pieces that they are not made of.
+    const PIECES: &[&str] = &[
+        "agent ",
+        "policy ",
+        "function ",
+        "with ",
+        "let ",
+        "if ",
+        "else ",
+        "match ",
+        "for ",
+        "in ",
+        "x",
+        " y",
+        "(",
+        ")",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ";",
+        ":",
+        "=",
+        "=>",
+        "->",
+        "==",
+        "<",
+        ">=",
+        "+",
+        "-",
+        "!",
+        ".",
+        "1",
+        "30s",
+        "30.seconds",
+        "12abc",
+        "1.5",
+        "\"",
+        "\"a\"",
+        "\"\"\"",
+        "\\",
+        "'",
+        "#",
+        "\n",
+        "//",
+        "/*",
+        "*/",
+        "vault://a",
+        "Some(",
+        "None",
+        "try ",
+        "catch ",
+        "return ",
+        "not ",
+        "memory ",
+        "capabilities = ",
+        "on ",
+        "allow: ",
+        "é",
+        "🦀",
+        "\u{feff}",
+        "@",
+        "&",
+        "|",
+        "\0",
+    ];
+
+    fn survives(source: &str) -> Result<(), TestCaseError> {
+        let parsed = parse(source);
+        let rebuilt = tree(source).text().to_string();
+        prop_assert_eq!(&rebuilt, source);
+        for diagnostic in &parsed.diagnostics {
+            prop_assert!(source.get(diagnostic.span.clone()).is_some(), "{:?}", diagnostic);
+            if let Some(fix) = &diagnostic.fix {
+                prop_assert!(source.get(fix.span.clone()).is_some(), "{:?}", diagnostic);
+            }
+        }
+        let shown = render(&parsed.diagnostics, source, "x.symbi", false);
+        prop_assert_eq!(shown.is_empty(), parsed.diagnostics.is_empty());
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_is_survived(source in any::<String>()) {
+            survives(&source)?;
+        }
+
+        #[test]
+        fn any_pieces_are_survived(
+            pieces in prop::collection::vec(prop::sample::select(PIECES), 0..200),
+        ) {
+            survives(&pieces.concat())?;
+        }
+
+        #[test]
+        fn damaged_programs_are_survived(
+            which in any::<prop::sample::Index>(),
+            damages in prop::collection::vec(
+                (any::<prop::sample::Index>(), 0_usize..20, prop::sample::select(PIECES)),
+                1..8,
+            ),
+        ) {
+            let programs = files("programs");
+            let mut source: Vec<char> = which.get(&programs).1.chars().collect();
+            for (at, length, piece) in damages {
+                let at = at.index(source.len() + 1);
+                let end = (at + length).min(source.len());
+                source.splice(at..end, piece.chars());
+            }
+            survives(&source.into_iter().collect::<String>())?;
+        }
+    }
+}
