@@ -146,12 +146,13 @@ pub(super) fn call(
         Builtin::ParseJson => {
             let source = text(name, args, 0)?;
             meter.bulk(source.len())?;
-            // Each value takes at least two bytes of source, a number and a comma.
-            meter.allocate(ARRAY_PER_BYTE.saturating_mul(source.len() as u64))?;
+            // What it may take at most is promised while it is read, and what it took afterwards.
+            let promised = json_bound(source);
+            meter.allocate(promised)?;
             let value = from_json_text(source)?;
             let mut count = super::meter::Count::default();
             count.value(&value);
-            meter.charged -= ARRAY_PER_BYTE.saturating_mul(source.len() as u64).min(meter.charged);
+            meter.charged = meter.charged.saturating_sub(promised);
             meter.allocate(count.bytes)?;
             Ok(value)
         }
@@ -244,8 +245,20 @@ pub(super) fn call(
     }
 }
 
-/// What parsed JSON may take for each byte of its text, at most.
-const ARRAY_PER_BYTE: u64 = (ENTRY + MAP) / 2;
+/// The most that a JSON text can take as a value: each comma, colon and bracket counts as if it
+/// stood outside of strings.
+fn json_bound(source: &str) -> u64 {
+    let (mut items, mut opened, mut fields) = (1_u64, 0_u64, 0_u64);
+    for byte in source.bytes() {
+        match byte {
+            b',' => items += 1,
+            b'[' | b'{' => opened += 1,
+            b':' => fields += 1,
+            _ => {}
+        }
+    }
+    source.len() as u64 + (items + opened) * (VALUE + TEXT) + opened * MAP + fields * ENTRY
+}
 
 /// A value as text, paid for.
 pub(super) fn shown(value: &Value, meter: &mut Meter) -> Result<String> {

@@ -18,7 +18,7 @@ pub(super) const AMBIENT: [&str; 8] =
     ["agent", "context", "request", "resource", "user", "recipient", "workflow", "current_time"];
 
 /// How deeply expressions and blocks may be nested.
-const MAX_NESTING: u32 = 200;
+const MAX_NESTING: u32 = 800;
 
 /// Why a program cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

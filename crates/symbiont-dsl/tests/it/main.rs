@@ -1,3 +1,4 @@
-//! The front end of the language through its public face.
+//! The language through its public face.
 
+mod machine;
 mod parsing;
