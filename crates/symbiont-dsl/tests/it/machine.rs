@@ -618,7 +618,7 @@ fn limits_end_a_run() {
         ),
         ("let s = \"\"; for i in range(0, 20000) { s += \"x\" } s.length", "20000"),
         // What is let go does not count.
-        ("for i in range(0, 200) { let s = \"x\".repeat(1000000); n = s.length } n", "1000000"),
+        ("for i in range(0, 100) { let s = \"x\".repeat(100000); n = s.length } n", "100000"),
     ]);
 }
 
