@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-pub(crate) use json::base64_text;
+pub(crate) use json::{Strictness, base64_text, write};
 pub use json::{from_json, from_json_text, json_length, to_json, to_json_text};
 pub use text::Text;
 

@@ -7,7 +7,7 @@ use super::meter::{ENTRY, MAP, Meter, Raise, Result, TEXT, VALUE, arithmetic, ra
 use super::methods;
 use super::operators::{apply, clipped, range_length};
 use crate::hir::BinaryOp;
-use crate::value::{Array, ErrorValue, Map, Value, from_json_text, to_json_text};
+use crate::value::{Array, ErrorValue, Map, Strictness, Value, from_json_text, write};
 
 /// Methods that change the variable, member or element that they are called on.
 pub(super) const MUTATORS: [&str; 4] = ["append", "push", "remove", "merge"];
@@ -156,12 +156,7 @@ pub(super) fn call(
             meter.allocate(count.bytes)?;
             Ok(value)
         }
-        Builtin::ToJson => {
-            let limit = meter.text_limit();
-            let text = to_json_text(first, limit as u64)?;
-            meter.text(text.len())?;
-            Ok(Value::from(text))
-        }
+        Builtin::ToJson => Ok(Value::from(json(first, meter)?)),
         Builtin::ParseCsv => parse_csv(text(name, args, 0)?, meter),
         Builtin::TypeOf => Ok(Value::from(first.type_name())),
         Builtin::Range => match args.len() {
@@ -197,7 +192,7 @@ pub(super) fn call(
         }
         Builtin::Hash => {
             use sha2::Digest as _;
-            let json;
+            let json_of_it;
             let bytes = match first {
                 Value::String(text) => text.as_bytes(),
                 Value::Bytes(bytes) => bytes,
@@ -205,8 +200,8 @@ pub(super) fn call(
                     return Err(wrong(name, "something that may be shown", Some(first)));
                 }
                 other => {
-                    json = to_json_text(other, meter.text_limit() as u64)?;
-                    json.as_bytes()
+                    json_of_it = json(other, meter)?;
+                    json_of_it.as_bytes()
                 }
             };
             meter.work(20 + bytes.len() as u64 / 8)?;
@@ -260,14 +255,23 @@ fn json_bound(source: &str) -> u64 {
     source.len() as u64 + (items + opened) * (VALUE + TEXT) + opened * MAP + fields * ENTRY
 }
 
-/// A value as text, paid for.
+/// A value as text, paid for. What was written before it got too long is paid for as well, or
+/// catching the error would make it free.
 pub(super) fn shown(value: &Value, meter: &mut Meter) -> Result<String> {
     let mut text = String::new();
     let limit = meter.text_limit();
-    if value.show(&mut text, limit).is_none() {
-        return Err(meter.out_of_memory());
-    }
+    let complete = value.show(&mut text, limit).is_some();
     meter.text(text.len())?;
+    if complete { Ok(text) } else { Err(meter.out_of_memory()) }
+}
+
+/// A value as JSON, paid for in the same way.
+fn json(value: &Value, meter: &mut Meter) -> Result<String> {
+    let mut text = String::new();
+    let limit = meter.text_limit();
+    let written = write(value, &mut text, limit, Strictness::Data);
+    meter.text(text.len())?;
+    written.map_err(|why| why.error(limit))?;
     Ok(text)
 }
 

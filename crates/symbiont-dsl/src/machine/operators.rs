@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::code::{Part, Place};
-use super::meter::{ENTRY, Meter, Result, TEXT, VALUE, arithmetic, raise, type_error};
+use super::meter::{ENTRY, Meter, Result, TEXT, arithmetic, raise, type_error};
 use crate::hir::BinaryOp;
 use crate::value::{Array, MAX_DEPTH, Map, Secret, Text, Value};
 
@@ -510,6 +510,5 @@ pub(super) fn reach<'v>(
         };
         below -= 1;
     }
-    let _ = VALUE;
     Ok(value)
 }

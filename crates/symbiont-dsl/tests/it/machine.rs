@@ -617,6 +617,15 @@ fn limits_end_a_run() {
             "2",
         ),
         ("let s = \"\"; for i in range(0, 20000) { s += \"x\" } s.length", "20000"),
+        // Catching an error does not make the work before it free.
+        (
+            "let x = [1]; for i in range(0, 100) { x = [x, x] } let n = 0; while true { try { to_json(x) } catch (e) { n += 1; if n > 20 { return n } } }",
+            "! LimitExceeded: the run has used",
+        ),
+        (
+            "let x = [1, y => y]; for i in range(0, 15) { x = [x, x] } let n = 0; while true { try { \"\" + [x].join(\"\") } catch (e) { n += 1 } }",
+            "! LimitExceeded: the run has used",
+        ),
         // What is let go does not count.
         ("for i in range(0, 100) { let s = \"x\".repeat(100000); n = s.length } n", "100000"),
     ]);
