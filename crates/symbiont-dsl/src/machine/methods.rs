@@ -187,11 +187,6 @@ pub(super) fn abs(value: &Value) -> Option<Result<Value>> {
 }
 
 /// `round`, `floor` and `ceil` give an int; `round` with a number of digits gives a float.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "the range is checked first; 10^15 is exact"
-)]
 pub(super) fn round(name: &str, value: &Value, digits: Option<&Value>) -> Result<Value> {
     let number = match value {
         Value::Int(number) => return Ok(Value::Int(*number)),
@@ -218,7 +213,7 @@ pub(super) fn round(name: &str, value: &Value, digits: Option<&Value>) -> Result
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked first")]
 fn whole_number(number: f64) -> Option<Value> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0; // 2^63
-    (number >= -LIMIT && number < LIMIT).then_some(Value::Int(number as i64))
+    (-LIMIT..LIMIT).contains(&number).then_some(Value::Int(number as i64))
 }
 
 pub(super) fn sort(value: &Value, meter: &mut Meter) -> Result<Option<Value>> {
@@ -583,7 +578,6 @@ fn of_array(
     }))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "`to_float` is asked to")]
 fn of_number(value: &Value, name: &str, args: &[Value], meter: &mut Meter) -> Result<Value> {
     match name {
         "pow" => arity(name, args, 1, 1)?,

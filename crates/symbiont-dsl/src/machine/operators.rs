@@ -468,7 +468,8 @@ pub(super) fn reach<'v>(
                 };
                 own_map(map, meter)?;
                 let present = map.contains_key(key);
-                if !present && !(last && create) {
+                let made = last && create;
+                if !present && !made {
                     return Err(raise("KeyError", format!("no key `{}`", clipped(key))));
                 }
                 let map = Arc::make_mut(map);

@@ -108,12 +108,13 @@ fn statements() -> impl Strategy<Value = String> {
         (name(), expression()).prop_map(|(n, e)| format!("{n}.x = {e};")),
         (name(), expression(), expression()).prop_map(|(n, i, e)| format!("{n}[{i}] = {e};")),
         expression().prop_map(|e| format!("{e};")),
-        expression().prop_map(|e| format!("return {e};")),
     ];
     leaf.prop_recursive(4, 24, 4, move |inner| {
         let block = prop::collection::vec(inner, 0..4).prop_map(|lines| lines.join(" "));
         prop_oneof![
             block.clone(),
+            block.clone().prop_map(|b| format!("for c in range(0, 4) {{ {b} }}")),
+            expression().prop_map(|e| format!("if a == b {{ return {e} }}")),
             (expression(), block.clone()).prop_map(|(e, b)| format!("if ({e}) {{ {b} }}")),
             (expression(), block.clone())
                 .prop_map(|(e, b)| format!("for c in ({e}) {{ {b} if c {{ break }} }}")),
@@ -175,9 +176,11 @@ proptest! {
     fn every_run_ends_and_is_the_same_run_in_any_slices(
         lines in prop::collection::vec(statements(), 1..8),
     ) {
-        let body = lines.join("\n");
+        // Most random expressions are errors; caught, they do not hide what comes after them.
+        let caught = |line: &String| format!("try {{ {line} }} catch (e) {{ seen = e.kind }}");
+        let body = lines.iter().map(caught).collect::<Vec<_>>().join("\n");
         let source = format!(
-            "function f(x) {{ if x {{ return f(null) }} x }}\nagent t {{ with {{ a = [1]; b = {{x: 1}}; {body} return [a, b] }} }}"
+            "function f(x) {{ if x {{ return f(null) }} x }}\nagent t {{ with {{ a = [1]; b = {{x: 1}}; c = 3; for i in range(0, 4) {{ {body} }} return [a, b, c, seen] }} }}"
         );
         let whole = run(&source, u64::MAX);
         prop_assert_eq!(&run(&source, 1), &whole);
