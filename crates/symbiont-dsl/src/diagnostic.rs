@@ -139,6 +139,20 @@ impl Sink {
         self.errors > 0
     }
 
+    /// Where the parser found errors.
+    pub(crate) fn syntax_faults(&self) -> Vec<Span> {
+        let of_parser = self.kept.iter().filter(|found| found.code.starts_with("E01"));
+        of_parser.map(|found| found.span.clone()).collect()
+    }
+
+    /// Whether there is no point in finding more of this severity.
+    pub(crate) fn is_full(&self, severity: Severity) -> bool {
+        match severity {
+            Severity::Error => self.errors >= Self::LIMIT,
+            Severity::Warning => self.warnings >= Self::LIMIT,
+        }
+    }
+
     /// What was kept, in the order of the source.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.kept.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
@@ -153,48 +167,85 @@ impl Sink {
 pub fn render(diagnostics: &[Diagnostic], source: &str, file_name: &str, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.decor_style(DecorStyle::Ascii);
+    let mut lines = Lines { source, counted: 0, line: 1 };
     let mut out = String::new();
     for diagnostic in diagnostics {
         if !out.is_empty() {
             out.push('\n');
         }
-        out.push_str(&renderer.render(&report(diagnostic, source, file_name)));
+        out.push_str(&renderer.render(&report(diagnostic, &mut lines, file_name)));
         out.push('\n');
     }
     out
 }
 
+/// A fix in a line longer than this is told and not shown: the line would be shown twice, whole.
+const LONGEST_SHOWN: usize = 1000;
+
 fn report<'a>(
     diagnostic: &'a Diagnostic,
-    source: &'a str,
+    lines: &mut Lines<'a>,
     file_name: &'a str,
 ) -> Vec<annotate_snippets::Group<'a>> {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let annotation = AnnotationKind::Primary.span(within(&diagnostic.span, source));
+    let place = lines.around(&diagnostic.span);
+    let annotation = AnnotationKind::Primary.span(place.span);
     let annotation = match diagnostic.label.as_str() {
         "" => annotation,
         label => annotation.label(label),
     };
-    let mut group = level
-        .primary_title(diagnostic.message.as_str())
-        .id(diagnostic.code)
-        .element(Snippet::source(source).path(file_name).annotation(annotation));
+    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).element(
+        Snippet::source(place.text).line_start(place.line).path(file_name).annotation(annotation),
+    );
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.message(note.as_str()));
     }
-    let mut groups = vec![group];
-    if let Some(fix) = &diagnostic.fix {
-        let patch = Patch::new(within(&fix.span, source), fix.replacement.as_str());
-        groups.push(
-            Level::HELP
-                .secondary_title(fix.message.as_str())
-                .element(Snippet::source(source).path(file_name).patch(patch)),
-        );
+    let Some(fix) = &diagnostic.fix else { return vec![group] };
+    let place = lines.around(&fix.span);
+    if place.text.len() > LONGEST_SHOWN {
+        return vec![group.element(Level::HELP.message(fix.message.as_str()))];
     }
-    groups
+    let patch = Patch::new(place.span, fix.replacement.as_str());
+    let snippet = Snippet::source(place.text).line_start(place.line).path(file_name).patch(patch);
+    vec![group, Level::HELP.secondary_title(fix.message.as_str()).element(snippet)]
+}
+
+/// Whole lines of a source around a span.
+struct Place<'a> {
+    text: &'a str,
+    /// The number of the first of them.
+    line: usize,
+    /// The span within them.
+    span: Span,
+}
+
+/// Finds lines. Places in ascending order cost one walk through the source together.
+struct Lines<'a> {
+    source: &'a str,
+    /// The number of the line at byte `counted` is `line`.
+    counted: usize,
+    line: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn around(&mut self, span: &Span) -> Place<'a> {
+        let span = within(span, self.source);
+        let start = self.source[..span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = self.source[span.end..].find('\n').map_or(self.source.len(), |at| span.end + at);
+        if start < self.counted {
+            (self.counted, self.line) = (0, 1);
+        }
+        self.line += self.source[self.counted..start].matches('\n').count();
+        self.counted = start;
+        Place {
+            text: &self.source[start..end],
+            line: self.line,
+            span: span.start - start..span.end - start,
+        }
+    }
 }
 
 /// The span, made to lie within the source and on its character boundaries.
@@ -260,13 +311,18 @@ pub fn line_and_column(source: &str, offset: usize) -> (usize, usize) {
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer texts are no misspelt names, and the comparison takes the product of the lengths.
     const LONGEST: usize = 64;
+    // A file with more names than this gets along without hints about the rest.
+    const MOST: usize = 256;
     if name.len() > LONGEST {
         return None;
     }
-    let allowed = (name.chars().count() / 3).max(1);
+    let length = name.chars().count();
+    let allowed = (length / 3).max(1);
     known
         .into_iter()
+        .take(MOST)
         .filter(|known| known.len() <= LONGEST && *known != name)
+        .filter(|known| known.chars().count().abs_diff(length) <= allowed)
         .map(|known| (distance(name, known), known))
         .filter(|(distance, known)| *distance <= allowed && *distance < known.chars().count())
         .min_by_key(|(distance, _)| *distance)

@@ -1,6 +1,6 @@
 //! The Symbiont agent language.
 //!
-//! A source text is read into a tree and a program ([`syntax`]), checked ([`check`](mod@check)),
+//! A source text is read into a tree and a program ([`syntax`]), checked
 //! and turned into what the runtime needs to know of each agent ([`definition`]); its policy blocks
 //! become policies ([`policy`]). [`machine`] runs the behaviour and yields host calls, whose names
 //! and classes are in [`operations`].
@@ -11,6 +11,8 @@
 //! - No source makes anything here panic, overflow the stack or take more than linear time.
 //! - Whatever is wrong with a source is a [`diagnostic`] with a place in it.
 
+mod check;
+pub mod definition;
 pub mod diagnostic;
 pub mod hir;
 pub mod machine;

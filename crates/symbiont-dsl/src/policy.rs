@@ -22,9 +22,10 @@ use symbiont_types::{
 
 use crate::diagnostic::{Diagnostic, Sink, nearest};
 use crate::hir::{
-    Arg, BinaryOp, Entry, Expr, ExprKind, Literal, PolicyBlock, Rule, Span, Spanned, UnaryOp, Verb,
+    Arg, BinaryOp, Expr, ExprKind, Literal, PolicyBlock, Rule, Span, Spanned, UnaryOp, Verb,
 };
 use crate::operations::{self, AMBIENT};
+use crate::syntax::MAX_SOURCE;
 use crate::syntax::literal::{parse_duration, short};
 
 /// How long a demanded approval stands open unless the block says otherwise.
@@ -40,7 +41,8 @@ pub fn compile(block: &PolicyBlock, source: &str) -> (Policy, Vec<Diagnostic>) {
 pub(crate) fn compile_into(block: &PolicyBlock, source: &str, sink: &mut Sink) -> Policy {
     let mut rules = Vec::new();
     for (at, rule) in block.rules.iter().enumerate() {
-        let mut compiler = Compiler { source, rule, sink, number: at + 1, rules: &mut rules };
+        let number = at + 1;
+        let mut compiler = Compiler { source, rule, sink, number, pushed: 0, rules: &mut rules };
         compiler.rule();
     }
     Policy {
@@ -70,6 +72,8 @@ struct Compiler<'a> {
     rule: &'a Rule,
     sink: &'a mut Sink,
     number: usize,
+    /// How many rules came of this one so far.
+    pushed: usize,
     rules: &'a mut Vec<PolicyRule>,
 }
 
@@ -111,14 +115,11 @@ impl Compiler<'_> {
         obligations: Vec<Obligation>,
     ) {
         let (verb, number) = (self.verb(), self.number);
-        let mut id = format!("{verb}-{number}");
-        let siblings = self.rules.iter().filter(|rule| {
-            rule.id == id || rule.id.strip_prefix(&id).is_some_and(|rest| rest.starts_with('.'))
-        });
-        match siblings.count() {
-            0 => {}
-            siblings => id = format!("{id}.{}", siblings + 1),
-        }
+        self.pushed += 1;
+        let id = match self.pushed {
+            1 => format!("{verb}-{number}"),
+            pushed => format!("{verb}-{number}.{pushed}"),
+        };
         let mut compiled = PolicyRule::new(id, effect, operations);
         compiled.conditions = conditions;
         compiled.obligations = obligations;
@@ -145,6 +146,15 @@ impl Compiler<'_> {
                 }
                 Some(_) | None => merged.push(target),
             }
+        }
+        // Each repeats the rule's condition and text.
+        if merged.len().saturating_mul(self.rule.span.len()) > MAX_SOURCE {
+            self.sink.push(
+                Diagnostic::error("E0108", "the rule is too large", self.rule.span.clone())
+                    .label("too many patterns for a rule of this length")
+                    .note("make several rules of it"),
+            );
+            return;
         }
         for mut target in merged {
             // A call over HTTP is also a connection, and both have to be allowed.

@@ -27,6 +27,7 @@ use crate::hir;
 
 pub use kind::{SymbiontLanguage, SyntaxKind, SyntaxNode, SyntaxToken};
 pub(crate) use lexer::lex;
+pub(crate) use parser::KEYWORDS;
 
 /// How deep brackets, blocks, types, patterns and expressions may nest. A chain of operators or
 /// members counts a level for each link.

@@ -279,8 +279,15 @@ impl Lexer<'_> {
         }
         self.quotes_run_out = true;
         self.at = line_end.unwrap_or(self.bytes.len());
-        while !self.source.is_char_boundary(self.at) {
-            self.at += 1;
+        // What closes at the end of the line was most likely meant to stand after the text.
+        let content = start + quote.len();
+        while self.at > content
+            && matches!(
+                self.bytes[self.at - 1],
+                b' ' | b'\t' | b'\r' | b')' | b']' | b'}' | b',' | b';'
+            )
+        {
+            self.at -= 1;
         }
         let closing = if long { "\"\"\"" } else { "\"" };
         self.sink.push(
@@ -338,10 +345,11 @@ impl Lexer<'_> {
                 (_, _) => self.at += 1,
             }
         }
+        let end = self.source.trim_end().len();
         self.sink.push(
             Diagnostic::error("E0105", "the comment is not closed", start..start + 2)
                 .label("it starts here")
-                .fix(self.at..self.at, " */", "add `*/` where the comment ends"),
+                .fix(end..end, " */", "add `*/` where the comment ends"),
         );
         BlockComment
     }

@@ -237,11 +237,19 @@ pub(crate) fn string_value(token: &str, quotes: usize, start: usize, sink: &mut 
     text
 }
 
-/// As much of a text as fits into a message.
+/// As much of a text as fits into a message, with what cannot be seen made visible.
 pub(crate) fn short(text: &str) -> String {
     const MOST: usize = 40;
-    match text.char_indices().nth(MOST) {
-        Some((at, _)) => format!("{}...", text[..at].escape_debug()),
-        None => text.escape_debug().to_string(),
+    let mut out = String::new();
+    for (at, c) in text.chars().enumerate() {
+        match c {
+            _ if at == MOST => {
+                out.push_str("...");
+                break;
+            }
+            '"' | '\'' | '\\' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
     }
+    out
 }

@@ -10,6 +10,8 @@ mod expressions;
 mod statements;
 mod types;
 
+pub(crate) use declarations::KEYWORDS;
+
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::hir::{self, Span, Spanned};
 use crate::syntax::lexer::Token;
@@ -81,6 +83,9 @@ fn closing_brackets(tokens: &[Token]) -> Vec<u32> {
     }
     closing
 }
+
+/// What a list of parameters is called where one is missing.
+const PARAMETERS: &str = "`(` and parameters";
 
 struct Parser<'a> {
     source: &'a str,
@@ -351,7 +356,7 @@ impl<'a> Parser<'a> {
     // Lists.
 
     /// Reads `open entry, entry close`, where commas are needed between entries and one may follow
-    /// the last.
+    /// the last. Parameters end at the `{` or `->` after them even if nobody closed them.
     fn list(
         &mut self,
         open: SyntaxKind,
@@ -363,14 +368,15 @@ impl<'a> Parser<'a> {
         if !self.expect(open, what) {
             return;
         }
+        let params = what == PARAMETERS;
         let head = std::mem::replace(&mut self.in_head, false);
-        while !self.at(close) && !self.at_list_end() {
+        while !self.at(close) && !self.at_list_end(params) {
             let before = self.at;
             entry(self);
             if self.eat(SyntaxKind::Comma) || self.at(close) {
                 continue;
             }
-            if self.at_list_end() {
+            if self.at_list_end(params) {
                 break;
             }
             let diagnostic = {
@@ -387,7 +393,7 @@ impl<'a> Parser<'a> {
                 let start = self.at;
                 while !matches!(self.kind(), SyntaxKind::Comma)
                     && !self.at(close)
-                    && !self.at_list_end()
+                    && !self.at_list_end(params)
                 {
                     self.skip_one();
                 }
@@ -400,10 +406,13 @@ impl<'a> Parser<'a> {
     }
 
     /// Whether a list that is still open cannot go on here: somebody forgot to close it.
-    fn at_list_end(&self) -> bool {
+    fn at_list_end(&self, params: bool) -> bool {
         use SyntaxKind::{End, RightBrace, RightBracket, RightParen, Semicolon};
+        if params && matches!(self.kind(), SyntaxKind::LeftBrace | SyntaxKind::ThinArrow) {
+            return true;
+        }
         matches!(self.kind(), End | Semicolon | RightBrace | RightBracket | RightParen)
-            || (self.first_on_line() && statements::begins_statement(self.word()))
+            || (self.first_on_line() && self.at_plain_statement())
             || self.at_declaration()
     }
 

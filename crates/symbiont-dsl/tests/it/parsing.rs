@@ -1,30 +1,19 @@
 //! Whatever the language page allows parses; whatever else comes gives diagnostics and no panic.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
+use symbiont_dsl::definition::check;
 use symbiont_dsl::diagnostic::render;
 use symbiont_dsl::syntax::{parse, tree};
 
-/// The files of a folder of `test_data`, by name.
-fn files(folder: &str) -> Vec<(PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("test_data").join(folder);
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "symbi"))
-        .collect();
-    paths.sort();
-    assert!(!paths.is_empty(), "no programs in {}", folder.display());
-    paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
-}
+use super::{name, programs};
 
 #[test]
 fn real_programs_parse() {
     let mut faults = String::new();
-    for (path, source) in files("programs") {
+    for (path, source) in programs("programs") {
         let parsed = parse(&source);
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let name = name(&path);
         write!(faults, "{}", render(&parsed.diagnostics, &source, &name, false)).unwrap();
         assert_eq!(tree(&source).text().to_string(), source, "the tree of {name} lost something");
     }
@@ -37,6 +26,8 @@ fn codes_on_a_small_stack(source: String) -> Vec<&'static str> {
         .stack_size(2 << 20)
         .spawn(move || {
             let parsed = parse(&source);
+            // The checker walks what the parser let through, and must survive it as well.
+            check(&source);
             assert_eq!(tree(&source).text().to_string(), source);
             let mut codes: Vec<_> = parsed.diagnostics.iter().map(|found| found.code).collect();
             codes.sort_unstable();
@@ -181,7 +172,7 @@ mod properties {
     ];
 
     fn survives(source: &str) -> Result<(), TestCaseError> {
-        let parsed = parse(source);
+        let parsed = check(source);
         let rebuilt = tree(source).text().to_string();
         prop_assert_eq!(&rebuilt, source);
         for diagnostic in &parsed.diagnostics {
@@ -218,7 +209,7 @@ mod properties {
                 1..8,
             ),
         ) {
-            let programs = files("programs");
+            let programs = programs("programs");
             let mut source: Vec<char> = which.get(&programs).1.chars().collect();
             for (at, length, piece) in damages {
                 let at = at.index(source.len() + 1);

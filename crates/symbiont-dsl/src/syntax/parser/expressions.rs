@@ -26,6 +26,14 @@ impl Parser<'_> {
     pub(super) fn head(&mut self) -> Expr {
         let outer = std::mem::replace(&mut self.in_head, true);
         let expression = self.expression();
+        if self.at(SyntaxKind::Equals) {
+            let diagnostic =
+                Diagnostic::error("E0115", "`=` assigns, and `==` compares", self.span())
+                    .did_you_mean(Some("=="));
+            self.report(diagnostic);
+            self.bump();
+            self.expression();
+        }
         self.in_head = outer;
         expression
     }

@@ -14,6 +14,19 @@ pub(super) fn begins_statement(word: &str) -> bool {
 }
 
 impl Parser<'_> {
+    /// Whether what begins here can only be a statement: no expression, and no key or name of an
+    /// argument either.
+    pub(super) fn at_plain_statement(&self) -> bool {
+        let next = self.kind_ahead(1);
+        match self.word() {
+            "let" | "for" => next == SyntaxKind::Name,
+            "try" => next == SyntaxKind::LeftBrace,
+            "break" | "continue" => next == SyntaxKind::Semicolon,
+            "while" | "return" => !matches!(next, SyntaxKind::Colon | SyntaxKind::Equals),
+            _ => false,
+        }
+    }
+
     /// `{ statements }`
     pub(super) fn block(&mut self) -> Block {
         let start = self.at;
@@ -197,6 +210,7 @@ impl Parser<'_> {
     }
 
     fn try_(&mut self) -> StmtKind {
+        let span = self.span();
         self.bump();
         let body = self.block();
         let mut catches = Vec::new();
@@ -206,7 +220,8 @@ impl Parser<'_> {
             self.node(SyntaxKind::Catch, start);
         }
         if catches.is_empty() {
-            self.expected("`catch`");
+            let message = "a `try` needs a `catch`";
+            self.sink.push(Diagnostic::error("E0101", message, span).label("nothing catches"));
         }
         StmtKind::Try { body, catches }
     }

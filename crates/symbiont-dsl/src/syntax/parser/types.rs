@@ -1,6 +1,6 @@
 //! Types, parameters and patterns.
 
-use super::Parser;
+use super::{PARAMETERS, Parser};
 use crate::hir::{Literal, Param, Pattern, PatternKind, Type, TypeKind};
 use crate::syntax::SyntaxKind;
 use crate::syntax::literal;
@@ -59,7 +59,7 @@ impl Parser<'_> {
     pub(super) fn params(&mut self) -> Vec<Param> {
         let start = self.at;
         let mut params = Vec::new();
-        self.list(SyntaxKind::LeftParen, SyntaxKind::RightParen, "`(`", |parser| {
+        self.list(SyntaxKind::LeftParen, SyntaxKind::RightParen, PARAMETERS, |parser| {
             if let Some(param) = parser.param() {
                 params.push(param);
             }

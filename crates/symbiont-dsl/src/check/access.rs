@@ -1,0 +1,336 @@
+//! What an agent does, against what its capabilities and its policies let it do.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use symbiont_types::{Condition as PolicyCondition, PolicyEffect, PolicyRule};
+
+use crate::definition::AgentDefinition;
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::hir::{
+    Agent, Arg, Block, Condition, Expr, ExprKind, Function, Literal, Param, Program, Span, Stmt,
+    StmtKind,
+};
+use crate::operations::{self, Arguments, BUILTINS, Operation, covers, glob_covers};
+use crate::syntax::literal::short;
+
+/// How many expressions are walked and rules compared before the rest goes without: agents may share
+/// functions and policies, and a file of agents that all do must not take quadratic time.
+pub(super) const BUDGET: usize = 1_000_000;
+
+/// What stands for an argument that only the run will know.
+const UNKNOWN: &str = "\0";
+
+/// Checks what an agent does.
+pub(super) fn check(
+    program: &Program,
+    agent: &Agent,
+    definition: &AgentDefinition,
+    budget: &mut usize,
+    sink: &mut Sink,
+) {
+    let capabilities = definition.capabilities.as_deref().unwrap_or_default();
+    if capabilities.is_empty() && definition.policies.is_empty() {
+        return;
+    }
+    let mut said: HashSet<(&'static str, String)> = HashSet::new();
+    let rule_count: usize = definition.policies.iter().map(|policy| policy.rules.len()).sum();
+    for call in calls(program, agent, budget) {
+        let Some(rest) = budget.checked_sub(capabilities.len() + rule_count) else { return };
+        *budget = rest;
+        let operation = &call.operation;
+        let lacks = operation.capability_checked
+            && !capabilities.is_empty()
+            && !operation
+                .names
+                .iter()
+                .any(|name| capabilities.iter().any(|capability| covers(capability, name)));
+        if lacks && said.insert(("W0306", call.name.clone())) {
+            sink.push(
+                Diagnostic::warning(
+                    "W0306",
+                    format!(
+                        "no capability of `{}` covers `{}`",
+                        short(&agent.name.node),
+                        call.name
+                    ),
+                    call.span.clone(),
+                )
+                .label("will fail with `CapabilityDenied`")
+                .note(format!("add `\"{}\"` to `capabilities`", call.name)),
+            );
+        }
+        if definition.policies.is_empty() || !operation.governed {
+            continue;
+        }
+        let rules = || definition.policies.iter().flat_map(|policy| &policy.rules);
+        let denied = operation.names.iter().find(|name| !may_be_allowed(name, rules));
+        if let Some(name) = denied
+            && said.insert(("W0307", base(name).to_owned()))
+        {
+            let shown = if name.contains(UNKNOWN) { base(name) } else { name };
+            sink.push(
+                Diagnostic::warning(
+                    "W0307",
+                    format!("the agent's own policy never allows `{}`", short(shown)),
+                    call.span.clone(),
+                )
+                .label("will fail with `PolicyDenied`")
+                .note(format!("a rule such as `allow: {}` would allow it", call.name)),
+            );
+        }
+    }
+}
+
+/// Whether there can be a call of this operation that the rules allow.
+fn may_be_allowed<'a, I: Iterator<Item = &'a PolicyRule>>(
+    name: &str,
+    rules: impl Fn() -> I,
+) -> bool {
+    let unknown = name.contains(UNKNOWN);
+    let may_cover = |glob: &String| match glob.split_once(':') {
+        Some((glob, _)) if unknown => glob_covers(glob, base(name)),
+        Some(_) => glob_covers(glob, name),
+        None => glob_covers(glob, base(name)) || glob_covers(glob, name),
+    };
+    let always_covers = |glob: &String| match glob.contains(':') {
+        true => !unknown && glob_covers(glob, name),
+        false => glob_covers(glob, base(name)),
+    };
+    let never = |condition: &PolicyCondition| match condition {
+        PolicyCondition::Inexpressible(_) => true,
+        PolicyCondition::Any(parts) => parts.is_empty(),
+        _ => false,
+    };
+    let always =
+        |condition: &PolicyCondition| matches!(condition, PolicyCondition::Inexpressible(_));
+    let allowed = rules().any(|rule| {
+        matches!(rule.effect, PolicyEffect::Allow | PolicyEffect::RequireApproval { .. })
+            && rule.operations.iter().any(may_cover)
+            && !rule.conditions.iter().any(never)
+    });
+    let denied = rules().any(|rule| {
+        rule.effect == PolicyEffect::Deny
+            && rule.operations.iter().any(always_covers)
+            && rule.conditions.iter().all(always)
+    });
+    allowed && !denied
+}
+
+/// An operation without its part after the colon.
+fn base(operation: &str) -> &str {
+    operation.split_once(':').map_or(operation, |(base, _)| base)
+}
+
+/// A host call in a body.
+struct Call {
+    /// What was called: `fs.read`.
+    name: String,
+    operation: Operation,
+    span: Span,
+}
+
+/// The host calls that an agent may make: in its behaviour, its handlers, and the functions that
+/// they call.
+fn calls(program: &Program, agent: &Agent, budget: &mut usize) -> Vec<Call> {
+    let functions = || program.functions.iter().chain(&agent.functions);
+    let Some(rest) = budget.checked_sub(functions().count()) else { return Vec::new() };
+    *budget = rest;
+    // An agent's own functions come last, and hide those of the file.
+    let functions: HashMap<&str, &Function> =
+        functions().map(|function| (function.name.node.as_str(), function)).collect();
+    let mut walk = Walk { found: Vec::new(), named: Vec::new(), bound: HashSet::new(), budget };
+    walk.params(&agent.params);
+    for handler in &agent.handlers {
+        walk.params(&handler.params);
+        walk.block(&handler.body);
+    }
+    if let Some(with) = &agent.with {
+        walk.block(&with.body);
+    }
+    let mut seen: HashSet<String> = HashSet::new();
+    let mut calls = Vec::new();
+    while let Some((name, call)) = walk.named.pop() {
+        match functions.get(name.as_str()) {
+            Some(function) => {
+                if seen.insert(name) {
+                    walk.params(&function.params);
+                    walk.block(&function.body);
+                }
+            }
+            None => calls.extend(call),
+        }
+    }
+    // What a variable holds is no host call.
+    calls.retain(|call| !walk.bound.contains(&call.name));
+    calls.extend(walk.found);
+    calls.sort_by_key(|call| call.span.start);
+    calls
+}
+
+/// Gathers the calls in a body.
+struct Walk<'a> {
+    /// Calls of what can only be host calls: `fs.read`, `vault://`.
+    found: Vec<Call>,
+    /// Calls by a bare name, which may be a function, with what they are if they are none. Names
+    /// that are only mentioned are here as well.
+    named: Vec<(String, Option<Call>)>,
+    /// The names of variables and parameters.
+    bound: HashSet<String>,
+    budget: &'a mut usize,
+}
+
+impl Walk<'_> {
+    fn params(&mut self, params: &[Param]) {
+        self.bound.extend(params.iter().map(|param| param.name.node.clone()));
+    }
+
+    fn block(&mut self, block: &Block) {
+        block.statements.iter().for_each(|statement| self.statement(statement));
+        if let Some(value) = &block.value {
+            self.expr(value);
+        }
+    }
+
+    fn statement(&mut self, statement: &Stmt) {
+        match &statement.kind {
+            StmtKind::Expr(value) => self.expr(value),
+            StmtKind::Let { name, value, .. } => {
+                self.bound.insert(name.node.clone());
+                self.expr(value);
+            }
+            StmtKind::Assign { target, value, .. } => {
+                if let ExprKind::Name(name) = &target.kind {
+                    self.bound.insert(name.clone());
+                }
+                self.expr(target);
+                self.expr(value);
+            }
+            StmtKind::For { iterable: head, body, .. }
+            | StmtKind::While { condition: head, body } => {
+                self.expr(head);
+                self.block(body);
+            }
+            StmtKind::Try { body, catches } => {
+                self.block(body);
+                catches.iter().for_each(|catch| self.block(&catch.body));
+            }
+            StmtKind::Return(value) => value.iter().for_each(|value| self.expr(value)),
+            StmtKind::Break | StmtKind::Continue => {}
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        let Some(rest) = self.budget.checked_sub(1) else { return };
+        *self.budget = rest;
+        match &expr.kind {
+            ExprKind::Literal(_) | ExprKind::None | ExprKind::Missing => {}
+            ExprKind::Name(name) => self.named.push((name.clone(), None)),
+            ExprKind::Secret(path) => {
+                let operation = operations::operation("vault", &Texts::Path(path));
+                let name = "vault".to_owned();
+                self.found.push(Call { name, operation, span: expr.span.clone() });
+            }
+            ExprKind::Array(elements) => elements.iter().for_each(|element| self.expr(element)),
+            ExprKind::Record { fields, .. } => {
+                fields.iter().for_each(|(_, value)| self.expr(value));
+            }
+            ExprKind::Unary(_, of)
+            | ExprKind::Member(of, _)
+            | ExprKind::Some(of)
+            | ExprKind::Ok(of)
+            | ExprKind::Err(of) => self.expr(of),
+            ExprKind::Binary(_, left, right) | ExprKind::Index(left, right) => {
+                self.expr(left);
+                self.expr(right);
+            }
+            ExprKind::Call { callee, args } => self.call(callee, args, &expr.span),
+            ExprKind::Lambda { params, body } => {
+                self.params(params);
+                self.block(body);
+            }
+            ExprKind::If { condition, then, otherwise } => {
+                let (Condition::Expr(head) | Condition::Let(_, head)) = &**condition;
+                self.expr(head);
+                self.block(then);
+                otherwise.iter().for_each(|block| self.block(block));
+            }
+            ExprKind::Match { subject, arms } => {
+                self.expr(subject);
+                arms.iter().for_each(|arm| self.block(&arm.body));
+            }
+        }
+    }
+
+    fn call(&mut self, callee: &Expr, args: &[Arg], span: &Span) {
+        args.iter().for_each(|arg| self.expr(&arg.value));
+        match &callee.kind {
+            ExprKind::Name(name) if BUILTINS.contains(&name.as_str()) => {
+                self.named.push((name.clone(), None));
+            }
+            ExprKind::Name(name) => {
+                let operation = operations::operation(name, &Texts::Args(args));
+                let call = Call { name: name.clone(), operation, span: span.clone() };
+                self.named.push((name.clone(), Some(call)));
+            }
+            ExprKind::Member(of, member) => {
+                if let ExprKind::Name(namespace) = &of.kind {
+                    let name = format!("{namespace}.{}", member.node);
+                    if operations::is_host_call(&name) {
+                        let operation = operations::operation(&name, &Texts::Args(args));
+                        self.found.push(Call { name, operation, span: span.clone() });
+                        return;
+                    }
+                }
+                self.expr(of);
+            }
+            _ => self.expr(callee),
+        }
+    }
+}
+
+/// The arguments of a call as far as the source tells them.
+enum Texts<'a> {
+    Args(&'a [Arg]),
+    Path(&'a str),
+}
+
+fn text(value: &Expr) -> Cow<'_, str> {
+    match &value.kind {
+        ExprKind::Literal(Literal::String(text)) => Cow::Borrowed(text),
+        _ => Cow::Borrowed(UNKNOWN),
+    }
+}
+
+impl Arguments for Texts<'_> {
+    fn positional(&self, index: usize) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Path(path) => (index == 0).then_some(Cow::Borrowed(*path)),
+            Self::Args(args) => {
+                let arg = args.iter().filter(|arg| arg.name.is_none()).nth(index)?;
+                Some(text(&arg.value))
+            }
+        }
+    }
+
+    fn named(&self, name: &str) -> Option<Cow<'_, str>> {
+        let Self::Args(args) = self else { return None };
+        let named = |arg: &&Arg| arg.name.as_ref().is_some_and(|known| known.node == name);
+        args.iter().find(named).map(|arg| text(&arg.value))
+    }
+
+    fn option(&self, name: &str) -> Option<Cow<'_, str>> {
+        let Self::Args(args) = self else { return None };
+        let mut fields = args.iter().filter_map(|arg| match &arg.value.kind {
+            ExprKind::Record { fields, .. } => Some(fields),
+            _ => None,
+        });
+        match fields.next() {
+            Some(fields) => {
+                fields.iter().find(|(key, _)| key.node == name).map(|(_, value)| text(value))
+            }
+            // Which model answers where none is named is not the program's to say.
+            None => (name == "model").then_some(Cow::Borrowed(UNKNOWN)),
+        }
+    }
+}

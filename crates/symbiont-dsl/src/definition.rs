@@ -1,0 +1,553 @@
+//! What the runtime needs to know of a program before it runs.
+//!
+//! [`classify`] says whether a text is a program at all, [`check`] reads and checks one, and
+//! [`bind_input`] fits a run's input to an agent's parameters.
+//!
+//! # What holds
+//!
+//! - A [`CheckedProgram`] has no errors; its agents and their definitions are in the same order.
+//! - Attributes are within their ranges; what is not is an error diagnostic.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use symbiont_types::{Policy, SecurityTier};
+
+use crate::check;
+use crate::diagnostic::{Diagnostic, Sink, nearest};
+use crate::hir::{self, Entry, Event, Expr, ExprKind, Literal, Type, TypeKind, UnaryOp};
+use crate::policy;
+use crate::syntax::literal::short;
+use crate::syntax::{self, KEYWORDS, MAX_SOURCE, SyntaxKind};
+
+pub use crate::operations::covers;
+
+/// How many bytes of shared policies the agents of a file may use in all, each use counted.
+const MOST_SHARED: usize = 16 * MAX_SOURCE;
+
+/// What a source text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SourceKind {
+    /// A program in the agent language, though perhaps a faulty one.
+    Program,
+    /// An instruction in plain words.
+    Instruction,
+    /// Nothing but layout and comments.
+    Empty,
+}
+
+/// What a source text is: a program when its first word, after comments, is a declaration's
+/// keyword, or is followed by `{`, or by a name and `{` or `(`.
+pub fn classify(source: &str) -> SourceKind {
+    let mut end = source.len().min(MAX_SOURCE);
+    while !source.is_char_boundary(end) {
+        end -= 1;
+    }
+    let tokens = syntax::lex(&source[..end], &mut Sink::default()).tokens;
+    let kind = |at: usize| tokens.get(at).map_or(SyntaxKind::End, |token| token.kind);
+    if kind(0) == SyntaxKind::End {
+        // What no token can be made of is still text.
+        let unreadable = source.len() > end
+            || syntax::lex(source, &mut Sink::default())
+                .trivia
+                .iter()
+                .any(|trivia| trivia.kind == SyntaxKind::Unknown);
+        return if unreadable { SourceKind::Instruction } else { SourceKind::Empty };
+    }
+    if kind(0) != SyntaxKind::Name {
+        return SourceKind::Instruction;
+    }
+    let word = &source[tokens[0].start as usize..tokens[0].end as usize];
+    let like_a_declaration = match kind(1) {
+        SyntaxKind::LeftBrace => true,
+        SyntaxKind::Name => matches!(kind(2), SyntaxKind::LeftBrace | SyntaxKind::LeftParen),
+        _ => false,
+    };
+    if KEYWORDS.contains(&word) || like_a_declaration {
+        SourceKind::Program
+    } else {
+        SourceKind::Instruction
+    }
+}
+
+/// What checking a source gave.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// What was found, in the order of the source.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The program; `None` when there are errors.
+    pub program: Option<Arc<CheckedProgram>>,
+}
+
+/// A program without errors.
+#[derive(Debug, Clone)]
+pub struct CheckedProgram {
+    /// The program itself.
+    pub hir: hir::Program,
+    /// What the runtime needs of its agents, in the order of `hir.agents`.
+    pub agents: Vec<AgentDefinition>,
+}
+
+/// What the runtime needs of an agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentDefinition {
+    /// Its name.
+    pub name: String,
+    /// Its parameters, in order.
+    pub params: Vec<ParamInfo>,
+    /// Its list of capabilities, if it has one.
+    pub capabilities: Option<Vec<String>>,
+    /// The attributes of its `with`.
+    pub attributes: Attributes,
+    /// Its own policies and those that it uses, compiled.
+    pub policies: Vec<Policy>,
+    /// Whether it has a `with` block.
+    pub has_behaviour: bool,
+    /// Whether it has an `on message`.
+    pub has_on_message: bool,
+    /// Whether it has an `on start`.
+    pub has_on_start: bool,
+    /// Whether it has an `on stop`.
+    pub has_on_stop: bool,
+}
+
+/// A parameter of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamInfo {
+    /// Its name.
+    pub name: String,
+    /// Whether it may be missing: its type is an `Option`.
+    pub optional: bool,
+}
+
+/// The attributes of `with`. They tighten the config that the agent comes with.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Attributes {
+    /// `sandbox`
+    pub tier: Option<SecurityTier>,
+    /// A `sandbox` that others serve and this runtime does not.
+    pub unserved_tier: Option<String>,
+    /// `timeout`, greater than zero
+    pub timeout: Option<Duration>,
+    /// `max_memory_mb`, greater than zero
+    pub max_memory_mb: Option<u64>,
+    /// `max_cpu_cores`, greater than zero
+    pub max_cpu_cores: Option<f64>,
+    /// `memory`
+    pub memory: Option<MemoryMode>,
+    /// `concurrency`, greater than zero
+    pub concurrency: Option<u32>,
+    /// `model`
+    pub model: Option<String>,
+    /// `network_policy`, as written
+    pub network_policy: Option<String>,
+    /// `security`, as written
+    pub security: Option<String>,
+    /// `privacy`, as written
+    pub privacy: Option<String>,
+}
+
+/// What becomes of an agent's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MemoryMode {
+    /// Gone after the run.
+    Ephemeral,
+    /// Kept between runs, gone with the agent.
+    Session,
+    /// Kept.
+    Persistent,
+    /// Kept, and encrypted where it is kept.
+    Encrypted,
+}
+
+/// Reads and checks a source.
+pub fn check(source: &str) -> Checked {
+    let mut sink = Sink::default();
+    if classify(source) == SourceKind::Empty {
+        sink.push(
+            Diagnostic::error("E0114", "there is no program here", 0..0)
+                .label("the text is empty")
+                .note("`agent name` is the shortest program"),
+        );
+        return Checked { diagnostics: sink.finish(), program: None };
+    }
+    let hir = syntax::parse_into(source, &mut sink);
+    let compiled: Vec<Policy> =
+        hir.policies.iter().map(|block| policy::compile_into(block, source, &mut sink)).collect();
+    let shared: HashMap<&str, (&Policy, usize)> = compiled
+        .iter()
+        .zip(&hir.policies)
+        .map(|(policy, block)| (policy.id.as_str(), (policy, block.span.len())))
+        .collect();
+    let mut copied = 0;
+    for block in hir.blocks.iter().flat_map(|block| &block.policies) {
+        policy::compile_into(block, source, &mut sink);
+    }
+    let agents: Vec<AgentDefinition> = hir
+        .agents
+        .iter()
+        .map(|agent| define(agent, &shared, &mut copied, source, &mut sink))
+        .collect();
+    check::check(&hir, &agents, &mut sink);
+    let faulty = sink.has_errors();
+    let diagnostics = sink.finish();
+    let program = (!faulty).then(|| Arc::new(CheckedProgram { hir, agents }));
+    Checked { diagnostics, program }
+}
+
+fn define(
+    agent: &hir::Agent,
+    shared: &HashMap<&str, (&Policy, usize)>,
+    copied: &mut usize,
+    source: &str,
+    sink: &mut Sink,
+) -> AgentDefinition {
+    let mut policies: Vec<Policy> =
+        agent.policies.iter().map(|block| policy::compile_into(block, source, sink)).collect();
+    let mut used: HashSet<&str> = agent.policies.iter().map(|own| own.name.node.as_str()).collect();
+    for name in &agent.uses {
+        let Some((policy, length)) = shared.get(name.node.as_str()) else { continue };
+        if !used.insert(&name.node) {
+            continue;
+        }
+        *copied += length;
+        if *copied > MOST_SHARED {
+            let message = "the agents of this file share too much policy";
+            sink.push(
+                Diagnostic::error("E0108", message, name.span.clone())
+                    .label(format!("more than {MOST_SHARED} bytes in all"))
+                    .note("put agents with large policies into files of their own"),
+            );
+            break;
+        }
+        policies.push((*policy).clone());
+    }
+    let handles = |event| agent.handlers.iter().any(|handler| handler.event == event);
+    AgentDefinition {
+        name: agent.name.node.clone(),
+        params: agent
+            .params
+            .iter()
+            .map(|param| ParamInfo {
+                name: param.name.node.clone(),
+                optional: is_optional(param.ty.as_ref()),
+            })
+            .collect(),
+        capabilities: agent
+            .capabilities
+            .as_ref()
+            .map(|names| names.iter().map(|name| name.node.clone()).collect()),
+        attributes: agent
+            .with
+            .as_ref()
+            .map(|with| attributes(&with.attributes, sink))
+            .unwrap_or_default(),
+        policies,
+        has_behaviour: agent.with.is_some(),
+        has_on_message: handles(Event::Message),
+        has_on_start: handles(Event::Start),
+        has_on_stop: handles(Event::Stop),
+    }
+}
+
+fn is_optional(ty: Option<&Type>) -> bool {
+    matches!(ty, Some(Type { kind: TypeKind::Named(name, _), .. })
+        if matches!(name.as_str(), "Option" | "Maybe" | "Optional"))
+}
+
+// Attributes.
+
+const ATTRIBUTES: [&str; 10] = [
+    "sandbox",
+    "timeout",
+    "max_memory_mb",
+    "max_cpu_cores",
+    "memory",
+    "network_policy",
+    "security",
+    "privacy",
+    "concurrency",
+    "model",
+];
+
+const TIERS: [(&str, SecurityTier); 6] = [
+    ("tier1", SecurityTier::Tier1),
+    ("docker", SecurityTier::Tier1),
+    ("tier2", SecurityTier::Tier2),
+    ("gvisor", SecurityTier::Tier2),
+    ("tier3", SecurityTier::Tier3),
+    ("firecracker", SecurityTier::Tier3),
+];
+
+/// Tiers that other implementations have.
+const UNSERVED_TIERS: [&str; 1] = ["e2b"];
+
+const MEMORY_MODES: [(&str, MemoryMode); 4] = [
+    ("ephemeral", MemoryMode::Ephemeral),
+    ("session", MemoryMode::Session),
+    ("persistent", MemoryMode::Persistent),
+    ("encrypted", MemoryMode::Encrypted),
+];
+
+/// 16 TiB.
+const MOST_MEMORY_MB: u64 = 1 << 24;
+const MOST_CORES: f64 = 4096.0;
+const MOST_CONCURRENCY: u64 = 1024;
+
+fn attributes(entries: &[Entry], sink: &mut Sink) -> Attributes {
+    let mut found = Attributes::default();
+    for entry in entries {
+        if entry.value.kind == ExprKind::Missing {
+            continue;
+        }
+        let value = &entry.value;
+        match entry.key.node.as_str() {
+            "sandbox" => sandbox(value, &mut found, sink),
+            "timeout" => {
+                found.timeout = policy::duration(value).or_else(|| {
+                    wrong(value, "timeout", "a duration greater than nothing, such as `30s`", sink)
+                });
+            }
+            "max_memory_mb" => {
+                let megabytes = match value.kind {
+                    ExprKind::Literal(Literal::Size(bytes)) => Some(bytes >> 20),
+                    _ => whole(value),
+                };
+                let megabytes = megabytes.filter(|mb| (1..=MOST_MEMORY_MB).contains(mb));
+                found.max_memory_mb = megabytes.or_else(|| {
+                    let range = format!("a number from 1 to {MOST_MEMORY_MB}");
+                    wrong(value, "max_memory_mb", &range, sink)
+                });
+            }
+            "max_cpu_cores" => {
+                let cores = number(value).filter(|cores| *cores > 0.0 && *cores <= MOST_CORES);
+                found.max_cpu_cores = cores.or_else(|| {
+                    let range = format!("a number greater than 0, of at most {MOST_CORES}");
+                    wrong(value, "max_cpu_cores", &range, sink)
+                });
+            }
+            "memory" => found.memory = memory(value, sink),
+            "concurrency" => {
+                let runs = whole(value).filter(|runs| (1..=MOST_CONCURRENCY).contains(runs));
+                found.concurrency = runs.and_then(|runs| u32::try_from(runs).ok()).or_else(|| {
+                    let range = format!("a number from 1 to {MOST_CONCURRENCY}");
+                    wrong(value, "concurrency", &range, sink)
+                });
+            }
+            "model" => found.model = words(value, "model", sink),
+            "network_policy" => found.network_policy = words(value, "network_policy", sink),
+            "security" => found.security = words(value, "security", sink),
+            "privacy" => found.privacy = words(value, "privacy", sink),
+            unknown => sink.push(
+                Diagnostic::warning(
+                    "W0302",
+                    format!("there is no attribute `{}`", short(unknown)),
+                    entry.key.span.clone(),
+                )
+                .label("has no effect")
+                .did_you_mean(nearest(unknown, ATTRIBUTES)),
+            ),
+        }
+    }
+    found
+}
+
+/// Reports a value of the wrong kind or out of range.
+fn wrong<T>(value: &Expr, key: &str, expected: &str, sink: &mut Sink) -> Option<T> {
+    sink.push(
+        Diagnostic::error("E0207", format!("`{key}` takes {expected}"), value.span.clone())
+            .label(format!("expected {expected}")),
+    );
+    None
+}
+
+fn sandbox(value: &Expr, found: &mut Attributes, sink: &mut Sink) {
+    let Some(name) = word(value) else {
+        wrong::<()>(value, "sandbox", "the name of a tier, such as `tier2`", sink);
+        return;
+    };
+    let lower = name.to_lowercase();
+    if let Some((_, tier)) = TIERS.iter().find(|(known, _)| *known == lower) {
+        found.tier = Some(*tier);
+    } else if UNSERVED_TIERS.contains(&lower.as_str()) {
+        sink.push(
+            Diagnostic::warning(
+                "W0305",
+                format!("the tier `{lower}` is not served here"),
+                value.span.clone(),
+            )
+            .label("what needs a sandbox will fail with `TierUnavailable`")
+            .note("`tier1`, `tier2` and `tier3` are served where the host has them"),
+        );
+        found.unserved_tier = Some(lower);
+    } else {
+        sink.push(
+            Diagnostic::error(
+                "E0206",
+                format!("there is no tier `{}`", short(name)),
+                value.span.clone(),
+            )
+            .label("unknown tier")
+            .note("tiers are `tier1` or `docker`, `tier2` or `gvisor`, `tier3` or `firecracker`")
+            .did_you_mean(
+                as_written(value, nearest(name, TIERS.iter().map(|(known, _)| *known))).as_deref(),
+            ),
+        );
+    }
+}
+
+fn memory(value: &Expr, sink: &mut Sink) -> Option<MemoryMode> {
+    let name = words(value, "memory", sink)?;
+    let known = MEMORY_MODES.iter().find(|(known, _)| *known == name);
+    if known.is_none() {
+        sink.push(
+            Diagnostic::warning(
+                "W0303",
+                format!("there is no memory `{}`", short(&name)),
+                value.span.clone(),
+            )
+            .label("has no effect")
+            .note("memory is `ephemeral`, `session`, `persistent` or `encrypted`")
+            .did_you_mean(
+                as_written(value, nearest(&name, MEMORY_MODES.iter().map(|(known, _)| *known)))
+                    .as_deref(),
+            ),
+        );
+    }
+    known.map(|(_, mode)| *mode)
+}
+
+/// A name in the place of `value`: a text where that is one.
+fn as_written(value: &Expr, name: Option<&str>) -> Option<String> {
+    name.map(|name| match value.kind {
+        ExprKind::Literal(_) => format!("\"{name}\""),
+        _ => name.to_owned(),
+    })
+}
+
+/// A name or a text.
+fn words(value: &Expr, key: &str, sink: &mut Sink) -> Option<String> {
+    match word(value) {
+        Some(word) => Some(word.to_owned()),
+        None => wrong(value, key, "a name or a text", sink),
+    }
+}
+
+fn word(value: &Expr) -> Option<&str> {
+    match &value.kind {
+        ExprKind::Name(word) | ExprKind::Literal(Literal::String(word)) => Some(word),
+        _ => None,
+    }
+}
+
+fn whole(value: &Expr) -> Option<u64> {
+    match value.kind {
+        ExprKind::Literal(Literal::Int(value)) => u64::try_from(value).ok(),
+        _ => None,
+    }
+}
+
+fn number(value: &Expr) -> Option<f64> {
+    match &value.kind {
+        ExprKind::Literal(Literal::Float(value)) => Some(*value),
+        ExprKind::Literal(Literal::Int(value)) => u32::try_from(*value).ok().map(f64::from),
+        ExprKind::Unary(UnaryOp::Negate, _) => None,
+        _ => None,
+    }
+}
+
+// Input.
+
+/// A run's input, fitted to an agent's parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bound {
+    /// The parameters in order, each with its value; `None` is the program's `None`.
+    pub values: Vec<(String, Option<serde_json::Value>)>,
+    /// The keys of the input that no parameter takes.
+    pub ignored: Vec<String>,
+}
+
+/// Fits a run's input to an agent's parameters.
+///
+/// No input (`null`) is `{}`. A key gives the parameter of its name. An agent with exactly one
+/// parameter takes the whole input when that is no object with its key; an empty object is taken
+/// so only by a parameter that may hold an object. A parameter that is missing is `None` if its
+/// type is an `Option`.
+///
+/// # Errors
+///
+/// The words for whoever gave the input, when a parameter is missing.
+pub fn bind_input(agent: &hir::Agent, input: &serde_json::Value) -> Result<Bound, String> {
+    use serde_json::Value;
+    let empty = serde_json::Map::new();
+    let object = match input {
+        Value::Null => Some(&empty),
+        Value::Object(object) => Some(object),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => None,
+    };
+    if let [param] = agent.params.as_slice() {
+        let nothing = object.is_some_and(serde_json::Map::is_empty);
+        let has_key = object.is_some_and(|object| object.contains_key(&param.name.node));
+        if !has_key && (!nothing || holds_objects(param.ty.as_ref())) {
+            let whole = if nothing { Value::Object(empty) } else { input.clone() };
+            let values = vec![(param.name.node.clone(), Some(whole))];
+            return Ok(Bound { values, ignored: Vec::new() });
+        }
+    }
+    let Some(object) = object else {
+        return match agent.params.len() {
+            0 => Ok(Bound { values: Vec::new(), ignored: Vec::new() }),
+            many => Err(format!(
+                "agent `{}` has {many} parameters: the input must be an object with their names",
+                agent.name.node
+            )),
+        };
+    };
+    let mut values = Vec::with_capacity(agent.params.len());
+    for param in &agent.params {
+        let name = &param.name.node;
+        let optional = is_optional(param.ty.as_ref());
+        match object.get(name) {
+            Some(Value::Null) if optional => values.push((name.clone(), None)),
+            Some(value) => values.push((name.clone(), Some(value.clone()))),
+            None if optional => values.push((name.clone(), None)),
+            None => {
+                let known = object.keys().map(String::as_str);
+                let hint = nearest(name, known)
+                    .map(|near| format!("; the input has `{near}`"))
+                    .unwrap_or_default();
+                return Err(format!(
+                    "agent `{}` needs the parameter `{name}`, which the input does not give{hint}",
+                    agent.name.node
+                ));
+            }
+        }
+    }
+    let taken = |key: &&String| agent.params.iter().any(|param| param.name.node == **key);
+    let ignored = object.keys().filter(|key| !taken(key)).cloned().collect();
+    Ok(Bound { values, ignored })
+}
+
+/// Whether a parameter of this type may hold an object.
+fn holds_objects(ty: Option<&Type>) -> bool {
+    match ty.map(|ty| &ty.kind) {
+        None | Some(TypeKind::Record(_)) => true,
+        Some(TypeKind::Named(name, _)) => !matches!(
+            name.as_str(),
+            "String"
+                | "int"
+                | "float"
+                | "bool"
+                | "duration"
+                | "size"
+                | "bytes"
+                | "time"
+                | "Array"
+                | "List"
+                | "Option"
+                | "Maybe"
+                | "Optional"
+        ),
+    }
+}
