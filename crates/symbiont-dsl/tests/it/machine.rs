@@ -775,3 +775,14 @@ fn json_goes_both_ways() {
         Ok("\"PT1M30S\"")
     );
 }
+
+#[test]
+fn whatever_checks_also_compiles() {
+    for (path, source) in super::programs("programs") {
+        let program = parse(&source).program;
+        for agent in 0..program.agents.len() {
+            let compiled = compile(&program, agent);
+            assert!(compiled.is_ok(), "{path:?}, agent {agent}: {:?}", compiled.err());
+        }
+    }
+}
