@@ -1,9 +1,33 @@
 //! Values of running programs.
+//!
+//! # What holds
+//!
+//! - Cloning a value is cheap: what is large is shared until it is changed.
+//! - A container knows how deeply it is nested, so that no walk over a value that a machine made
+//!   can overflow the stack: [`MAX_DEPTH`] is checked where values are put into one another.
+//! - Shared parts may make a small value stand for an enormous tree. Every walk whose length a
+//!   program chooses takes a budget.
 
+mod json;
+mod text;
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+
+pub(crate) use json::{Strictness, base64_text, write};
+pub use json::{from_json, from_json_text, json_length, to_json, to_json_text};
+pub use text::Text;
+
+/// How deeply values may be nested.
+pub const MAX_DEPTH: u32 = 128;
+
+/// What stands where a secret would be shown.
+pub const REDACTED: &str = "[redacted]";
 
 /// A value. Cloning one is cheap: what is large is shared until it is changed.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +42,7 @@ pub enum Value {
     /// A number with a fraction.
     Float(f64),
     /// Text.
-    String(Arc<str>),
+    String(Text),
     /// Bytes.
     Bytes(Arc<[u8]>),
     /// A length of time.
@@ -28,9 +52,9 @@ pub enum Value {
     /// A moment: nanoseconds since 1970, UTC.
     Time(i64),
     /// Values in order.
-    Array(Arc<Vec<Value>>),
+    Array(Arc<Array>),
     /// Values by name, in the order in which they were added: a map or a record.
-    Map(Arc<IndexMap<Arc<str>, Value>>),
+    Map(Arc<Map>),
     /// `Some(x)`
     Some(Arc<Value>),
     /// `None`
@@ -49,6 +73,25 @@ pub enum Value {
     Any,
     /// A secret: used where it is needed, shown nowhere.
     Secret(Arc<Secret>),
+}
+
+/// Values in order. It reads as a slice.
+#[derive(Debug, Clone, Default)]
+pub struct Array {
+    items: Vec<Value>,
+    /// The deepest it has been: 1 without containers in it.
+    depth: u32,
+}
+
+/// The entries of a map, in the order in which they were added.
+pub type Entries = IndexMap<Arc<str>, Value, foldhash::fast::RandomState>;
+
+/// Values by name. It reads as an [`IndexMap`].
+#[derive(Debug, Clone, Default)]
+pub struct Map {
+    entries: Entries,
+    /// The deepest it has been: 1 without containers in it.
+    depth: u32,
 }
 
 /// An error as a program sees it.
@@ -70,7 +113,7 @@ pub struct Closure {
     /// Which function of the compiled program.
     pub(crate) function: u32,
     /// The captured values, in the order in which the compiler numbered them.
-    pub(crate) captured: Vec<Value>,
+    pub(crate) captured: Array,
 }
 
 /// A secret's path and text.
@@ -82,8 +125,496 @@ pub struct Secret {
     pub text: Arc<str>,
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({})", self.path)
+    }
+}
+
+impl ErrorValue {
+    /// An error of a kind, with what happened in words.
+    pub fn new(kind: impl Into<Arc<str>>, message: impl Into<Arc<str>>) -> Self {
+        ErrorValue { kind: kind.into(), message: message.into(), operation: None, retryable: false }
+    }
+
+    /// The same error, with the operation that failed.
+    #[must_use]
+    pub fn with_operation(self, operation: impl Into<Arc<str>>) -> Self {
+        ErrorValue { operation: Some(operation.into()), ..self }
+    }
+
+    /// The same error, marked as one that may pass.
+    #[must_use]
+    pub fn with_retryable(self, retryable: bool) -> Self {
+        ErrorValue { retryable, ..self }
+    }
+}
+
+impl fmt::Display for ErrorValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}
+
+impl std::error::Error for ErrorValue {}
+
+impl Array {
+    /// An array of these values.
+    pub fn new(items: Vec<Value>) -> Self {
+        let depth = 1 + items.iter().map(Value::depth).max().unwrap_or(0);
+        Array { items, depth }
+    }
+
+    /// Appends a value.
+    pub fn push(&mut self, value: Value) {
+        self.deepen(value.depth() + 1);
+        self.items.push(value);
+    }
+
+    /// The values themselves, taken out.
+    pub fn into_items(self) -> Vec<Value> {
+        self.items
+    }
+
+    /// The values, to be changed. Whoever puts a deeper value in calls [`Array::deepen`].
+    pub(crate) fn items_mut(&mut self) -> &mut Vec<Value> {
+        &mut self.items
+    }
+
+    /// Notes that something makes the array this deep.
+    pub(crate) fn deepen(&mut self, depth: u32) {
+        self.depth = self.depth.max(depth).max(1);
+    }
+}
+
+impl Deref for Array {
+    type Target = [Value];
+
+    fn deref(&self) -> &[Value] {
+        &self.items
+    }
+}
+
+impl FromIterator<Value> for Array {
+    fn from_iter<I: IntoIterator<Item = Value>>(items: I) -> Self {
+        Array::new(items.into_iter().collect())
+    }
+}
+
+impl Map {
+    /// An empty map.
+    pub fn new() -> Self {
+        Map { entries: Entries::default(), depth: 1 }
+    }
+
+    /// An empty map with room for some entries.
+    pub(crate) fn with_capacity(entries: usize) -> Self {
+        let entries = Entries::with_capacity_and_hasher(entries, Default::default());
+        Map { entries, depth: 1 }
+    }
+
+    /// Puts a value under a key, and gives back what was there.
+    pub fn insert(&mut self, key: impl Into<Arc<str>>, value: Value) -> Option<Value> {
+        self.deepen(value.depth() + 1);
+        self.entries.insert(key.into(), value)
+    }
+
+    /// The entries, to be changed. Whoever puts a deeper value in calls [`Map::deepen`].
+    pub(crate) fn entries_mut(&mut self) -> &mut Entries {
+        &mut self.entries
+    }
+
+    /// Notes that something makes the map this deep.
+    pub(crate) fn deepen(&mut self, depth: u32) {
+        self.depth = self.depth.max(depth).max(1);
+    }
+}
+
+impl Deref for Map {
+    type Target = Entries;
+
+    fn deref(&self) -> &Entries {
+        &self.entries
+    }
+}
+
+impl<K: Into<Arc<str>>> FromIterator<(K, Value)> for Map {
+    fn from_iter<I: IntoIterator<Item = (K, Value)>>(entries: I) -> Self {
+        let mut map = Map::new();
+        for (key, value) in entries {
+            map.insert(key, value);
+        }
+        map
+    }
+}
+
+impl Closure {
+    /// How deeply what it captured is nested, itself included.
+    fn depth(&self) -> u32 {
+        self.captured.depth
+    }
+}
+
+impl Value {
+    /// An array of these values.
+    pub fn array(items: impl IntoIterator<Item = Value>) -> Value {
+        Value::Array(Arc::new(items.into_iter().collect()))
+    }
+
+    /// A map of these entries.
+    pub fn map<K: Into<Arc<str>>>(entries: impl IntoIterator<Item = (K, Value)>) -> Value {
+        Value::Map(Arc::new(entries.into_iter().collect()))
+    }
+
+    /// `Some(value)`
+    pub fn some(value: Value) -> Value {
+        Value::Some(Arc::new(value))
+    }
+
+    /// How deeply the value is nested: 0 for one that holds no others.
+    pub fn depth(&self) -> u32 {
+        let (mut value, mut wrappers) = (self, 0);
+        loop {
+            match value {
+                Value::Some(inner) | Value::Ok(inner) | Value::Err(inner) => {
+                    wrappers += 1;
+                    value = inner;
+                }
+                Value::Array(array) => return wrappers + array.depth,
+                Value::Map(map) => return wrappers + map.depth,
+                Value::Function(closure) => return wrappers + closure.depth(),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Int(_)
+                | Value::Float(_)
+                | Value::String(_)
+                | Value::Bytes(_)
+                | Value::Duration(_)
+                | Value::Size(_)
+                | Value::Time(_)
+                | Value::None
+                | Value::Error(_)
+                | Value::Range(..)
+                | Value::Any
+                | Value::Secret(_) => return wrappers,
+            }
+        }
+    }
+
+    /// What `type_of` says about it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Null => "null",
+            Value::Bool(_) => "bool",
+            Value::Int(_) => "int",
+            Value::Float(_) => "float",
+            Value::String(_) => "string",
+            Value::Bytes(_) => "bytes",
+            Value::Duration(_) => "duration",
+            Value::Size(_) => "size",
+            Value::Time(_) => "time",
+            Value::Array(_) => "array",
+            Value::Map(_) => "map",
+            Value::Some(_) | Value::None => "option",
+            Value::Ok(_) | Value::Err(_) => "result",
+            Value::Error(_) => "error",
+            Value::Range(..) => "range",
+            Value::Function(_) => "function",
+            Value::Any => "any",
+            Value::Secret(_) => "secret",
+        }
+    }
+
+    /// Whether a condition takes it as true: all but `false`, `null`, `None` and `Err`.
+    pub fn is_true(&self) -> bool {
+        !matches!(self, Value::Bool(false) | Value::Null | Value::None | Value::Err(_))
+    }
+
+    /// The text, if it is text.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether two values are equal, if that can be said within `budget` comparisons.
+    pub(crate) fn equals(&self, other: &Value, budget: &mut u64) -> Option<bool> {
+        *budget = budget.checked_sub(1)?;
+        Some(match (self, other) {
+            (Value::Null, Value::Null) | (Value::None, Value::None) | (Value::Any, Value::Any) => {
+                true
+            }
+            (Value::Bool(a), Value::Bool(b)) => a == b,
+            (Value::String(a), Value::String(b)) => {
+                a.len() == b.len() && {
+                    *budget = budget.checked_sub(a.len() as u64 / 64)?;
+                    a == b
+                }
+            }
+            (Value::Bytes(a), Value::Bytes(b)) => a == b,
+            (Value::Duration(a), Value::Duration(b)) => a == b,
+            (Value::Time(a), Value::Time(b)) => a == b,
+            (Value::Range(a, b), Value::Range(c, d)) => (a, b) == (c, d) || (a >= b && c >= d),
+            (Value::Error(a), Value::Error(b)) => a == b,
+            (Value::Secret(a), Value::Secret(b)) => a.text == b.text,
+            (Value::Some(a), Value::Some(b))
+            | (Value::Ok(a), Value::Ok(b))
+            | (Value::Err(a), Value::Err(b)) => a.equals(b, budget)?,
+            (Value::Array(a), Value::Array(b)) => Value::all_equal(a, b, budget)?,
+            (Value::Function(a), Value::Function(b)) => {
+                a.function == b.function && Value::all_equal(&a.captured, &b.captured, budget)?
+            }
+            (Value::Map(a), Value::Map(b)) => {
+                if a.len() != b.len() {
+                    return Some(false);
+                }
+                for (key, value) in a.iter() {
+                    match b.get(key) {
+                        Some(other) if value.equals(other, budget)? => {}
+                        Some(_) | None => return Some(false),
+                    }
+                }
+                true
+            }
+            _ => compare_numbers(self, other) == Some(Ordering::Equal),
+        })
+    }
+
+    fn all_equal(a: &[Value], b: &[Value], budget: &mut u64) -> Option<bool> {
+        if a.len() != b.len() {
+            return Some(false);
+        }
+        for (x, y) in a.iter().zip(b) {
+            if !x.equals(y, budget)? {
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+
+    /// The order of two values, if they have one: numbers, sizes, texts, durations, times, bools.
+    pub(crate) fn order(&self, other: &Value) -> Option<Ordering> {
+        match (self, other) {
+            (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
+            (Value::Duration(a), Value::Duration(b)) => Some(a.cmp(b)),
+            (Value::Time(a), Value::Time(b)) => Some(a.cmp(b)),
+            (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
+            _ => compare_numbers(self, other),
+        }
+    }
+
+    /// Writes the value as `print` and text joined with `+` show it; at most about `limit` bytes,
+    /// and `None` beyond that.
+    pub(crate) fn show(&self, out: &mut String, limit: usize) -> Option<()> {
+        match self {
+            Value::String(text) => out.push_str(text),
+            Value::Int(number) => {
+                out.push_str(itoa(*number, &mut [0; 20]));
+            }
+            Value::Float(number) => out.push_str(&float_text(*number)),
+            Value::Duration(duration) => out.push_str(&duration_text(*duration)),
+            Value::Time(nanoseconds) => out.push_str(&time_text(*nanoseconds)),
+            Value::Error(error) => {
+                out.push_str(&error.kind);
+                out.push_str(": ");
+                out.push_str(&error.message);
+            }
+            Value::Range(from, to) => {
+                out.push_str(&format!("range({from}, {to})"));
+            }
+            Value::Function(_) => out.push_str("function"),
+            Value::Any => out.push_str("any"),
+            Value::Secret(_) => out.push_str(REDACTED),
+            Value::None => out.push_str("None"),
+            Value::Some(inner) => wrapped("Some(", inner, out, limit)?,
+            Value::Ok(inner) => wrapped("Ok(", inner, out, limit)?,
+            Value::Err(inner) => wrapped("Err(", inner, out, limit)?,
+            Value::Null
+            | Value::Bool(_)
+            | Value::Bytes(_)
+            | Value::Size(_)
+            | Value::Array(_)
+            | Value::Map(_) => json::write(self, out, limit, json::Strictness::Show).ok()?,
+        }
+        (out.len() <= limit).then_some(())
+    }
+}
+
+fn wrapped(open: &str, inner: &Value, out: &mut String, limit: usize) -> Option<()> {
+    out.push_str(open);
+    inner.show(out, limit)?;
+    out.push(')');
+    Some(())
+}
+
+/// Writes a whole number without going through the formatting machinery.
+fn itoa(number: i64, buffer: &mut [u8; 20]) -> &str {
+    let (mut at, mut rest) = (buffer.len(), number.unsigned_abs());
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    std::str::from_utf8(&buffer[at..]).unwrap_or("")
+}
+
+/// A float with its decimal point.
+pub(crate) fn float_text(number: f64) -> String {
+    format!("{number:?}")
+}
+
+/// A duration as ISO 8601, in days, hours, minutes and seconds.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    let mut text = String::from("P");
+    if days > 0 {
+        text.push_str(&format!("{days}D"));
+    }
+    if hours == 0 && minutes == 0 && seconds == 0 && nanoseconds == 0 {
+        if days == 0 {
+            text.push_str("T0S");
+        }
+        return text;
+    }
+    text.push('T');
+    if hours > 0 {
+        text.push_str(&format!("{hours}H"));
+    }
+    if minutes > 0 {
+        text.push_str(&format!("{minutes}M"));
+    }
+    if nanoseconds > 0 {
+        let fraction = format!("{nanoseconds:09}");
+        text.push_str(&format!("{seconds}.{}S", fraction.trim_end_matches('0')));
+    } else if seconds > 0 {
+        text.push_str(&format!("{seconds}S"));
+    }
+    text
+}
+
+/// A moment as RFC 3339, in UTC. Every `i64` of nanoseconds is one (1677 to 2262).
+pub(crate) fn time_text(nanoseconds: i64) -> String {
+    moment(nanoseconds).to_string()
+}
+
+/// The moment for calendars.
+pub(crate) fn moment(nanoseconds: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or_default()
+}
+
+/// The order of two numbers or sizes, by value: an `int` and a `float` are compared exactly.
+fn compare_numbers(a: &Value, b: &Value) -> Option<Ordering> {
+    match (a, b) {
+        (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
+        (Value::Float(a), Value::Float(b)) => a.partial_cmp(b),
+        (Value::Int(a), Value::Float(b)) => compare_mixed(*a, *b),
+        (Value::Float(a), Value::Int(b)) => compare_mixed(*b, *a).map(Ordering::reverse),
+        (Value::Size(a), Value::Size(b)) => Some(a.cmp(b)),
+        (Value::Int(a), Value::Size(b)) => Some(i128::from(*a).cmp(&i128::from(*b))),
+        (Value::Size(a), Value::Int(b)) => Some(i128::from(*a).cmp(&i128::from(*b))),
+        _ => None,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "corrected below")]
+fn compare_mixed(a: i64, b: f64) -> Option<Ordering> {
+    if b.is_nan() {
+        return None;
+    }
+    if b >= i64::MAX as f64 {
+        return Some(Ordering::Less); // `i64::MAX as f64` is 2^63, beyond every `i64`.
+    }
+    if b < i64::MIN as f64 {
+        return Some(Ordering::Greater);
+    }
+    let whole = b.trunc() as i64;
+    Some(a.cmp(&whole).then_with(|| 0.0_f64.partial_cmp(&b.fract()).unwrap_or(Ordering::Equal)))
+}
+
+/// Equality by value. The host's own values only: a program's may stand for enormous trees.
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.equals(other, &mut { u64::MAX }).unwrap_or(false)
+    }
+}
+
+/// As `print` shows it, cut at a mebibyte.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        match self.show(&mut text, 1 << 20) {
+            Some(()) => f.write_str(&text),
+            None => write!(f, "{text}..."),
+        }
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Value::Bool(value)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Value::Int(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Value::Float(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Value::String(value.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Value::String(value.into())
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(value: Arc<str>) -> Self {
+        Value::String(value.into())
+    }
+}
+
+impl From<Duration> for Value {
+    fn from(value: Duration) -> Self {
+        Value::Duration(value)
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(value: Vec<Value>) -> Self {
+        Value::Array(Arc::new(Array::new(value)))
+    }
+}
+
+impl From<Map> for Value {
+    fn from(value: Map) -> Self {
+        Value::Map(Arc::new(value))
+    }
+}
+
+impl From<ErrorValue> for Value {
+    fn from(value: ErrorValue) -> Self {
+        Value::Error(Arc::new(value))
     }
 }

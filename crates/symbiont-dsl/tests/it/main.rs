@@ -1,11 +1,13 @@
-//! The front end of the language through its public face.
+//! The language through its public face.
 
 use std::path::{Path, PathBuf};
 
 mod checking;
 mod definitions;
+mod machine;
 mod parsing;
 mod policies;
+mod random;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {

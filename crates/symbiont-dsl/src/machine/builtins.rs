@@ -1,0 +1,391 @@
+//! The functions that every program has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::meter::{ENTRY, MAP, Meter, Raise, Result, TEXT, VALUE, arithmetic, raise, type_error};
+use super::methods;
+use super::operators::{apply, clipped, range_length};
+use crate::hir::BinaryOp;
+use crate::value::{Array, ErrorValue, Map, Strictness, Value, from_json_text, write};
+
+/// Methods that change the variable, member or element that they are called on.
+pub(super) const MUTATORS: [&str; 4] = ["append", "push", "remove", "merge"];
+
+macro_rules! builtins {
+    ($($variant:ident $name:literal $least:literal..=$most:literal,)*) => {
+        /// A function that every program has.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Builtin { $($variant),* }
+
+        impl Builtin {
+            /// The builtin of that name.
+            pub(super) fn named(name: &str) -> Option<Builtin> {
+                match name {
+                    $($name => Some(Builtin::$variant),)*
+                    "length" => Some(Builtin::Len),
+                    _ => None,
+                }
+            }
+
+            /// How many arguments it takes.
+            fn arity(self) -> (&'static str, usize, usize) {
+                match self { $(Builtin::$variant => ($name, $least, $most)),* }
+            }
+        }
+    };
+}
+
+builtins! {
+    Len "len" 1..=1,
+    Format "format" 1..=65_535,
+    ParseJson "parse_json" 1..=1,
+    ToJson "to_json" 1..=1,
+    ParseCsv "parse_csv" 1..=1,
+    TypeOf "type_of" 1..=1,
+    Range "range" 1..=2,
+    Min "min" 1..=65_535,
+    Max "max" 1..=65_535,
+    Abs "abs" 1..=1,
+    Round "round" 1..=2,
+    Floor "floor" 1..=1,
+    Ceil "ceil" 1..=1,
+    Sum "sum" 1..=1,
+    Sort "sort" 1..=1,
+    Reverse "reverse" 1..=1,
+    Zip "zip" 2..=2,
+    Keys "keys" 1..=1,
+    Values "values" 1..=1,
+    Entries "entries" 1..=1,
+    Hash "hash" 1..=1,
+    Base64 "base64" 1..=1,
+    RegexMatch "regex_match" 2..=2,
+    Error "error" 1..=2,
+    Assert "assert" 1..=2,
+}
+
+/// That a call has as many arguments as it should.
+pub(super) fn arity(name: &str, args: &[Value], least: usize, most: usize) -> Result {
+    if (least..=most).contains(&args.len()) {
+        return Ok(());
+    }
+    let wanted = match (least, most) {
+        (0, 0) => "no arguments".to_owned(),
+        (1, 1) => "1 argument".to_owned(),
+        (least, most) if least == most => format!("{least} arguments"),
+        (least, 65_535) => format!("{least} or more arguments"),
+        (least, most) => format!("{least} to {most} arguments"),
+    };
+    Err(type_error(format!("`{name}` takes {wanted}, not {}", args.len())))
+}
+
+/// The argument as text.
+pub(super) fn text<'v>(name: &str, args: &'v [Value], at: usize) -> Result<&'v str> {
+    match args.get(at) {
+        Some(Value::String(text)) => Ok(text),
+        other => Err(wrong(name, "a string", other)),
+    }
+}
+
+/// The argument as a whole number.
+pub(super) fn int(name: &str, args: &[Value], at: usize) -> Result<i64> {
+    match args.get(at) {
+        Some(Value::Int(number)) => Ok(*number),
+        other => Err(wrong(name, "an int", other)),
+    }
+}
+
+#[cold]
+pub(super) fn wrong(name: &str, wanted: &str, got: Option<&Value>) -> Raise {
+    let got = got.map_or("nothing", Value::type_name);
+    type_error(format!("`{name}` wants {wanted}, not {got}"))
+}
+
+/// Compiled patterns: what is lost when a run moves is made again.
+#[derive(Debug, Default)]
+pub(super) struct Patterns(Vec<(String, regex::Regex)>);
+
+impl Patterns {
+    /// Whether a pattern matches somewhere in a text. Linear in the text.
+    pub(super) fn matches(&mut self, text: &str, pattern: &str, meter: &mut Meter) -> Result<bool> {
+        // The cost does not depend on what happens to be compiled already.
+        meter.work(200 + pattern.len() as u64)?;
+        meter.work((text.len() as u64).saturating_mul(1 + pattern.len() as u64 / 16) / 8)?;
+        if let Some((_, regex)) = self.0.iter().find(|(known, _)| known == pattern) {
+            return Ok(regex.is_match(text));
+        }
+        let compiled = regex::RegexBuilder::new(pattern)
+            .size_limit(1 << 18)
+            .dfa_size_limit(1 << 18)
+            .nest_limit(64)
+            .build()
+            .map_err(|error| raise("ParseError", format!("no pattern: {error}")))?;
+        let matches = compiled.is_match(text);
+        if self.0.len() >= 16 {
+            self.0.remove(0);
+        }
+        self.0.push((pattern.to_owned(), compiled));
+        Ok(matches)
+    }
+}
+
+/// Calls a builtin.
+pub(super) fn call(
+    builtin: Builtin,
+    args: &[Value],
+    patterns: &mut Patterns,
+    meter: &mut Meter,
+) -> Result<Value> {
+    let (name, least, most) = builtin.arity();
+    arity(name, args, least, most)?;
+    let first = &args[0];
+    match builtin {
+        Builtin::Len => methods::length(first, meter)?
+            .ok_or_else(|| wrong(name, "a string, an array, a map, a range or bytes", Some(first))),
+        Builtin::Format => format_text(args, meter),
+        Builtin::ParseJson => {
+            let source = text(name, args, 0)?;
+            meter.bulk(source.len())?;
+            // What it may take at most is promised while it is read, and what it took afterwards.
+            let promised = json_bound(source);
+            meter.allocate(promised)?;
+            let value = from_json_text(source)?;
+            let mut count = super::meter::Count::default();
+            count.value(&value);
+            meter.charged = meter.charged.saturating_sub(promised);
+            meter.allocate(count.bytes)?;
+            Ok(value)
+        }
+        Builtin::ToJson => Ok(Value::from(json(first, meter)?)),
+        Builtin::ParseCsv => parse_csv(text(name, args, 0)?, meter),
+        Builtin::TypeOf => Ok(Value::from(first.type_name())),
+        Builtin::Range => match args.len() {
+            1 => Ok(Value::Range(0, int(name, args, 0)?)),
+            _ => Ok(Value::Range(int(name, args, 0)?, int(name, args, 1)?)),
+        },
+        Builtin::Min => extreme(name, args, std::cmp::Ordering::Less, meter),
+        Builtin::Max => extreme(name, args, std::cmp::Ordering::Greater, meter),
+        Builtin::Abs => {
+            methods::abs(first).unwrap_or_else(|| Err(wrong(name, "a number", Some(first))))
+        }
+        Builtin::Round => methods::round(name, first, args.get(1)),
+        Builtin::Floor | Builtin::Ceil => methods::round(name, first, None),
+        Builtin::Sum => sum(first, meter),
+        Builtin::Sort => {
+            methods::sort(first, meter)?.ok_or_else(|| wrong(name, "an array", Some(first)))
+        }
+        Builtin::Reverse => methods::reverse(first, meter)?
+            .ok_or_else(|| wrong(name, "an array or a string", Some(first))),
+        Builtin::Zip => {
+            let a = methods::items(first, meter)?
+                .ok_or_else(|| wrong(name, "an array", Some(first)))?;
+            let b = methods::items(&args[1], meter)?
+                .ok_or_else(|| wrong(name, "an array", args.get(1)))?;
+            meter.array(a.len().min(b.len()))?;
+            meter.allocate((super::meter::ARRAY + 2 * VALUE) * a.len().min(b.len()) as u64)?;
+            let pairs: Array =
+                a.iter().zip(b.iter()).map(|(x, y)| Value::array([x.clone(), y.clone()])).collect();
+            methods::finished(pairs)
+        }
+        Builtin::Keys | Builtin::Values | Builtin::Entries => {
+            methods::of_map(first, name, meter)?.ok_or_else(|| wrong(name, "a map", Some(first)))
+        }
+        Builtin::Hash => {
+            use sha2::Digest as _;
+            let json_of_it;
+            let bytes = match first {
+                Value::String(text) => text.as_bytes(),
+                Value::Bytes(bytes) => bytes,
+                Value::Secret(_) => {
+                    return Err(wrong(name, "something that may be shown", Some(first)));
+                }
+                other => {
+                    json_of_it = json(other, meter)?;
+                    json_of_it.as_bytes()
+                }
+            };
+            meter.work(20 + bytes.len() as u64 / 8)?;
+            meter.allocate(TEXT + 64)?;
+            let digest = sha2::Sha256::digest(bytes);
+            Ok(Value::from(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+        }
+        Builtin::Base64 => {
+            let bytes = match first {
+                Value::String(text) => text.as_bytes(),
+                Value::Bytes(bytes) => bytes,
+                other => return Err(wrong(name, "a string or bytes", Some(other))),
+            };
+            meter.text(bytes.len() / 3 * 4 + 4)?;
+            Ok(Value::from(crate::value::base64_text(bytes)))
+        }
+        Builtin::RegexMatch => {
+            let (subject, pattern) = (text(name, args, 0)?, text(name, args, 1)?);
+            Ok(Value::Bool(patterns.matches(subject, pattern, meter)?))
+        }
+        Builtin::Error => {
+            let message = shown(first, meter)?;
+            let kind = if args.len() > 1 { text(name, args, 1)? } else { "Error" };
+            Ok(Value::from(ErrorValue::new(kind, message)))
+        }
+        Builtin::Assert => {
+            if first.is_true() {
+                return Ok(Value::Null);
+            }
+            let message = match args.get(1) {
+                Some(message) => shown(message, meter)?,
+                None => "the assertion does not hold".to_owned(),
+            };
+            Err(raise("AssertionFailed", message))
+        }
+    }
+}
+
+/// The most that a JSON text can take as a value: each comma, colon and bracket counts as if it
+/// stood outside of strings.
+fn json_bound(source: &str) -> u64 {
+    let (mut items, mut opened, mut fields) = (1_u64, 0_u64, 0_u64);
+    for byte in source.bytes() {
+        match byte {
+            b',' => items += 1,
+            b'[' | b'{' => opened += 1,
+            b':' => fields += 1,
+            _ => {}
+        }
+    }
+    source.len() as u64 + (items + opened) * (VALUE + TEXT) + opened * MAP + fields * ENTRY
+}
+
+/// A value as text, paid for. What was written before it got too long is paid for as well, or
+/// catching the error would make it free.
+pub(super) fn shown(value: &Value, meter: &mut Meter) -> Result<String> {
+    let mut text = String::new();
+    let limit = meter.text_limit();
+    let complete = value.show(&mut text, limit).is_some();
+    meter.text(text.len())?;
+    if complete { Ok(text) } else { Err(meter.out_of_memory()) }
+}
+
+/// A value as JSON, paid for in the same way.
+fn json(value: &Value, meter: &mut Meter) -> Result<String> {
+    let mut text = String::new();
+    let limit = meter.text_limit();
+    let written = write(value, &mut text, limit, Strictness::Data);
+    meter.text(text.len())?;
+    written.map_err(|why| why.error(limit))?;
+    Ok(text)
+}
+
+fn format_text(args: &[Value], meter: &mut Meter) -> Result<Value> {
+    let pattern = text("format", args, 0)?;
+    meter.bulk(pattern.len())?;
+    let mut values = args[1..].iter();
+    let mut out = String::new();
+    let mut secret = None;
+    let mut rest = pattern;
+    while let Some(at) = rest.find("{}") {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 2..];
+        match values.next() {
+            Some(Value::Secret(part)) => {
+                secret.get_or_insert_with(|| Arc::clone(&part.path));
+                out.push_str(&part.text);
+            }
+            Some(value) => out.push_str(&shown(value, meter)?),
+            None => return Err(type_error("`format` has more braces than values")),
+        }
+        if out.len() as u64 > meter.memory_limit {
+            return Err(meter.out_of_memory());
+        }
+    }
+    if values.next().is_some() {
+        return Err(type_error("`format` has more values than braces"));
+    }
+    out.push_str(rest);
+    meter.text(out.len())?;
+    Ok(match secret {
+        Some(path) => Value::Secret(Arc::new(crate::value::Secret { path, text: out.into() })),
+        None => Value::from(out),
+    })
+}
+
+/// The first line of a CSV text names the fields of the records.
+fn parse_csv(source: &str, meter: &mut Meter) -> Result<Value> {
+    meter.bulk(source.len().saturating_mul(4))?;
+    meter.allocate(TEXT + source.len() as u64)?;
+    let mut reader = csv::ReaderBuilder::new().from_reader(source.as_bytes());
+    let bad = |error: csv::Error| raise("ParseError", format!("no CSV: {error}"));
+    let header = reader.headers().map_err(bad)?;
+    let keys: Vec<Arc<str>> = header.iter().map(Arc::from).collect();
+    let mut records = Array::new(Vec::new());
+    for record in reader.records() {
+        let record = record.map_err(bad)?;
+        meter.map(keys.len())?;
+        meter.allocate(VALUE + (TEXT * keys.len() as u64) + record.as_slice().len() as u64)?;
+        if meter.charged > meter.memory_limit.saturating_mul(2) {
+            return Err(meter.out_of_memory());
+        }
+        let map: Map = keys.iter().cloned().zip(record.iter().map(Value::from)).collect();
+        records.push(Value::from(map));
+    }
+    Ok(Value::Array(Arc::new(records)))
+}
+
+fn extreme(
+    name: &str,
+    args: &[Value],
+    wanted: std::cmp::Ordering,
+    meter: &mut Meter,
+) -> Result<Value> {
+    let list;
+    let candidates = match args {
+        [Value::Range(..)] => {
+            list = methods::items(&args[0], meter)?.unwrap_or_default();
+            &list[..]
+        }
+        [Value::Array(items)] => items,
+        several => several,
+    };
+    meter.work(candidates.len() as u64 / 4)?;
+    let Some(mut best) = candidates.first() else {
+        return Err(type_error(format!("`{name}` of nothing")));
+    };
+    for candidate in &candidates[1..] {
+        let order = candidate.order(best).ok_or_else(|| {
+            let (a, b) = (candidate.type_name(), best.type_name());
+            type_error(format!("{a} and {b} have no order"))
+        })?;
+        if order == wanted {
+            best = candidate;
+        }
+    }
+    Ok(best.clone())
+}
+
+fn sum(value: &Value, meter: &mut Meter) -> Result<Value> {
+    if let Value::Range(from, to) = value {
+        let count = i128::from(range_length(*from, *to));
+        // Neighbours from both ends: half as many pairs of the same sum.
+        let total = (i128::from(*from) + i128::from(*to) - 1) * count / 2;
+        return i64::try_from(total).map(Value::Int).map_err(|_| arithmetic("`sum` overflows"));
+    }
+    let items =
+        methods::items(value, meter)?.ok_or_else(|| wrong("sum", "an array", Some(value)))?;
+    meter.work(items.len() as u64 / 2)?;
+    let mut total = match items.first() {
+        Some(Value::Duration(_)) => Value::Duration(Duration::ZERO),
+        Some(Value::Size(_)) => Value::Size(0),
+        _ => Value::Int(0),
+    };
+    for item in items.iter() {
+        match item {
+            Value::Int(_) | Value::Float(_) | Value::Duration(_) | Value::Size(_) => {
+                apply(BinaryOp::Add, &mut total, item, meter)?;
+            }
+            other => {
+                let shown = clipped(other.type_name());
+                return Err(type_error(format!("`sum` adds numbers, not {shown}")));
+            }
+        }
+    }
+    Ok(total)
+}

@@ -1,0 +1,1181 @@
+//! From the program as data to instructions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::builtins::{Builtin, MUTATORS};
+use super::code::{Code, Function, Op, Part, Place, Site, Target, Wrapper};
+use super::names::Names;
+use super::prelude;
+use crate::hir::{
+    Arg, Arm, BinaryOp, Block, BlockKind, Condition, Event, Expr, ExprKind, Literal, Param,
+    Pattern, PatternKind, Program, Span, Stmt, StmtKind, Type, TypeKind, UnaryOp,
+};
+use crate::value::Value;
+
+/// The names that the runtime may fill in.
+pub(super) const AMBIENT: [&str; 8] =
+    ["agent", "context", "request", "resource", "user", "recipient", "workflow", "current_time"];
+
+/// How deeply expressions and blocks may be nested.
+const MAX_NESTING: u32 = 800;
+
+/// Why a program cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CompileError {
+    /// What is wrong.
+    pub message: String,
+    /// Where.
+    pub span: Span,
+}
+
+/// Compiles the behaviour of one agent of a program that has no errors.
+pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
+    let agent = program.agents.get(agent).ok_or_else(|| CompileError {
+        message: format!("the program has no agent number {agent}"),
+        span: 0..0,
+    })?;
+    let mut compiler = Compiler::new(program);
+    compiler.functions.extend(prelude::functions());
+    compiler.sites.extend(prelude::sites());
+
+    // Functions are numbered before any is compiled, so that they can call each other. Those of
+    // the agent hide those of the file.
+    let sources: Vec<_> = program.functions.iter().chain(&agent.functions).collect();
+    for source in &sources {
+        let number = compiler.reserve();
+        compiler.callable.insert(&source.name.node, number);
+        compiler.functions[number as usize].params = names_of(&source.params);
+    }
+    for (index, source) in sources.iter().enumerate() {
+        let number = prelude::COUNT + index;
+        let span = source.name.span.clone();
+        compiler.function(number, &source.name.node, &source.params, &[], &source.body, span)?;
+    }
+
+    let mut entries = [None; 4];
+    if let Some(with) = &agent.with {
+        let number = compiler.reserve();
+        entries[0] = Some(number);
+        let span = with.span.clone();
+        compiler.function(number as usize, "with", &agent.params, &[], &with.body, span)?;
+        let function = &mut compiler.functions[number as usize];
+        function.optional =
+            agent.params.iter().map(|param| compiler.types.optional(param)).collect();
+    }
+    for handler in &agent.handlers {
+        let (entry, name) = match handler.event {
+            Event::Start => (1, "on start"),
+            Event::Stop => (2, "on stop"),
+            Event::Message => (3, "on message"),
+        };
+        let number = compiler.reserve();
+        entries[entry] = Some(number);
+        // A handler sees the agent's parameters too, behind its own.
+        let hidden = |param: &&Param| handler.params.iter().all(|p| p.name.node != param.name.node);
+        let mut params = handler.params.clone();
+        params.extend(agent.params.iter().filter(hidden).cloned());
+        let span = handler.span.clone();
+        compiler.function(number as usize, name, &params, &[], &handler.body, span)?;
+        let function = &mut compiler.functions[number as usize];
+        function.positional = handler.params.len();
+        function.optional = params.iter().map(|param| compiler.types.optional(param)).collect();
+    }
+    Ok(Code {
+        functions: compiler.functions,
+        constants: compiler.constants,
+        names: compiler.names,
+        shapes: compiler.shapes,
+        places: compiler.places,
+        sites: compiler.sites,
+        entries,
+    })
+}
+
+fn names_of(params: &[Param]) -> Box<[Arc<str>]> {
+    params.iter().map(|param| Arc::from(param.name.node.as_str())).collect()
+}
+
+/// The types that somebody named.
+struct Types<'a>(HashMap<&'a str, &'a Type>);
+
+impl Types<'_> {
+    /// Whether a parameter may be missing: its type is `Option`, perhaps by another name.
+    fn optional(&self, param: &Param) -> bool {
+        let mut ty = param.ty.as_ref();
+        for _ in 0..=self.0.len() {
+            match ty.map(|ty| &ty.kind) {
+                Some(TypeKind::Named(name, _)) => match self.0.get(name.as_str()) {
+                    Some(alias) => ty = Some(alias),
+                    None => return matches!(name.as_str(), "Option" | "Maybe" | "Optional"),
+                },
+                Some(TypeKind::Record(_)) | None => return false,
+            }
+        }
+        false
+    }
+}
+
+/// What is being compiled.
+struct Compiler<'a> {
+    types: Types<'a>,
+    /// Functions by name.
+    callable: HashMap<&'a str, u32>,
+    /// Declarations whose names may be used as values: their own names as text.
+    declared: HashMap<&'a str, Option<BlockKind>>,
+    functions: Vec<Function>,
+    constants: Vec<Value>,
+    texts: HashMap<String, u32>,
+    names: Vec<Arc<str>>,
+    name_numbers: HashMap<Arc<str>, u32>,
+    shapes: Vec<Box<[Arc<str>]>>,
+    places: Vec<Place>,
+    sites: Vec<Site>,
+    /// The function at work, and those around it.
+    frame: Frame,
+    outer: Vec<Frame>,
+    nesting: u32,
+}
+
+/// A function at work.
+#[derive(Default)]
+struct Frame {
+    ops: Vec<Op>,
+    spans: Vec<(u32, u32)>,
+    /// The slots of a name, the innermost last.
+    slots: HashMap<String, Vec<u16>>,
+    scopes: Vec<Scope>,
+    next: u16,
+    most: u16,
+    /// Values on the stack above the slots.
+    height: u32,
+    loops: Vec<Loop>,
+    /// Open `try` blocks.
+    tries: u32,
+}
+
+#[derive(Default)]
+struct Scope {
+    names: Vec<String>,
+    first: u16,
+}
+
+struct Loop {
+    start: u32,
+    height: u32,
+    tries: u32,
+    /// Jumps to be pointed at the end.
+    breaks: Vec<usize>,
+}
+
+type Done<T = ()> = Result<T, CompileError>;
+
+fn failure<T>(message: impl Into<String>, span: &Span) -> Done<T> {
+    Err(CompileError { message: message.into(), span: span.clone() })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "sources are far below 4 GiB")]
+fn packed(span: &Span) -> (u32, u32) {
+    (span.start as u32, span.end as u32)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "there is less code than source")]
+fn number(length: usize) -> u32 {
+    length as u32
+}
+
+impl<'a> Compiler<'a> {
+    fn new(program: &'a Program) -> Self {
+        let mut declared = HashMap::new();
+        for agent in &program.agents {
+            declared.insert(agent.name.node.as_str(), None);
+        }
+        for block in &program.blocks {
+            declared.insert(block.name.node.as_str(), Some(block.kind));
+        }
+        let types = program.types.iter().map(|ty| (ty.name.node.as_str(), &ty.ty)).collect();
+        Compiler {
+            types: Types(types),
+            callable: HashMap::new(),
+            declared,
+            functions: Vec::new(),
+            constants: Vec::new(),
+            texts: HashMap::new(),
+            names: Vec::new(),
+            name_numbers: HashMap::new(),
+            shapes: Vec::new(),
+            places: Vec::new(),
+            sites: Vec::new(),
+            frame: Frame::default(),
+            outer: Vec::new(),
+            nesting: 0,
+        }
+    }
+
+    fn reserve(&mut self) -> u32 {
+        self.functions.push(Function::default());
+        number(self.functions.len() - 1)
+    }
+
+    /// Compiles a body into the reserved number.
+    fn function(
+        &mut self,
+        function: usize,
+        name: &str,
+        params: &[Param],
+        captured: &[String],
+        body: &Block,
+        span: Span,
+    ) -> Done {
+        let around = std::mem::take(&mut self.frame);
+        self.outer.push(around);
+        self.open();
+        for param in params {
+            self.declare(&param.name.node, &span)?;
+        }
+        for name in captured {
+            self.declare(name, &span)?;
+        }
+        for name in Names::of(body).assigned {
+            if self.slot(name).is_none() {
+                self.declare(name, &span)?;
+            }
+        }
+        self.block(body, true)?;
+        self.emit(Op::Return, -1, &span);
+        let done = std::mem::replace(&mut self.frame, self.outer.pop().unwrap_or_default());
+        let target = &mut self.functions[function];
+        target.name = Arc::from(name);
+        target.params = names_of(params);
+        target.slots = u32::from(done.most);
+        target.ops = done.ops;
+        target.spans = done.spans;
+        Ok(())
+    }
+
+    // Variables.
+
+    fn open(&mut self) {
+        let first = self.frame.next;
+        self.frame.scopes.push(Scope { names: Vec::new(), first });
+    }
+
+    fn close(&mut self) {
+        let scope = self.frame.scopes.pop().unwrap_or_default();
+        for name in scope.names {
+            if let Some(slots) = self.frame.slots.get_mut(&name) {
+                slots.pop();
+            }
+        }
+        self.frame.next = scope.first;
+    }
+
+    /// New slots without a name.
+    fn hidden(&mut self, count: u16, span: &Span) -> Done<u16> {
+        let slot = self.frame.next;
+        let Some(next) = slot.checked_add(count) else {
+            return failure("a function has more than 65535 variables", span);
+        };
+        self.frame.next = next;
+        self.frame.most = self.frame.most.max(next);
+        Ok(slot)
+    }
+
+    fn declare(&mut self, name: &str, span: &Span) -> Done<u16> {
+        let slot = self.hidden(1, span)?;
+        self.name_slot(name, slot);
+        Ok(slot)
+    }
+
+    fn name_slot(&mut self, name: &str, slot: u16) {
+        self.frame.slots.entry(name.to_owned()).or_default().push(slot);
+        if let Some(scope) = self.frame.scopes.last_mut() {
+            scope.names.push(name.to_owned());
+        }
+    }
+
+    fn slot(&self, name: &str) -> Option<u16> {
+        self.frame.slots.get(name)?.last().copied()
+    }
+
+    /// The slot of an expression that is a variable.
+    fn slot_of(&self, expr: &Expr) -> Option<u16> {
+        match &expr.kind {
+            ExprKind::Name(name) => self.slot(name),
+            _ => None,
+        }
+    }
+
+    // Instructions.
+
+    fn emit(&mut self, op: Op, effect: i64, span: &Span) -> usize {
+        self.frame.ops.push(op);
+        self.frame.spans.push(packed(span));
+        let height = i64::from(self.frame.height) + effect;
+        self.frame.height = u32::try_from(height).unwrap_or(0);
+        self.frame.ops.len() - 1
+    }
+
+    fn here(&self) -> u32 {
+        number(self.frame.ops.len())
+    }
+
+    /// Points a jump at the next instruction.
+    fn land(&mut self, jump: usize) {
+        let here = self.here();
+        match &mut self.frame.ops[jump] {
+            Op::Jump(target)
+            | Op::JumpIfFalse(target)
+            | Op::JumpIfTrue(target)
+            | Op::JumpUnlessLocals(_, _, _, target)
+            | Op::JumpUnlessLocalInt(_, _, _, target)
+            | Op::ForNext(_, target)
+            | Op::Try(target)
+            | Op::UnlessKind(_, target)
+            | Op::Unwrap(_, target)
+            | Op::UnlessNone(target)
+            | Op::Field(_, target) => *target = here,
+            _ => {}
+        }
+    }
+
+    fn land_all(&mut self, jumps: Vec<usize>) {
+        for jump in jumps {
+            self.land(jump);
+        }
+    }
+
+    fn constant(&mut self, value: Value) -> u32 {
+        self.constants.push(value);
+        number(self.constants.len() - 1)
+    }
+
+    fn text(&mut self, text: &str) -> u32 {
+        if let Some(&known) = self.texts.get(text) {
+            return known;
+        }
+        let constant = self.constant(Value::from(text));
+        self.texts.insert(text.to_owned(), constant);
+        constant
+    }
+
+    fn name(&mut self, name: &str) -> u32 {
+        if let Some(&known) = self.name_numbers.get(name) {
+            return known;
+        }
+        let name: Arc<str> = Arc::from(name);
+        self.names.push(Arc::clone(&name));
+        let new = number(self.names.len() - 1);
+        self.name_numbers.insert(name, new);
+        new
+    }
+
+    fn literal(&mut self, literal: &Literal, span: &Span) {
+        let op = match literal {
+            Literal::Null => Op::Null,
+            Literal::Bool(value) => Op::Bool(*value),
+            Literal::Int(value) => match i32::try_from(*value) {
+                Ok(small) => Op::Int(small),
+                Err(_) => Op::Const(self.constant(Value::Int(*value))),
+            },
+            Literal::Float(value) => Op::Const(self.constant(Value::Float(*value))),
+            Literal::String(text) => Op::Const(self.text(text)),
+            Literal::Duration(value) => Op::Const(self.constant(Value::Duration(*value))),
+            Literal::Size(value) => Op::Const(self.constant(Value::Size(*value))),
+        };
+        self.emit(op, 1, span);
+    }
+
+    // Blocks and statements.
+
+    /// A block; with `wanted` it leaves its value on the stack.
+    fn block(&mut self, block: &Block, wanted: bool) -> Done {
+        self.nesting += 1;
+        if self.nesting > MAX_NESTING {
+            return failure(format!("nested more than {MAX_NESTING} deep"), &block.span);
+        }
+        self.open();
+        for statement in &block.statements {
+            self.statement(statement)?;
+        }
+        match (&block.value, wanted) {
+            (Some(value), true) => self.expr(value)?,
+            (Some(value), false) => self.effect(value)?,
+            (None, true) => {
+                self.emit(Op::Null, 1, &block.span);
+            }
+            (None, false) => {}
+        }
+        self.close();
+        self.nesting -= 1;
+        Ok(())
+    }
+
+    fn statement(&mut self, statement: &Stmt) -> Done {
+        let span = &statement.span;
+        match &statement.kind {
+            StmtKind::Let { name, ty: _, value } => {
+                self.expr(value)?;
+                let slot = self.declare(&name.node, span)?;
+                self.emit(Op::Store(slot), -1, span);
+            }
+            StmtKind::Assign { target, op, value } => self.assign(target, *op, value, span)?,
+            StmtKind::Expr(expr) => self.effect(expr)?,
+            StmtKind::For { name, iterable, body } => {
+                self.expr(iterable)?;
+                self.open();
+                let slot = self.hidden(3, span)?;
+                self.name_slot(&name.node, slot + 2);
+                self.emit(Op::ForStart(slot), -1, &iterable.span);
+                let start = self.here();
+                let end = self.emit(Op::ForNext(slot, 0), 0, &iterable.span);
+                self.repeat(start, body)?;
+                self.emit(Op::Jump(start), 0, span);
+                self.land(end);
+                self.leave();
+                // What was walked through is let go on every way out.
+                self.emit(Op::Null, 1, span);
+                self.emit(Op::Store(slot), -1, span);
+                self.close();
+            }
+            StmtKind::While { condition, body } => {
+                let start = self.here();
+                let end = self.unless(condition)?;
+                self.repeat(start, body)?;
+                self.emit(Op::Jump(start), 0, span);
+                self.land_all(end);
+                self.leave();
+            }
+            StmtKind::Try { body, catches } => {
+                let attempt = self.emit(Op::Try(0), 0, span);
+                self.frame.tries += 1;
+                self.block(body, false)?;
+                self.frame.tries -= 1;
+                self.emit(Op::EndTry, 0, span);
+                let mut ends = vec![self.emit(Op::Jump(0), 0, span)];
+                self.land(attempt);
+                self.frame.height += 1; // The error.
+                let height = self.frame.height;
+                for catch in catches {
+                    let other = catch.kind.as_ref().map(|kind| {
+                        let name = self.name(&kind.node);
+                        self.emit(Op::UnlessKind(name, 0), 0, &kind.span)
+                    });
+                    self.open();
+                    match &catch.name {
+                        Some(name) => {
+                            let slot = self.declare(&name.node, &name.span)?;
+                            self.emit(Op::Store(slot), -1, &name.span);
+                        }
+                        None => {
+                            self.emit(Op::Pop(1), -1, span);
+                        }
+                    }
+                    self.block(&catch.body, false)?;
+                    self.close();
+                    ends.push(self.emit(Op::Jump(0), 0, span));
+                    self.frame.height = height;
+                    if let Some(other) = other {
+                        self.land(other);
+                    }
+                }
+                self.emit(Op::Raise, -1, span);
+                self.land_all(ends);
+            }
+            StmtKind::Return(value) => {
+                match value {
+                    Some(value) => self.expr(value)?,
+                    None => {
+                        self.emit(Op::Null, 1, span);
+                    }
+                }
+                self.emit(Op::Return, -1, span);
+            }
+            StmtKind::Break | StmtKind::Continue => {
+                let Some(innermost) = self.frame.loops.last() else {
+                    return failure("`break` and `continue` belong in a loop", span);
+                };
+                let (start, tries) = (innermost.start, self.frame.tries - innermost.tries);
+                let extra = self.frame.height.saturating_sub(innermost.height);
+                if extra > 0 {
+                    self.emit(Op::Pop(extra), 0, span);
+                }
+                for _ in 0..tries {
+                    self.emit(Op::EndTry, 0, span);
+                }
+                let jump = self.emit(Op::Jump(start), 0, span);
+                if let (StmtKind::Break, Some(innermost)) =
+                    (&statement.kind, self.frame.loops.last_mut())
+                {
+                    innermost.breaks.push(jump);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The body of a loop.
+    fn repeat(&mut self, start: u32, body: &Block) -> Done {
+        let (height, tries) = (self.frame.height, self.frame.tries);
+        self.frame.loops.push(Loop { start, height, tries, breaks: Vec::new() });
+        self.block(body, false)
+    }
+
+    /// The end of a loop: where `break` goes.
+    fn leave(&mut self) {
+        if let Some(innermost) = self.frame.loops.pop() {
+            self.land_all(innermost.breaks);
+        }
+    }
+
+    fn assign(&mut self, target: &Expr, op: Option<BinaryOp>, value: &Expr, span: &Span) -> Done {
+        let Some(slot) = self.slot_of(target) else {
+            let Some(place) = self.place(target)? else {
+                return failure(
+                    "only a variable, or a member or an element of one, can be assigned to",
+                    &target.span,
+                );
+            };
+            self.expr(value)?;
+            let effect = -1 - i64::from(self.places[place as usize].indexes);
+            let op = op.map_or(Op::Assign(place), |op| Op::UpdatePlace(op, place));
+            self.emit(op, effect, span);
+            return Ok(());
+        };
+        // `x = x + e` changes `x` where it is, as `x += e` does, if `e` cannot change it first.
+        let (op, value) = match (op, &value.kind) {
+            (None, ExprKind::Binary(op, left, right))
+                if updates(*op) && self.slot_of(left) == Some(slot) && is_quiet(right, 0) =>
+            {
+                (Some(*op), &**right)
+            }
+            _ => (op, value),
+        };
+        match (op, small_int(value)) {
+            (Some(op), Some(small)) => {
+                self.emit(Op::UpdateInt(op, slot, small), 0, span);
+            }
+            (Some(op), None) => {
+                self.expr(value)?;
+                self.emit(Op::Update(op, slot), -1, span);
+            }
+            (None, _) => {
+                self.expr(value)?;
+                self.emit(Op::Store(slot), -1, span);
+            }
+        }
+        Ok(())
+    }
+
+    /// The place that an expression names, if it does. Its indexes are left on the stack.
+    fn place(&mut self, target: &Expr) -> Done<Option<u32>> {
+        let mut parts = Vec::new();
+        let mut expr = target;
+        let slot = loop {
+            match &expr.kind {
+                ExprKind::Member(inner, name) => {
+                    parts.push((Part::Key(Arc::from(name.node.as_str())), None));
+                    expr = inner;
+                }
+                ExprKind::Index(inner, index) => {
+                    parts.push((Part::Index, Some(&**index)));
+                    expr = inner;
+                }
+                ExprKind::Name(name) => match self.slot(name) {
+                    Some(slot) => break slot,
+                    None => return Ok(None),
+                },
+                _ => return Ok(None),
+            }
+        };
+        parts.reverse();
+        let mut indexes = 0;
+        for (_, index) in &parts {
+            if let Some(index) = index {
+                self.expr(index)?;
+                indexes += 1;
+            }
+        }
+        let parts = parts.into_iter().map(|(part, _)| part).collect();
+        self.places.push(Place { slot, parts, indexes });
+        Ok(Some(number(self.places.len() - 1)))
+    }
+
+    // Expressions.
+
+    /// An expression for its effect.
+    fn effect(&mut self, expr: &Expr) -> Done {
+        match &expr.kind {
+            ExprKind::If { condition, then, otherwise } => {
+                self.branch(condition, then, otherwise.as_ref(), false, &expr.span)
+            }
+            ExprKind::Match { subject, arms } => self.choose(subject, arms, false, &expr.span),
+            ExprKind::Call { callee, args } => {
+                if !self.mutate(callee, args, false, &expr.span)? {
+                    self.call(callee, args, &expr.span)?;
+                    self.emit(Op::Pop(1), -1, &expr.span);
+                }
+                Ok(())
+            }
+            _ => {
+                self.expr(expr)?;
+                self.emit(Op::Pop(1), -1, &expr.span);
+                Ok(())
+            }
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) -> Done {
+        self.nesting += 1;
+        if self.nesting > MAX_NESTING {
+            return failure(format!("nested more than {MAX_NESTING} deep"), &expr.span);
+        }
+        let span = &expr.span;
+        match &expr.kind {
+            ExprKind::Literal(literal) => self.literal(literal, span),
+            ExprKind::Name(name) => self.read(name, span)?,
+            ExprKind::Array(items) => {
+                for item in items {
+                    self.expr(item)?;
+                }
+                let count = items.len();
+                self.emit(Op::Array(number(count)), 1 - i64::from(number(count)), span);
+            }
+            ExprKind::Record { name: _, fields } => {
+                for (_, value) in fields {
+                    self.expr(value)?;
+                }
+                let keys = fields.iter().map(|(key, _)| Arc::from(key.node.as_str())).collect();
+                self.shapes.push(keys);
+                let shape = number(self.shapes.len() - 1);
+                self.emit(Op::Record(shape), 1 - i64::from(number(fields.len())), span);
+            }
+            ExprKind::Unary(UnaryOp::Negate, inner) => match &inner.kind {
+                ExprKind::Literal(Literal::Int(value)) if *value > i64::MIN => {
+                    self.literal(&Literal::Int(-*value), span);
+                }
+                ExprKind::Literal(Literal::Float(value)) => {
+                    self.literal(&Literal::Float(-*value), span);
+                }
+                _ => {
+                    self.expr(inner)?;
+                    self.emit(Op::Negate, 0, span);
+                }
+            },
+            ExprKind::Unary(UnaryOp::Not, inner) => {
+                self.expr(inner)?;
+                self.emit(Op::Not, 0, span);
+            }
+            ExprKind::Binary(..) => self.binary(expr)?,
+            ExprKind::Member(inner, name) => {
+                self.expr(inner)?;
+                let name = self.name(&name.node);
+                self.emit(Op::Member(name), 0, span);
+            }
+            ExprKind::Index(inner, index) => match (self.slot_of(inner), self.slot_of(index)) {
+                (Some(inner), Some(index)) => {
+                    self.emit(Op::IndexLocals(inner, index), 1, span);
+                }
+                _ => {
+                    self.expr(inner)?;
+                    self.expr(index)?;
+                    self.emit(Op::Index, -1, span);
+                }
+            },
+            ExprKind::Call { callee, args } => {
+                if !self.mutate(callee, args, true, span)? {
+                    self.call(callee, args, span)?;
+                }
+            }
+            ExprKind::Lambda { params, body } => self.lambda(params, body, span)?,
+            ExprKind::If { condition, then, otherwise } => {
+                self.branch(condition, then, otherwise.as_ref(), true, span)?;
+            }
+            ExprKind::Match { subject, arms } => self.choose(subject, arms, true, span)?,
+            ExprKind::Some(inner) => self.wrap(Wrapper::Some, inner, span)?,
+            ExprKind::Ok(inner) => self.wrap(Wrapper::Ok, inner, span)?,
+            ExprKind::Err(inner) => self.wrap(Wrapper::Err, inner, span)?,
+            ExprKind::None => {
+                self.emit(Op::None, 1, span);
+            }
+            ExprKind::Secret(path) => {
+                let path = self.text(path);
+                self.emit(Op::Const(path), 1, span);
+                let site = self.site("secret.read", 1, Box::new([]), Target::Host);
+                self.emit(Op::CallSite(site), 0, span);
+            }
+            ExprKind::Missing => {
+                return failure("the program has syntax errors and cannot run", span);
+            }
+        }
+        self.nesting -= 1;
+        Ok(())
+    }
+
+    fn wrap(&mut self, wrapper: Wrapper, inner: &Expr, span: &Span) -> Done {
+        self.expr(inner)?;
+        self.emit(Op::Wrap(wrapper), 0, span);
+        Ok(())
+    }
+
+    /// A name as a value.
+    fn read(&mut self, name: &str, span: &Span) -> Done {
+        let op = if let Some(slot) = self.slot(name) {
+            Op::Load(slot)
+        } else if let Some(&function) = self.callable.get(name) {
+            Op::Closure { function, captured: 0 }
+        } else if self.declared.contains_key(name) && !AMBIENT.contains(&name) {
+            Op::Const(self.text(name))
+        } else if let Some(index) = AMBIENT.iter().position(|ambient| *ambient == name) {
+            Op::Ambient(u8::try_from(index).unwrap_or(0))
+        } else if name == "any" {
+            Op::Any
+        } else if let Some(builtin) = Builtin::named(name) {
+            Op::Closure { function: self.builtin_value(name, builtin, span), captured: 0 }
+        } else {
+            return failure(format!("nothing is called `{name}`"), span);
+        };
+        self.emit(op, 1, span);
+        Ok(())
+    }
+
+    /// A builtin as a value: a function of one parameter.
+    fn builtin_value(&mut self, name: &str, builtin: Builtin, span: &Span) -> u32 {
+        let site = self.site(name, 1, Box::new([]), Target::Builtin(builtin));
+        let function = self.reserve();
+        self.functions[function as usize] = Function {
+            name: Arc::from(name),
+            params: Box::new([Arc::from("value")]),
+            slots: 1,
+            ops: vec![Op::Load(0), Op::CallSite(site), Op::Return],
+            spans: vec![packed(span); 3],
+            ..Function::default()
+        };
+        function
+    }
+
+    fn binary(&mut self, expr: &Expr) -> Done {
+        // A long sum leans to the left: down that side first, then up again, without recursion.
+        let mut spine = Vec::new();
+        let mut left = expr;
+        while let ExprKind::Binary(op, inner, right) = &left.kind {
+            spine.push((*op, &**right, &left.span));
+            left = inner;
+        }
+        let mut started = false;
+        if let (Some(slot), Some((op, right, span))) = (self.slot_of(left), spine.last())
+            && updates_or_compares(*op)
+        {
+            let fused = match (self.slot_of(right), small_int(right)) {
+                (Some(right), _) => Some(Op::BinaryLocals(*op, slot, right)),
+                (None, Some(small)) => Some(Op::BinaryLocalInt(*op, slot, small)),
+                (None, None) => None,
+            };
+            if let Some(fused) = fused {
+                self.emit(fused, 1, span);
+                spine.pop();
+                started = true;
+            }
+        }
+        if !started {
+            self.expr(left)?;
+        }
+        while let Some((op, right, span)) = spine.pop() {
+            match (op, small_int(right)) {
+                (BinaryOp::And | BinaryOp::Or, _) => {
+                    let skip = if op == BinaryOp::And {
+                        self.emit(Op::JumpIfFalse(0), -1, span)
+                    } else {
+                        self.emit(Op::JumpIfTrue(0), -1, span)
+                    };
+                    self.expr(right)?;
+                    self.emit(Op::Truth, 0, span);
+                    let end = self.emit(Op::Jump(0), -1, span);
+                    self.land(skip);
+                    self.emit(Op::Bool(op == BinaryOp::Or), 1, span);
+                    self.land(end);
+                }
+                (op, Some(small)) if updates_or_compares(op) => {
+                    self.emit(Op::BinaryInt(op, small), 0, span);
+                }
+                (op, _) => {
+                    self.expr(right)?;
+                    self.emit(Op::Binary(op), -1, span);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Jumps, to be landed, that are taken when a condition does not hold.
+    fn unless(&mut self, condition: &Expr) -> Done<Vec<usize>> {
+        let span = &condition.span;
+        self.nesting += 1;
+        if self.nesting > MAX_NESTING {
+            return failure(format!("nested more than {MAX_NESTING} deep"), span);
+        }
+        let jumps = match &condition.kind {
+            ExprKind::Binary(BinaryOp::And, left, right) => {
+                let mut jumps = self.unless(left)?;
+                jumps.extend(self.unless(right)?);
+                jumps
+            }
+            ExprKind::Unary(UnaryOp::Not, inner) => {
+                self.expr(inner)?;
+                vec![self.emit(Op::JumpIfTrue(0), -1, span)]
+            }
+            ExprKind::Binary(op, left, right) if compares(*op) => {
+                match (self.slot_of(left), self.slot_of(right), small_int(right)) {
+                    (Some(left), Some(right), _) => {
+                        vec![self.emit(Op::JumpUnlessLocals(*op, left, right, 0), 0, span)]
+                    }
+                    (Some(left), None, Some(small)) => {
+                        vec![self.emit(Op::JumpUnlessLocalInt(*op, left, small, 0), 0, span)]
+                    }
+                    _ => {
+                        self.binary(condition)?;
+                        vec![self.emit(Op::JumpIfFalse(0), -1, span)]
+                    }
+                }
+            }
+            _ => {
+                self.expr(condition)?;
+                vec![self.emit(Op::JumpIfFalse(0), -1, span)]
+            }
+        };
+        self.nesting -= 1;
+        Ok(jumps)
+    }
+
+    fn branch(
+        &mut self,
+        condition: &Condition,
+        then: &Block,
+        otherwise: Option<&Block>,
+        wanted: bool,
+        span: &Span,
+    ) -> Done {
+        self.open();
+        let others = match condition {
+            Condition::Expr(expr) => self.unless(expr)?,
+            Condition::Let(pattern, expr) => {
+                self.expr(expr)?;
+                let mut others = Vec::new();
+                self.pattern(pattern, &mut others)?;
+                others
+            }
+        };
+        let height = self.frame.height;
+        self.block(then, wanted)?;
+        self.close();
+        if otherwise.is_none() && !wanted {
+            self.land_all(others);
+            return Ok(());
+        }
+        let end = self.emit(Op::Jump(0), 0, span);
+        self.frame.height = height;
+        self.land_all(others);
+        match otherwise {
+            Some(block) => self.block(block, wanted)?,
+            None => {
+                self.emit(Op::Null, 1, span);
+            }
+        }
+        self.land(end);
+        Ok(())
+    }
+
+    fn choose(&mut self, subject: &Expr, arms: &[Arm], wanted: bool, span: &Span) -> Done {
+        self.expr(subject)?;
+        self.open();
+        let slot = self.hidden(1, span)?;
+        self.emit(Op::Store(slot), -1, &subject.span);
+        let height = self.frame.height;
+        let mut ends = Vec::new();
+        for arm in arms {
+            self.open();
+            let mut others = Vec::new();
+            self.emit(Op::Load(slot), 1, &arm.pattern.span);
+            self.pattern(&arm.pattern, &mut others)?;
+            self.block(&arm.body, wanted)?;
+            self.close();
+            ends.push(self.emit(Op::Jump(0), 0, span));
+            self.frame.height = height;
+            self.land_all(others);
+        }
+        if wanted {
+            self.emit(Op::Null, 1, span);
+        }
+        self.land_all(ends);
+        self.close();
+        Ok(())
+    }
+
+    /// Takes the top of the stack apart; `others` are the jumps taken when it does not fit.
+    fn pattern(&mut self, pattern: &Pattern, others: &mut Vec<usize>) -> Done {
+        self.nesting += 1;
+        if self.nesting > MAX_NESTING {
+            return failure(format!("nested more than {MAX_NESTING} deep"), &pattern.span);
+        }
+        let span = &pattern.span;
+        match &pattern.kind {
+            PatternKind::Wildcard => {
+                self.emit(Op::Pop(1), -1, span);
+            }
+            PatternKind::Name(name) => {
+                let slot = self.declare(name, span)?;
+                self.emit(Op::Store(slot), -1, span);
+            }
+            PatternKind::Literal(literal) => {
+                self.literal(literal, span);
+                self.emit(Op::Binary(BinaryOp::Equal), -1, span);
+                others.push(self.emit(Op::JumpIfFalse(0), -1, span));
+            }
+            PatternKind::None => others.push(self.emit(Op::UnlessNone(0), -1, span)),
+            PatternKind::Some(inner) => self.inside(Wrapper::Some, inner, others)?,
+            PatternKind::Ok(inner) => self.inside(Wrapper::Ok, inner, others)?,
+            PatternKind::Err(inner) => self.inside(Wrapper::Err, inner, others)?,
+            PatternKind::Record(fields) => {
+                let slot = self.hidden(1, span)?;
+                self.emit(Op::Store(slot), -1, span);
+                if fields.is_empty() {
+                    // `{}` takes any map: the empty name is asked for nothing.
+                    let site =
+                        self.site("type_of", 1, Box::new([]), Target::Builtin(Builtin::TypeOf));
+                    let map = self.text("map");
+                    self.emit(Op::Load(slot), 1, span);
+                    self.emit(Op::CallSite(site), 0, span);
+                    self.emit(Op::Const(map), 1, span);
+                    self.emit(Op::Binary(BinaryOp::Equal), -1, span);
+                    others.push(self.emit(Op::JumpIfFalse(0), -1, span));
+                }
+                for (key, inner) in fields {
+                    let name = self.name(&key.node);
+                    self.emit(Op::Load(slot), 1, &key.span);
+                    others.push(self.emit(Op::Field(name, 0), 0, &key.span));
+                    self.pattern(inner, others)?;
+                }
+            }
+        }
+        self.nesting -= 1;
+        Ok(())
+    }
+
+    fn inside(&mut self, wrapper: Wrapper, inner: &Pattern, others: &mut Vec<usize>) -> Done {
+        others.push(self.emit(Op::Unwrap(wrapper, 0), 0, &inner.span));
+        self.pattern(inner, others)
+    }
+
+    fn lambda(&mut self, params: &[Param], body: &Block, span: &Span) -> Done {
+        let captured: Vec<String> = {
+            let names = Names::of(body);
+            let is_param = |name: &str| params.iter().any(|param| param.name.node == name);
+            let mut captured: Vec<String> = Vec::new();
+            for name in names.used {
+                if !is_param(name) && self.slot(name).is_some() {
+                    captured.push(name.to_owned());
+                }
+            }
+            captured
+        };
+        for name in &captured {
+            if let Some(slot) = self.slot(name) {
+                self.emit(Op::Load(slot), 1, span);
+            }
+        }
+        let function = self.reserve();
+        self.function(function as usize, "lambda", params, &captured, body, span.clone())?;
+        let Ok(count) = u16::try_from(captured.len()) else {
+            return failure("a lambda uses more than 65535 variables", span);
+        };
+        self.emit(Op::Closure { function, captured: count }, 1 - i64::from(count), span);
+        Ok(())
+    }
+
+    // Calls.
+
+    fn site(&mut self, name: &str, positional: u16, names: Box<[Arc<str>]>, target: Target) -> u32 {
+        self.sites.push(Site { name: Arc::from(name), positional, names, target });
+        number(self.sites.len() - 1)
+    }
+
+    /// Pushes arguments: those by position, then those by name.
+    fn arguments(&mut self, args: &[Arg], span: &Span) -> Done<(u16, Box<[Arc<str>]>)> {
+        for arg in args.iter().filter(|arg| arg.name.is_none()) {
+            self.expr(&arg.value)?;
+        }
+        let mut names = Vec::new();
+        for arg in args {
+            if let Some(name) = &arg.name {
+                self.expr(&arg.value)?;
+                names.push(Arc::from(name.node.as_str()));
+            }
+        }
+        match u16::try_from(args.len() - names.len()) {
+            Ok(positional) if args.len() < usize::from(u16::MAX) => {
+                Ok((positional, names.into_boxed_slice()))
+            }
+            _ => failure("a call has more than 65534 arguments", span),
+        }
+    }
+
+    fn call(&mut self, callee: &Expr, args: &[Arg], span: &Span) -> Done {
+        match &callee.kind {
+            ExprKind::Name(name) => self.call_name(name, args, span),
+            ExprKind::Member(receiver, name) => match self.host_name(callee) {
+                Some(host) => {
+                    let (positional, mut names) = self.arguments(args, span)?;
+                    if let ExprKind::Name(root) = &receiver.kind
+                        && self.declared.get(root.as_str()) == Some(&Some(BlockKind::Memory))
+                    {
+                        let store = self.text(root);
+                        self.emit(Op::Const(store), 1, span);
+                        let mut with_store = names.into_vec();
+                        with_store.push(Arc::from("store"));
+                        names = with_store.into_boxed_slice();
+                    }
+                    self.finish_call(&host, positional, names, Target::Host, None, span);
+                    Ok(())
+                }
+                None => {
+                    self.expr(receiver)?;
+                    let (positional, names) = self.arguments(args, span)?;
+                    let taken = i64::from(positional) + i64::from(number(names.len()));
+                    let site = self.site(&name.node, positional, names, Target::Value);
+                    self.emit(Op::Method(site), -taken, span);
+                    Ok(())
+                }
+            },
+            _ => {
+                self.expr(callee)?;
+                let (positional, names) = self.arguments(args, span)?;
+                let taken = i64::from(positional) + i64::from(number(names.len()));
+                let site = self.site("value", positional, names, Target::Value);
+                self.emit(Op::CallValue(site), -taken, span);
+                Ok(())
+            }
+        }
+    }
+
+    fn call_name(&mut self, name: &str, args: &[Arg], span: &Span) -> Done {
+        let variable = self.slot(name);
+        let (positional, names) = self.arguments(args, span)?;
+        let target = if let Some(&function) = self.callable.get(name) {
+            Target::Function(function)
+        } else if let Some(builtin) = Builtin::named(name) {
+            Target::Builtin(builtin)
+        } else {
+            Target::Host
+        };
+        self.finish_call(name, positional, names, target, variable, span);
+        Ok(())
+    }
+
+    fn finish_call(
+        &mut self,
+        name: &str,
+        positional: u16,
+        names: Box<[Arc<str>]>,
+        target: Target,
+        variable: Option<u16>,
+        span: &Span,
+    ) {
+        let effect = 1 - i64::from(positional) - i64::from(number(names.len()));
+        let exact = |function: u32| {
+            names.is_empty()
+                && self.functions[function as usize].params.len() == usize::from(positional)
+        };
+        let op = match (variable, target) {
+            (None, Target::Function(function)) if exact(function) => Op::Call(function),
+            (None, _) => Op::CallSite(self.site(name, positional, names, target)),
+            (Some(slot), _) => Op::CallVariable(slot, self.site(name, positional, names, target)),
+        };
+        self.emit(op, effect, span);
+    }
+
+    /// The dotted name of a callee that begins with a name that nothing here holds.
+    fn host_name(&self, callee: &Expr) -> Option<String> {
+        let mut parts = Vec::new();
+        let mut expr = callee;
+        while let ExprKind::Member(inner, name) = &expr.kind {
+            parts.push(name.node.as_str());
+            expr = inner;
+        }
+        let ExprKind::Name(root) = &expr.kind else { return None };
+        if self.slot(root).is_some() || self.callable.contains_key(root.as_str()) {
+            return None;
+        }
+        match self.declared.get(root.as_str()) {
+            Some(Some(BlockKind::Memory)) if parts.len() == 1 => parts.push("memory"),
+            None if AMBIENT.contains(&root.as_str()) || root == "any" => return None,
+            Some(_) | None => parts.push(root),
+        }
+        parts.reverse();
+        Some(parts.join("."))
+    }
+
+    /// A method that changes its receiver where that stands, if the call is one.
+    fn mutate(&mut self, callee: &Expr, args: &[Arg], wanted: bool, span: &Span) -> Done<bool> {
+        let ExprKind::Member(receiver, name) = &callee.kind else { return Ok(false) };
+        if !MUTATORS.contains(&name.node.as_str()) || self.host_name(callee).is_some() {
+            return Ok(false);
+        }
+        let Some(place) = self.place(receiver)? else { return Ok(false) };
+        let (positional, names) = self.arguments(args, span)?;
+        let taken = i64::from(positional)
+            + i64::from(number(names.len()))
+            + i64::from(self.places[place as usize].indexes);
+        let site = self.site(&name.node, positional, names, Target::Value);
+        let effect = i64::from(wanted) - taken;
+        self.emit(Op::Mutate { place, site, wanted }, effect, span);
+        Ok(true)
+    }
+}
+
+/// Whether the machine has short forms for an operator beside a variable.
+fn updates_or_compares(op: BinaryOp) -> bool {
+    updates(op) || compares(op)
+}
+
+fn updates(op: BinaryOp) -> bool {
+    use BinaryOp::{Add, Divide, Multiply, Remainder, Subtract};
+    matches!(op, Add | Subtract | Multiply | Divide | Remainder)
+}
+
+fn compares(op: BinaryOp) -> bool {
+    use BinaryOp::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+    matches!(op, Equal | NotEqual | Less | Greater | LessOrEqual | GreaterOrEqual)
+}
+
+fn small_int(expr: &Expr) -> Option<i32> {
+    match &expr.kind {
+        ExprKind::Literal(Literal::Int(value)) => i32::try_from(*value).ok(),
+        _ => None,
+    }
+}
+
+/// Whether an expression certainly changes no variable.
+fn is_quiet(expr: &Expr, depth: u32) -> bool {
+    let quiet = |expr: &Expr| is_quiet(expr, depth + 1);
+    depth < 16
+        && match &expr.kind {
+            ExprKind::Literal(_) | ExprKind::Name(_) | ExprKind::None => true,
+            ExprKind::Unary(_, inner) | ExprKind::Member(inner, _) => quiet(inner),
+            ExprKind::Binary(_, left, right) | ExprKind::Index(left, right) => {
+                quiet(left) && quiet(right)
+            }
+            ExprKind::Array(items) => items.iter().all(quiet),
+            ExprKind::Call { callee, args } => {
+                let callee_is_quiet = match &callee.kind {
+                    ExprKind::Name(_) => true,
+                    ExprKind::Member(inner, name) => {
+                        !MUTATORS.contains(&name.node.as_str()) && quiet(inner)
+                    }
+                    _ => false,
+                };
+                callee_is_quiet && args.iter().all(|arg| quiet(&arg.value))
+            }
+            _ => false,
+        }
+}

@@ -1,0 +1,515 @@
+//! Operators, members, elements and places.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::code::{Part, Place};
+use super::meter::{ENTRY, Meter, Result, TEXT, arithmetic, raise, type_error};
+use crate::hir::BinaryOp;
+use crate::value::{Array, MAX_DEPTH, Map, Secret, Text, Value};
+
+/// A value that holds others of this depth.
+pub(super) fn check_depth(depth: u32) -> Result {
+    if depth > MAX_DEPTH {
+        let message = format!("values nested more than {MAX_DEPTH} deep");
+        return Err(raise("LimitExceeded", message));
+    }
+    Ok(())
+}
+
+/// Integers on both sides: the common case. `None` where the general way has to say what is wrong.
+#[inline(always)]
+pub(super) fn integers(op: BinaryOp, a: i64, b: i64) -> Option<Value> {
+    Some(match op {
+        BinaryOp::Add => Value::Int(a.checked_add(b)?),
+        BinaryOp::Subtract => Value::Int(a.checked_sub(b)?),
+        BinaryOp::Multiply => Value::Int(a.checked_mul(b)?),
+        BinaryOp::Divide => Value::Int(a.checked_div(b)?),
+        BinaryOp::Remainder => Value::Int(a.checked_rem(b)?),
+        BinaryOp::Equal
+        | BinaryOp::NotEqual
+        | BinaryOp::Less
+        | BinaryOp::Greater
+        | BinaryOp::LessOrEqual
+        | BinaryOp::GreaterOrEqual => Value::Bool(integers_compare(op, a, b)?),
+        BinaryOp::Or | BinaryOp::And | BinaryOp::In | BinaryOp::NotIn => return None,
+    })
+}
+
+#[inline(always)]
+pub(super) fn integers_compare(op: BinaryOp, a: i64, b: i64) -> Option<bool> {
+    Some(match op {
+        BinaryOp::Equal => a == b,
+        BinaryOp::NotEqual => a != b,
+        BinaryOp::Less => a < b,
+        BinaryOp::Greater => a > b,
+        BinaryOp::LessOrEqual => a <= b,
+        BinaryOp::GreaterOrEqual => a >= b,
+        BinaryOp::Or
+        | BinaryOp::And
+        | BinaryOp::In
+        | BinaryOp::NotIn
+        | BinaryOp::Add
+        | BinaryOp::Subtract
+        | BinaryOp::Multiply
+        | BinaryOp::Divide
+        | BinaryOp::Remainder => return None,
+    })
+}
+
+/// `left = left op right`. On an error `left` is as it was.
+pub(super) fn apply(op: BinaryOp, left: &mut Value, right: &Value, meter: &mut Meter) -> Result {
+    if let (Value::Int(a), Value::Int(b)) = (&*left, right)
+        && let Some(value) = integers(op, *a, *b)
+    {
+        *left = value;
+        return Ok(());
+    }
+    *left = match op {
+        BinaryOp::Add => return add(left, right, meter),
+        BinaryOp::Subtract | BinaryOp::Multiply | BinaryOp::Divide | BinaryOp::Remainder => {
+            arithmetic_of(op, left, right)?
+        }
+        BinaryOp::Equal => Value::Bool(equal(left, right, meter)?),
+        BinaryOp::NotEqual => Value::Bool(!equal(left, right, meter)?),
+        BinaryOp::In => Value::Bool(contains(right, left, meter)?),
+        BinaryOp::NotIn => Value::Bool(!contains(right, left, meter)?),
+        BinaryOp::Less | BinaryOp::Greater | BinaryOp::LessOrEqual | BinaryOp::GreaterOrEqual => {
+            Value::Bool(compare(op, left, right, meter)?)
+        }
+        BinaryOp::And => Value::Bool(left.is_true() && right.is_true()),
+        BinaryOp::Or => Value::Bool(left.is_true() || right.is_true()),
+    };
+    Ok(())
+}
+
+/// Equality, paid for.
+pub(super) fn equal(a: &Value, b: &Value, meter: &mut Meter) -> Result<bool> {
+    let before = meter.left().saturating_mul(8);
+    let mut budget = before;
+    match a.equals(b, &mut budget) {
+        Some(equal) => {
+            meter.work((before - budget) / 8)?;
+            Ok(equal)
+        }
+        None => Err(meter.out_of_steps()),
+    }
+}
+
+fn compare(op: BinaryOp, a: &Value, b: &Value, meter: &mut Meter) -> Result<bool> {
+    if let (Value::String(a), Value::String(b)) = (a, b) {
+        meter.bulk(a.len().min(b.len()) / 4)?;
+    }
+    let is_nan = |value: &Value| matches!(value, Value::Float(number) if number.is_nan());
+    let Some(order) = a.order(b) else {
+        if is_nan(a) || is_nan(b) {
+            return Ok(false);
+        }
+        let (a, b) = (a.type_name(), b.type_name());
+        return Err(type_error(format!("{a} and {b} have no order")));
+    };
+    Ok(match op {
+        BinaryOp::Less => order == Ordering::Less,
+        BinaryOp::Greater => order == Ordering::Greater,
+        BinaryOp::LessOrEqual => order != Ordering::Greater,
+        _ => order != Ordering::Less,
+    })
+}
+
+/// `item in whole`
+pub(super) fn contains(whole: &Value, item: &Value, meter: &mut Meter) -> Result<bool> {
+    match (whole, item) {
+        (Value::Array(items), _) => {
+            for other in items.iter() {
+                if equal(other, item, meter)? {
+                    return Ok(true);
+                }
+            }
+            meter.work(items.len() as u64 / 4)?;
+            Ok(false)
+        }
+        (Value::Range(from, to), Value::Int(number)) => Ok(from <= number && number < to),
+        (Value::Range(..), _) => Ok(false),
+        (Value::Map(map), Value::String(key)) => Ok(map.contains_key(key.as_str())),
+        (Value::Map(_), _) => Ok(false),
+        (Value::String(text), Value::String(part)) => {
+            meter.bulk(text.len() + part.len())?;
+            Ok(text.contains(part.as_str()))
+        }
+        (whole, item) => Err(type_error(format!(
+            "`in` asks an array, a range, a map or a string, not {} for {}",
+            whole.type_name(),
+            item.type_name()
+        ))),
+    }
+}
+
+/// The text of what may stand beside a string with `+`.
+fn beside_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Int(_)
+        | Value::Float(_)
+        | Value::Bool(_)
+        | Value::Duration(_)
+        | Value::Size(_)
+        | Value::Time(_) => {
+            let mut text = String::new();
+            value.show(&mut text, 256)?;
+            Some(text)
+        }
+        _ => None,
+    }
+}
+
+fn append(left: &mut Text, right: &str, meter: &mut Meter) -> Result {
+    if left.append_copies() {
+        meter.text(left.len() + right.len())?;
+    } else {
+        meter.bulk(right.len())?;
+        meter.allocate(right.len() as u64)?;
+        if (left.len() + right.len()) as u64 > meter.memory_limit {
+            return Err(meter.out_of_memory());
+        }
+    }
+    left.push_str(right);
+    Ok(())
+}
+
+fn secret(path: &Arc<str>, parts: [&str; 2], meter: &mut Meter) -> Result<Value> {
+    let text = parts.concat();
+    meter.text(text.len())?;
+    Ok(Value::Secret(Arc::new(Secret { path: Arc::clone(path), text: Arc::from(text) })))
+}
+
+fn add(left: &mut Value, right: &Value, meter: &mut Meter) -> Result {
+    let sum = match (&mut *left, right) {
+        (Value::String(a), Value::String(b)) => return append(a, b, meter),
+        (Value::Array(a), Value::Array(b)) => {
+            check_depth(b.iter().map(Value::depth).max().unwrap_or(0) + 1)?;
+            meter.array(b.len())?;
+            own(a, meter)?;
+            let array = Arc::make_mut(a);
+            array.deepen(Value::Array(Arc::clone(b)).depth());
+            array.items_mut().extend_from_slice(b);
+            return Ok(());
+        }
+        (Value::Secret(a), Value::Secret(b)) => secret(&a.path, [&a.text, &b.text], meter)?,
+        (Value::Secret(a), Value::String(b)) => secret(&a.path, [&a.text, b], meter)?,
+        (Value::String(a), Value::Secret(b)) => secret(&b.path, [a, &b.text], meter)?,
+        (Value::String(a), b) => match beside_text(b) {
+            Some(text) => return append(a, &text, meter),
+            None => return Err(mismatch("+", left, right)),
+        },
+        (a, Value::String(b)) => match beside_text(a) {
+            Some(mut text) => {
+                meter.text(text.len() + b.len())?;
+                text.push_str(b);
+                Value::from(text)
+            }
+            None => return Err(mismatch("+", left, right)),
+        },
+        (a, b) => arithmetic_of(BinaryOp::Add, a, b)?,
+    };
+    *left = sum;
+    Ok(())
+}
+
+#[cold]
+fn mismatch(sign: &str, a: &Value, b: &Value) -> super::meter::Raise {
+    type_error(format!("`{sign}` does not go with {} and {}", a.type_name(), b.type_name()))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an int beside a float becomes a float")]
+fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
+    let sign = match op {
+        BinaryOp::Add => "+",
+        BinaryOp::Subtract => "-",
+        BinaryOp::Multiply => "*",
+        BinaryOp::Divide => "/",
+        _ => "%",
+    };
+    let overflow = || arithmetic(format!("`{sign}` overflows"));
+    let by_zero = || arithmetic("division by zero");
+    let divides = matches!(op, BinaryOp::Divide | BinaryOp::Remainder);
+    let float = |a: f64, b: f64| {
+        if divides && b == 0.0 {
+            return Err(by_zero());
+        }
+        Ok(Value::Float(match op {
+            BinaryOp::Add => a + b,
+            BinaryOp::Subtract => a - b,
+            BinaryOp::Multiply => a * b,
+            BinaryOp::Divide => a / b,
+            _ => a % b,
+        }))
+    };
+    match (a, b) {
+        (Value::Int(_), Value::Int(0)) if divides => Err(by_zero()),
+        // The rest of what `integers` gave up on.
+        (Value::Int(_), Value::Int(_)) => Err(overflow()),
+        (Value::Float(a), Value::Float(b)) => float(*a, *b),
+        (Value::Int(a), Value::Float(b)) => float(*a as f64, *b),
+        (Value::Float(a), Value::Int(b)) => float(*a, *b as f64),
+        (Value::Duration(a), Value::Duration(b)) => {
+            let duration = match op {
+                BinaryOp::Add => a.checked_add(*b),
+                BinaryOp::Subtract => a.checked_sub(*b),
+                BinaryOp::Divide => return float(a.as_secs_f64(), b.as_secs_f64()),
+                BinaryOp::Remainder if b.is_zero() => return Err(by_zero()),
+                BinaryOp::Remainder => nanoseconds(a.as_nanos() % b.as_nanos()),
+                _ => return Err(mismatch(sign, &Value::Duration(*a), &Value::Duration(*b))),
+            };
+            duration.map(Value::Duration).ok_or_else(overflow)
+        }
+        (Value::Size(a), Value::Size(b)) => {
+            let size = match op {
+                BinaryOp::Add => a.checked_add(*b),
+                BinaryOp::Subtract => a.checked_sub(*b),
+                BinaryOp::Divide => return float(*a as f64, *b as f64),
+                BinaryOp::Remainder if *b == 0 => return Err(by_zero()),
+                BinaryOp::Remainder => a.checked_rem(*b),
+                _ => return Err(mismatch(sign, &Value::Size(*a), &Value::Size(*b))),
+            };
+            size.map(Value::Size).ok_or_else(overflow)
+        }
+        (Value::Duration(duration), Value::Int(n)) | (Value::Int(n), Value::Duration(duration))
+            if op == BinaryOp::Multiply =>
+        {
+            let product = u128::try_from(*n).ok().and_then(|n| duration.as_nanos().checked_mul(n));
+            product.and_then(nanoseconds).map(Value::Duration).ok_or_else(overflow)
+        }
+        (Value::Duration(_), Value::Int(0)) if divides => Err(by_zero()),
+        (Value::Duration(duration), Value::Int(n)) if op == BinaryOp::Divide => {
+            let quotient = u128::try_from(*n).ok().and_then(|n| duration.as_nanos().checked_div(n));
+            quotient.and_then(nanoseconds).map(Value::Duration).ok_or_else(overflow)
+        }
+        (Value::Duration(duration), Value::Float(x))
+        | (Value::Float(x), Value::Duration(duration))
+            if op == BinaryOp::Multiply =>
+        {
+            Duration::try_from_secs_f64(duration.as_secs_f64() * x)
+                .map(Value::Duration)
+                .map_err(|_| overflow())
+        }
+        (Value::Size(size), Value::Int(n)) | (Value::Int(n), Value::Size(size))
+            if op == BinaryOp::Multiply =>
+        {
+            let product = u64::try_from(*n).ok().and_then(|n| size.checked_mul(n));
+            product.map(Value::Size).ok_or_else(overflow)
+        }
+        (Value::Size(_), Value::Int(0)) if divides => Err(by_zero()),
+        (Value::Size(size), Value::Int(n)) if op == BinaryOp::Divide => {
+            let quotient = u64::try_from(*n).ok().and_then(|n| size.checked_div(n));
+            quotient.map(Value::Size).ok_or_else(overflow)
+        }
+        (Value::Time(time), Value::Duration(duration))
+        | (Value::Duration(duration), Value::Time(time))
+            if op == BinaryOp::Add =>
+        {
+            let duration = i64::try_from(duration.as_nanos()).ok();
+            duration.and_then(|d| time.checked_add(d)).map(Value::Time).ok_or_else(overflow)
+        }
+        (Value::Time(time), Value::Duration(duration)) if op == BinaryOp::Subtract => {
+            let duration = i64::try_from(duration.as_nanos()).ok();
+            duration.and_then(|d| time.checked_sub(d)).map(Value::Time).ok_or_else(overflow)
+        }
+        (Value::Time(a), Value::Time(b)) if op == BinaryOp::Subtract => {
+            let between = u128::try_from(i128::from(*a) - i128::from(*b)).ok();
+            between.and_then(nanoseconds).map(Value::Duration).ok_or_else(overflow)
+        }
+        (a, b) => Err(mismatch(sign, a, b)),
+    }
+}
+
+fn nanoseconds(nanoseconds: u128) -> Option<Duration> {
+    let seconds = u64::try_from(nanoseconds / 1_000_000_000).ok()?;
+    let rest = u32::try_from(nanoseconds % 1_000_000_000).ok()?;
+    Some(Duration::new(seconds, rest))
+}
+
+/// `-value`
+pub(super) fn negate(value: &Value) -> Result<Value> {
+    match value {
+        Value::Int(number) => {
+            number.checked_neg().map(Value::Int).ok_or_else(|| arithmetic("`-` overflows"))
+        }
+        Value::Float(number) => Ok(Value::Float(-number)),
+        other => Err(type_error(format!("`-` does not go with {}", other.type_name()))),
+    }
+}
+
+/// The position that an index means, if it is within `length`.
+pub(super) fn position(index: i64, length: usize) -> Option<usize> {
+    let from_end = || length.checked_sub(usize::try_from(index.unsigned_abs()).ok()?);
+    let at = if index < 0 { from_end()? } else { usize::try_from(index).ok()? };
+    (at < length).then_some(at)
+}
+
+#[cold]
+fn out_of_range(index: i64, length: usize) -> super::meter::Raise {
+    raise("IndexError", format!("no element {index} among {length}"))
+}
+
+/// `whole[index]`
+pub(super) fn index(whole: &Value, index: &Value, meter: &mut Meter) -> Result<Value> {
+    match (whole, index) {
+        (Value::Array(items), Value::Int(index)) => position(*index, items.len())
+            .map(|at| items[at].clone())
+            .ok_or_else(|| out_of_range(*index, items.len())),
+        (Value::Map(map), Value::String(key)) => map
+            .get(key.as_str())
+            .cloned()
+            .ok_or_else(|| raise("KeyError", format!("no key `{}`", clipped(key)))),
+        (Value::String(text), Value::Int(index)) => {
+            meter.bulk(text.len())?;
+            let found = if text.is_ascii() {
+                position(*index, text.len()).and_then(|at| text.get(at..=at)).map(Value::from)
+            } else {
+                let at = position(*index, text.chars().count());
+                at.and_then(|at| text.chars().nth(at)).map(|c| Value::from(String::from(c)))
+            };
+            meter.allocate(TEXT)?;
+            found.ok_or_else(|| out_of_range(*index, text.chars().count()))
+        }
+        (Value::Range(from, to), Value::Int(index)) => {
+            let length = range_length(*from, *to);
+            let base =
+                if *index < 0 { i128::from(*to).max(i128::from(*from)) } else { i128::from(*from) };
+            let at = base + i128::from(*index);
+            i64::try_from(at)
+                .ok()
+                .filter(|at| from <= at && at < to)
+                .map(Value::Int)
+                .ok_or_else(|| out_of_range(*index, usize::try_from(length).unwrap_or(usize::MAX)))
+        }
+        (Value::Secret(secret), Value::String(key)) => {
+            meter.bulk(secret.text.len())?;
+            let missing =
+                || raise("KeyError", format!("the secret has no part `{}`", clipped(key)));
+            let json = crate::value::from_json_text(&secret.text).map_err(|_| missing())?;
+            let Value::Map(map) = json else { return Err(missing()) };
+            let mut text = String::new();
+            let part = map.get(key.as_str()).ok_or_else(missing)?;
+            part.show(&mut text, secret.text.len()).ok_or_else(missing)?;
+            let text = Arc::from(text);
+            Ok(Value::Secret(Arc::new(Secret { path: Arc::clone(&secret.path), text })))
+        }
+        (Value::Array(_) | Value::String(_) | Value::Range(..), other) => {
+            Err(type_error(format!("an index is an int, not {}", other.type_name())))
+        }
+        (Value::Map(_) | Value::Secret(_), other) => {
+            Err(type_error(format!("a key is a string, not {}", other.type_name())))
+        }
+        (other, _) => Err(type_error(format!("{} has no elements", other.type_name()))),
+    }
+}
+
+/// How many numbers a range has.
+pub(super) fn range_length(from: i64, to: i64) -> u64 {
+    u64::try_from(i128::from(to) - i128::from(from)).unwrap_or(0)
+}
+
+/// A text for a message, not too long.
+pub(super) fn clipped(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Makes a shared array this machine's own, and pays for the copy.
+pub(super) fn own(array: &mut Arc<Array>, meter: &mut Meter) -> Result {
+    if Arc::strong_count(array) > 1 {
+        meter.array(array.len())?;
+    }
+    Ok(())
+}
+
+/// Makes a shared map this machine's own, and pays for the copy.
+pub(super) fn own_map(map: &mut Arc<Map>, meter: &mut Meter) -> Result {
+    if Arc::strong_count(map) > 1 {
+        meter.map(map.len())?;
+    }
+    Ok(())
+}
+
+/// Finds a place to put something of a depth into, or to change. `indexes` are what stood in
+/// brackets, in order. With `create`, the last key is made where it is missing.
+///
+/// Nothing on the way is changed before it is known that the way exists.
+pub(super) fn reach<'v>(
+    root: &'v mut Value,
+    place: &Place,
+    indexes: &[Value],
+    depth: u32,
+    create: bool,
+    meter: &mut Meter,
+) -> Result<&'v mut Value> {
+    let mut below = u32::try_from(place.parts.len()).unwrap_or(u32::MAX).saturating_add(depth);
+    check_depth(below)?;
+    let mut indexes = indexes.iter();
+    let mut value = root;
+    for (number, part) in place.parts.iter().enumerate() {
+        let last = number + 1 == place.parts.len();
+        let bracket = match part {
+            Part::Key(_) => None,
+            Part::Index => indexes.next(),
+        };
+        value = match (value, part, bracket) {
+            (Value::Map(map), part, bracket) => {
+                let key: &str = match (part, bracket) {
+                    (Part::Key(key), _) => key,
+                    (Part::Index, Some(Value::String(key))) => key,
+                    (Part::Index, other) => {
+                        let other = other.map_or("nothing", Value::type_name);
+                        return Err(type_error(format!("a key is a string, not {other}")));
+                    }
+                };
+                own_map(map, meter)?;
+                let present = map.contains_key(key);
+                let made = last && create;
+                if !present && !made {
+                    return Err(raise("KeyError", format!("no key `{}`", clipped(key))));
+                }
+                let map = Arc::make_mut(map);
+                map.deepen(below);
+                if present {
+                    match map.entries_mut().get_mut(key) {
+                        Some(value) => value,
+                        None => return Err(raise("KeyError", "no such key")),
+                    }
+                } else {
+                    meter.allocate(ENTRY + key.len() as u64)?;
+                    let key: Arc<str> = match (part, bracket) {
+                        (Part::Key(key), _) => Arc::clone(key),
+                        (Part::Index, Some(Value::String(key))) => key.to_key(),
+                        (Part::Index, _) => Arc::from(key),
+                    };
+                    map.entries_mut().entry(key).or_insert(Value::Null)
+                }
+            }
+            (Value::Array(array), Part::Index, Some(Value::Int(index))) => {
+                let length = array.len();
+                let at = position(*index, length).ok_or_else(|| out_of_range(*index, length))?;
+                own(array, meter)?;
+                let array = Arc::make_mut(array);
+                array.deepen(below);
+                &mut array.items_mut()[at]
+            }
+            (Value::Array(_), Part::Index, Some(other)) => {
+                return Err(type_error(format!("an index is an int, not {}", other.type_name())));
+            }
+            (other, Part::Key(key), _) => {
+                let other = other.type_name();
+                return Err(type_error(format!("{other} has no member `{key}` to change")));
+            }
+            (other, Part::Index, _) => {
+                let other = other.type_name();
+                return Err(type_error(format!("{other} has no elements to change")));
+            }
+        };
+        below -= 1;
+    }
+    Ok(value)
+}
