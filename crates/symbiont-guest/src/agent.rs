@@ -150,7 +150,8 @@ impl Agent {
 
     fn send(&mut self) -> Result<(), Over> {
         while self.sent < self.out.len() {
-            match send(socket(), &self.out[self.sent..], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            match send(socket(), &self.out[self.sent..], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+            {
                 Ok(count) => self.sent += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {

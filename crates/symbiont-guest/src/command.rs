@@ -137,8 +137,10 @@ impl Running {
 
     /// Takes note that the keeper has ended, and with it everything else.
     pub(crate) fn keeper_ended(&mut self) {
-        let _reaped =
-            rustix::process::waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.keeper)), WaitIdOptions::EXITED);
+        let _reaped = rustix::process::waitid(
+            WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.keeper)),
+            WaitIdOptions::EXITED,
+        );
         self.gone = true;
     }
 
@@ -288,7 +290,9 @@ fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
             if pid != leader {
                 continue;
             }
-            let signal = status.terminating_signal().map(|signal| (1 << 32) | u64::from(signal.cast_unsigned()));
+            let signal = status
+                .terminating_signal()
+                .map(|signal| (1 << 32) | u64::from(signal.cast_unsigned()));
             let code = status.exit_status().unwrap_or(0).cast_unsigned();
             let how = signal.unwrap_or(code.into());
             let _told = write_all(reports, &report(ENDED, how, sys::children_peak()));
@@ -362,4 +366,3 @@ fn execute(program: &Program<'_>) -> Errno {
     }
     result
 }
-

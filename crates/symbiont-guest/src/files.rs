@@ -14,7 +14,9 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat,
 };
 use rustix::io::{Errno, pread};
-use symbiont_guest::protocol::{Attributes, Event, MAX_CHUNK, MAX_ENTRIES, MAX_FILES, Refusal, Request};
+use symbiont_guest::protocol::{
+    Attributes, Event, MAX_CHUNK, MAX_ENTRIES, MAX_FILES, Refusal, Request,
+};
 
 use crate::setup::{DIRECTORY, Failure, open_root, write_all};
 
@@ -187,16 +189,12 @@ impl Files {
             }
         }
         let temporary = format!(".symbiont-{stream}").into_bytes();
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Commands may own a file of that name; it is not in the way for long.
         let _was_there = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
         let file = openat(&directory, &temporary, flags, Mode::from_raw_mode(0o600))?;
-        let writing =
-            Open::Writing { file, directory, temporary, name: name.to_vec(), left: size };
+        let writing = Open::Writing { file, directory, temporary, name: name.to_vec(), left: size };
         let Open::Writing { file, .. } = &writing else { return Ok(Event::Done) };
         let result = rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o777));
         self.open.insert(stream, writing);

@@ -574,9 +574,7 @@ impl Event {
                 DONE => Self::Done,
                 OPENED => Self::Opened(r.u64()?),
                 DATA => Self::Data(r.rest()),
-                STAT_IS => {
-                    Self::Stat(if r.flag()? { Some(Attributes::decode(r)?) } else { None })
-                }
+                STAT_IS => Self::Stat(if r.flag()? { Some(Attributes::decode(r)?) } else { None }),
                 LIST_IS => Self::List {
                     entries: r.list(|r| Some((r.bytes()?, Attributes::decode(r)?)))?,
                     more: r.flag()?,

@@ -147,13 +147,15 @@ pub(crate) fn await_signal() -> bool {
 
 /// Gives signals back the meaning that a new program expects.
 pub(crate) fn release_signals() {
-    // SAFETY: the set is initialised before it is used; `SIG_DFL` is a valid disposition of
-    // `SIGPIPE`, which Rust's runtime ignores.
+    // SAFETY: the set is initialised before it is used, and `SIG_DFL` is a valid disposition of
+    // every signal; for those that can't have another the call does nothing.
     unsafe {
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        for signal in 1..32 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
     }
 }
 

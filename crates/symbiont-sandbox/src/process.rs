@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
 use crate::api::{Driver, Probe, Sandbox};
@@ -102,7 +102,11 @@ impl ProcessDriver {
     ) -> Result<Arc<ProcessSandbox>, SandboxError> {
         if config.security_tier != self.tier() {
             return Err(SandboxError::InvalidArgument {
-                what: format!("the process driver serves {}, not {}", self.tier(), config.security_tier),
+                what: format!(
+                    "the process driver serves {}, not {}",
+                    self.tier(),
+                    config.security_tier
+                ),
             });
         }
         let whole = self.host.cgroups.has("memory");
@@ -175,7 +179,8 @@ fn guest_in_memory() -> std::io::Result<OwnedFd> {
     let mut file = File::from(memory);
     file.write_all(GUEST)?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(0o555))?;
-    rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::all() - rustix::fs::SealFlags::FUTURE_WRITE)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
     // What is open for writing can't be executed, so it is opened again.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)

@@ -64,10 +64,9 @@ pub(crate) fn find(mountinfo: &str, cgroup: &str) -> Vec<Found> {
         let options = right.get(2).copied().unwrap_or_default();
         let controllers: Vec<&str> = match kind {
             "cgroup2" => Vec::new(),
-            "cgroup" => options
-                .split(',')
-                .filter(|o| LIMITING.contains(o) || *o == "cpuacct")
-                .collect(),
+            "cgroup" => {
+                options.split(',').filter(|o| LIMITING.contains(o) || *o == "cpuacct").collect()
+            }
             _ => continue,
         };
         if kind == "cgroup" && controllers.is_empty() {

@@ -98,7 +98,6 @@ impl Drop for Instance {
 }
 
 fn is_ours(name: &str) -> bool {
-    name.strip_prefix("symbiont-").is_some_and(|rest| {
-        rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
+    name.strip_prefix("symbiont-")
+        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

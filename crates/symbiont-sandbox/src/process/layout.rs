@@ -46,8 +46,7 @@ const MEMORY: u64 = 64 << 20;
 const MEMORY_FILES: u64 = 16 << 10;
 /// What of a host's root the host's programs need.
 const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-const SETTINGS: [&str; 4] =
-    ["etc/ssl", "etc/alternatives", "etc/ld.so.cache", "etc/ld.so.conf.d"];
+const SETTINGS: [&str; 4] = ["etc/ssl", "etc/alternatives", "etc/ld.so.cache", "etc/ld.so.conf.d"];
 /// What a sandbox makes for itself, and nothing of the host may cover.
 const OWN: [&str; 9] = ["proc", "sys", "dev", "run", "tmp", "workspace", "home", "root", "var"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
@@ -164,8 +163,12 @@ fn entries(files: &FilesystemConfig) -> Result<Vec<Entry>, SandboxError> {
     for (path, target) in links {
         entries.push(Entry::Link { path: path.to_owned(), target: target.as_bytes().to_vec() });
     }
-    let memory = |path: &str, size: u64, files: u64, mode: u32, executable: bool| {
-        Entry::Memory { path: path.to_owned(), size, files, mode, executable }
+    let memory = |path: &str, size: u64, files: u64, mode: u32, executable: bool| Entry::Memory {
+        path: path.to_owned(),
+        size,
+        files,
+        mode,
+        executable,
     };
     let scratch = files.scratch_mb << 20;
     entries.push(Entry::Processes);
@@ -383,9 +386,7 @@ pub(crate) fn command(
             .collect(),
         environment: variables.iter().map(|(n, v)| format!("{n}={v}").into_bytes()).collect(),
         directory: directory.into_bytes(),
-        timeout_ms: milliseconds(
-            command.timeout.min(config.resource_limits.execution_timeout),
-        ),
+        timeout_ms: milliseconds(command.timeout.min(config.resource_limits.execution_timeout)),
         grace_ms: milliseconds(command.grace.min(std::time::Duration::from_secs(60))),
     };
     let size: usize = exec.arguments.iter().chain(&exec.environment).map(|s| s.len() + 1).sum();
@@ -417,11 +418,13 @@ mod tests {
 
     #[test]
     fn paths_that_climb_are_refused_and_odd_names_are_names() {
-        for text in ["", "../x", "a/../../x", "/tmp/..", "a\0b", &"x".repeat(256), &"x/".repeat(2100)]
+        for text in
+            ["", "../x", "a/../../x", "/tmp/..", "a\0b", &"x".repeat(256), &"x/".repeat(2100)]
         {
             check_path(text, false);
         }
-        for text in ["x", "..x", "..\\x", "%2e%2e/x", "/tmp/a b\n", &"x".repeat(255), "…/emoji🦀"] {
+        for text in ["x", "..x", "..\\x", "%2e%2e/x", "/tmp/a b\n", &"x".repeat(255), "…/emoji🦀"]
+        {
             check_path(text, true);
         }
     }
@@ -438,8 +441,23 @@ mod tests {
             check_mount("/usr/share", target, true);
         }
         for target in [
-            "/", "//", "data", "/proc", "/proc/1", "/./proc", "/dev/null", "/sys/x", "/workspace",
-            "/workspace/", "/tmp", "/usr", "/bin", "/etc", "/etc/passwd", "/run/x", "/a/../proc",
+            "/",
+            "//",
+            "data",
+            "/proc",
+            "/proc/1",
+            "/./proc",
+            "/dev/null",
+            "/sys/x",
+            "/workspace",
+            "/workspace/",
+            "/tmp",
+            "/usr",
+            "/bin",
+            "/etc",
+            "/etc/passwd",
+            "/run/x",
+            "/a/../proc",
         ] {
             check_mount("/usr/share", target, false);
         }
@@ -450,7 +468,8 @@ mod tests {
 
     #[test]
     fn variables_that_load_code_are_refused() {
-        for name in ["LD_PRELOAD", "GLIBC_TUNABLES", "BASH_ENV", "GIT_CONFIG_COUNT", "", "A=B", "\0"]
+        for name in
+            ["LD_PRELOAD", "GLIBC_TUNABLES", "BASH_ENV", "GIT_CONFIG_COUNT", "", "A=B", "\0"]
         {
             assert!(environment(&[(name, "x")]).is_err(), "{name:?}");
         }

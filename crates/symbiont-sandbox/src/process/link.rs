@@ -274,7 +274,8 @@ impl Table {
             Event::Stderr(bytes) => self.command(stream)?.stderr.push(&bytes),
             Event::StdinTaken(count) => {
                 let slot = self.command(stream)?;
-                let credit = slot.credit.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
+                let credit =
+                    slot.credit.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
                 if credit > STDIN_WINDOW {
                     return Err(unasked("credit"));
                 }

@@ -19,9 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::api::{
-    Command, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat,
-};
+use crate::api::{Command, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat};
 use crate::process::cgroup::{Group, MAX_PROCESSES};
 use crate::process::instance::Range;
 use crate::process::link::{Ended, Link, Lost};
@@ -530,7 +528,12 @@ impl Inner {
     }
 
     /// Reads a file of at most `limit` bytes into `sink`.
-    async fn read(&self, path: &str, limit: u64, sink: &mut impl Sink) -> Result<u64, SandboxError> {
+    async fn read(
+        &self,
+        path: &str,
+        limit: u64,
+        sink: &mut impl Sink,
+    ) -> Result<u64, SandboxError> {
         layout::path(path)?;
         let (_guest, link) = self.ready("give a file")?;
         let _place = self.place_for_transfer().await?;
@@ -797,7 +800,8 @@ impl Sandbox for ProcessSandbox {
     async fn upload(&self, path: &Path, remote: &str) -> Result<u64, SandboxError> {
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let mut options = std::fs::OpenOptions::new();
-        let file = options.read(true).custom_flags(flags).open(path).map_err(|e| local(path, &e))?;
+        let file =
+            options.read(true).custom_flags(flags).open(path).map_err(|e| local(path, &e))?;
         let metadata = file.metadata().map_err(|error| local(path, &error))?;
         if !metadata.is_file() {
             return Err(SandboxError::NotRegular { path: path.display().to_string() });

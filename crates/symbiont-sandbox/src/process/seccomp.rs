@@ -77,7 +77,10 @@ pub(crate) fn filters() -> Result<Vec<Vec<u8>>, String> {
         compile(refused().map_err(|e| e.to_string())?, libc::EPERM)?,
         // The C library falls back to `clone`, whose flags a filter can see.
         compile(vec![(libc::SYS_clone3, Vec::new())], libc::ENOSYS)?,
-        compile(vec![(libc::SYS_socket, sockets().map_err(|e| e.to_string())?)], libc::EAFNOSUPPORT)?,
+        compile(
+            vec![(libc::SYS_socket, sockets().map_err(|e| e.to_string())?)],
+            libc::EAFNOSUPPORT,
+        )?,
         unknown(),
     ])
 }
@@ -98,10 +101,8 @@ fn refused() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> 
     }
     rules.push((libc::SYS_clone, any_namespace));
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    rules.push((
-        libc::SYS_seccomp,
-        vec![rule(&[(1, SeccompCmpOp::MaskedEq(listener), listener)])?],
-    ));
+    rules
+        .push((libc::SYS_seccomp, vec![rule(&[(1, SeccompCmpOp::MaskedEq(listener), listener)])?]));
     // Pushing characters into a terminal's input.
     let pushes = [libc::TIOCSTI, libc::TIOCLINUX];
     let pushes = pushes.map(|request| rule(&[(1, SeccompCmpOp::Eq, request)]));
