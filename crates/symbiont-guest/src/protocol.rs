@@ -787,3 +787,196 @@ impl Reader<'_> {
         std::mem::take(&mut self.0).to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The one frame in these bytes, as a message.
+    fn read<T>(bytes: &[u8], message: fn(&Frame) -> Result<Option<T>, ProtocolError>) -> (u32, T) {
+        let mut decoder = Decoder::default();
+        decoder.push(bytes);
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert_eq!(decoder.next_frame(), Ok(None));
+        (frame.stream, message(&frame).unwrap().unwrap())
+    }
+
+    /// A message has always these bytes, and they this meaning.
+    #[track_caller]
+    fn golden_request(stream: u32, request: &Request, want: &str) {
+        let mut bytes = Vec::new();
+        request.encode(stream, &mut bytes);
+        assert_eq!(hex(&bytes), want, "{request:?}");
+        assert_eq!(read(&bytes, Request::decode), (stream, request.clone()));
+    }
+
+    #[track_caller]
+    fn golden_event(stream: u32, event: &Event, want: &str) {
+        let mut bytes = Vec::new();
+        event.encode(stream, &mut bytes);
+        assert_eq!(hex(&bytes), want, "{event:?}");
+        assert_eq!(read(&bytes, Event::decode), (stream, event.clone()));
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn frames_of_version_one_never_change() {
+        golden_request(0, &Request::Ping, "00000006030100000000");
+        golden_request(7, &Request::Stdin(b"hi".to_vec()), "000000080501000000076869");
+        golden_request(
+            2,
+            &Request::Exec(Exec {
+                arguments: vec![b"ls".to_vec()],
+                environment: vec![b"A=b".to_vec()],
+                directory: b"/".to_vec(),
+                timeout_ms: 1000,
+                grace_ms: 5,
+            }),
+            "00000030040100000002\
+             00000001000000026c73\
+             0000000100000003413d62\
+             000000012f\
+             00000000000003e80000000000000005",
+        );
+        golden_request(
+            3,
+            &Request::Create { path: b"x".to_vec(), mode: 0o644, size: 9 },
+            "000000170a01000000030000000178000001a40000000000000009",
+        );
+        golden_event(0, &Event::Pong, "00000006420100000000");
+        golden_event(
+            9,
+            &Event::Exit(Exit {
+                code: Some(3),
+                signal: None,
+                timed_out: true,
+                nanoseconds: 1,
+                peak_memory: 2,
+            }),
+            "00000021460100000009010000000300000000000100000000000000010000000000000002",
+        );
+        golden_event(4, &Event::Refused(Refusal::NotRegular), "0000000b4d01000000040100000000");
+    }
+
+    #[test]
+    fn a_set_up_comes_back_as_it_was() {
+        let path = || "a".to_owned();
+        let setup = Setup {
+            version: VERSION,
+            token: [9; 32],
+            hostname: "sandbox".to_owned(),
+            first_id: Some(5),
+            entries: vec![
+                Entry::Directory(path()),
+                Entry::Link { path: path(), target: vec![0xff] },
+                Entry::File { path: path(), content: vec![1, 2] },
+                Entry::Bind { source: vec![3], path: path(), read_only: true, device: false },
+                Entry::Memory { path: path(), size: 1, files: 2, mode: 3, executable: true },
+                Entry::Processes,
+            ],
+            root_size: 7,
+            limits: vec![(1, 2)],
+            processors: vec![0, 3],
+            filters: vec![vec![1; 8], vec![]],
+        };
+        let request = Request::Setup(Box::new(setup));
+        let mut bytes = Vec::new();
+        request.encode(0, &mut bytes);
+        assert_eq!(read(&bytes, Request::decode), (0, request));
+    }
+
+    /// What becomes of a frame with this length, type, flags and payload.
+    #[track_caller]
+    fn check(len: u32, kind: u8, flags: u8, payload: &[u8], want: &str) {
+        let mut bytes = len.to_be_bytes().to_vec();
+        bytes.extend([kind, flags, 0, 0, 0, 1]);
+        bytes.extend(payload);
+        let mut decoder = Decoder::default();
+        decoder.push(&bytes);
+        let got = match decoder.next_frame() {
+            Err(error) => error.to_string(),
+            Ok(None) => "incomplete".to_owned(),
+            Ok(Some(frame)) => match Event::decode(&frame) {
+                Err(error) => error.to_string(),
+                Ok(None) => "passed over".to_owned(),
+                Ok(Some(event)) => format!("{event:?}"),
+            },
+        };
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn foreign_frames_are_refused_with_what_is_wrong() {
+        check(0, 66, 1, b"", "a frame of 0 bytes is shorter than its header");
+        check(5, 66, 1, b"", "a frame of 5 bytes is shorter than its header");
+        check(u32::MAX, 66, 1, b"", "a frame of 4294967295 bytes is longer than 1048576");
+        check(1 << 20, 66, 1, b"", "incomplete");
+        check(6, 66, 1, b"", "Pong");
+        check(7, 66, 1, b"x", "a malformed frame of type 66");
+        check(6, 200, 1, b"", "a frame of the unknown type 200");
+        check(6, 200, 0, b"", "passed over");
+        check(6, 3, 1, b"", "a malformed frame of type 3"); // A request is no event.
+        check(8, 70, 1, b"xy", "a malformed frame of type 70");
+        // A list that announces more than there is.
+        check(10, 76, 1, &[0xff; 4], "a malformed frame of type 76");
+        check(11, 77, 1, &[9, 0, 0, 0, 0], "a malformed frame of type 77");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut decoder = Decoder::default();
+            decoder.push(&bytes);
+            while let Ok(Some(frame)) = decoder.next_frame() {
+                let _either = (Event::decode(&frame), Request::decode(&frame));
+            }
+        }
+
+        #[test]
+        fn no_payload_makes_it_panic(
+            kind in any::<u8>(),
+            payload in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let frame = Frame { kind, flags: 1, stream: 1, payload };
+            // What can be read is written as it was.
+            if let Ok(Some(event)) = Event::decode(&frame) {
+                let mut bytes = Vec::new();
+                event.encode(1, &mut bytes);
+                prop_assert_eq!(read(&bytes, Event::decode), (1, event));
+            }
+            if let Ok(Some(request)) = Request::decode(&frame) {
+                let mut bytes = Vec::new();
+                request.encode(1, &mut bytes);
+                prop_assert_eq!(read(&bytes, Request::decode), (1, request));
+            }
+        }
+
+        #[test]
+        fn pieces_make_the_same_frames(
+            outputs in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..20),
+            size in 1_usize..64,
+        ) {
+            let mut bytes = Vec::new();
+            for output in &outputs {
+                Event::Stdout(output.clone()).encode(3, &mut bytes);
+            }
+            let mut decoder = Decoder::default();
+            let mut got = Vec::new();
+            for piece in bytes.chunks(size) {
+                decoder.push(piece);
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    match Event::decode(&frame).unwrap().unwrap() {
+                        Event::Stdout(output) => got.push(output),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            prop_assert_eq!(got, outputs);
+        }
+    }
+}

@@ -166,12 +166,6 @@ impl Driver for ProcessDriver {
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.cgroups.remove();
-    }
-}
-
 /// The guest as a file without a name, that can only be read and executed.
 fn guest_in_memory() -> std::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;

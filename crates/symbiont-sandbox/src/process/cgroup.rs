@@ -172,17 +172,11 @@ impl Cgroups {
         }
         Ok(group)
     }
-
-    /// Removes this instance's own directories.
-    pub(crate) fn remove(&self) {
-        for hierarchy in &self.hierarchies {
-            let _in_use = fs::remove_dir(&hierarchy.base);
-        }
-    }
 }
 
-/// Removes what a dead instance left behind, as far as it is empty.
-pub(crate) fn sweep(name: &str) {
+/// Removes an instance's groups as far as they are empty, and says whether nothing is left.
+pub(crate) fn sweep(name: &str) -> bool {
+    let mut clean = true;
     for found in read_found() {
         let parent = found.own.parent().map(Path::to_owned);
         for base in [Some(found.own.clone()), parent].into_iter().flatten() {
@@ -193,8 +187,10 @@ pub(crate) fn sweep(name: &str) {
                 }
             }
             let _in_use = fs::remove_dir(&base);
+            clean &= !base.exists();
         }
     }
+    clean
 }
 
 fn read_found() -> Vec<Found> {

@@ -45,10 +45,11 @@ impl Instance {
             let Some(name) = name.to_str().filter(|name| is_ours(name)) else { continue };
             let Ok(file) = File::open(entry.path()) else { continue };
             match file.try_lock() {
-                Ok(()) => {
-                    cgroup::sweep(name);
-                    fs::remove_file(entry.path())?;
+                // What is not empty yet is left to whoever comes next.
+                Ok(()) if cgroup::sweep(name) => {
+                    let _someone_was_faster = fs::remove_file(entry.path());
                 }
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
             }
         }
@@ -93,7 +94,10 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let _swept_later = fs::remove_file(&self.lock);
+        // A file that stays tells the next instance that there is something to remove.
+        if cgroup::sweep(&self.name) {
+            let _swept_later = fs::remove_file(&self.lock);
+        }
     }
 }
 
