@@ -129,6 +129,8 @@ pub struct Setup {
     pub version: u32,
     /// Comes back in [`Event::Hello`].
     pub token: [u8; 32],
+    /// Control groups of version 1 that the guest is to enter, directories of the host.
+    pub groups: Vec<Vec<u8>>,
     /// The sandbox's host name.
     pub hostname: String,
     /// The first of 65536 ids of the host, or `None` if only our own can be mapped.
@@ -212,7 +214,7 @@ pub struct Exec {
 pub enum Request {
     /// Build the sandbox.
     Setup(Box<Setup>),
-    /// The guest is in its control groups: go on.
+    /// The control groups are there: enter them, and go on.
     Go,
     /// Answer.
     Ping,
@@ -368,7 +370,11 @@ impl Request {
     pub fn encode(&self, stream: u32, out: &mut Vec<u8>) {
         frame(stream, out, |w| match self {
             Self::Setup(setup) => {
-                w.u32(setup.version).raw(&setup.token).bytes(setup.hostname.as_bytes());
+                w.u32(setup.version).raw(&setup.token);
+                w.list(&setup.groups, |w, path| {
+                    w.bytes(path);
+                });
+                w.bytes(setup.hostname.as_bytes());
                 w.u8(u8::from(setup.first_id.is_some())).u32(setup.first_id.unwrap_or(0));
                 w.list(&setup.entries, |w, entry| entry.encode(w)).u64(setup.root_size);
                 w.list(&setup.limits, |w, (number, value)| {
@@ -441,6 +447,7 @@ impl Request {
                 SETUP => Self::Setup(Box::new(Setup {
                     version: r.u32()?,
                     token: r.array()?,
+                    groups: r.list(Reader::bytes)?,
                     hostname: r.string()?,
                     first_id: {
                         let some = r.flag()?;
@@ -869,6 +876,7 @@ mod tests {
         let setup = Setup {
             version: VERSION,
             token: [9; 32],
+            groups: vec![b"/g".to_vec()],
             hostname: "sandbox".to_owned(),
             first_id: Some(5),
             entries: vec![

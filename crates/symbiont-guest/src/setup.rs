@@ -91,10 +91,13 @@ fn agent() -> Result<Option<Pid>, Failure> {
         // Refused where we are not really root; then the kernel may pick us like any other.
         let _lowered = std::fs::write("/proc/self/oom_score_adj", "-1000");
     }
-    // From here on every process is in the control groups that the host chose.
     let Request::Go = next_request(&mut decoder)? else {
         return Err(Errno::PROTO).step(at("wait for the control groups"));
     };
+    // From here on every process is in the control groups that the host chose.
+    for group in &setup.groups {
+        enter_group(group)?;
+    }
 
     let (mapped, map) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(at("make a pipe"))?;
@@ -148,6 +151,19 @@ fn next_request(decoder: &mut Decoder) -> Result<Request, Failure> {
             Err(errno) => return Err(errno).step(at("read the set-up")),
         }
     }
+}
+
+/// Moves this process into a control group of version 1.
+///
+/// Zero means whoever writes it. A single thread that moves itself is the one case in which the
+/// kernel need not stop all forks of the machine first, which takes it many milliseconds; that is
+/// why the host does not do it for us.
+fn enter_group(group: &[u8]) -> Result<(), Failure> {
+    let name = || format!("enter the control group `{}`", String::from_utf8_lossy(group));
+    let tasks = [group, b"/tasks"].concat();
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, tasks, flags, Mode::empty()).step(name)?;
+    write_all(file, b"0").step(name)
 }
 
 /// Says which users of the host the sandbox's users are.

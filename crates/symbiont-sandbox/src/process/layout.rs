@@ -85,6 +85,7 @@ pub(crate) fn plan(
     Ok(Setup {
         version: VERSION,
         token: [0; 32],
+        groups: Vec::new(),
         hostname: "sandbox".to_owned(),
         first_id: None,
         entries: entries(files)?,

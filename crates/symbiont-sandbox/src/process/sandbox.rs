@@ -83,6 +83,12 @@ impl ProcessSandbox {
         let name = format!("sbx-{}", id.as_uuid().simple());
         setup.token[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         setup.token[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        setup.groups = host
+            .cgroups
+            .to_enter(&name)
+            .into_iter()
+            .map(|path| path.into_os_string().into_vec())
+            .collect();
         setup.processors = processors(&host.processors, config.resource_limits.cpu_cores);
         let mut encoded = Vec::new();
         Request::Setup(Box::new(setup.clone())).encode(0, &mut encoded);
