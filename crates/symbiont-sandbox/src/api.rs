@@ -87,7 +87,7 @@ pub trait Sandbox: Debug + Send + Sync {
     /// Removes a file, a link or an empty directory. Nothing there is no error.
     async fn remove(&self, path: &str) -> Result<(), SandboxError>;
 
-    /// Ends everything that runs in it. Its files go with it in drivers that keep them in memory.
+    /// Ends everything that runs in it. Its files stay, and [`Sandbox::start`] makes it ready again.
     /// May be called in any state.
     async fn stop(&self) -> Result<(), SandboxError>;
 

@@ -273,21 +273,22 @@ impl Inner {
             placed.map_err(|e| failed("enter the control groups", &e))?;
             let gone = |Lost(reason)| failed("start the guest", &reason);
             link.send(0, &Request::Go).await.map_err(gone)?;
-            let timeout = SandboxError::Timeout { operation: "start".to_owned(), after: START };
-            let deadline = tokio::time::Instant::now() + START;
-            match tokio::time::timeout_at(deadline, hello).await {
-                Err(_) => return Err(timeout),
-                Ok(Err(_)) => return Err(gone(link.why())),
-                Ok(Ok(Event::SetupFailed { step, errno })) => return Err(not_set_up(&step, errno)),
-                Ok(Ok(Event::Hello { version, token }))
+            // The ping is under way before the guest has said anything, which spares a round trip.
+            let answers = async { tokio::join!(hello, link.ask(link.stream(), &Request::Ping)) };
+            let Ok((hello, pong)) = tokio::time::timeout(START, answers).await else {
+                return Err(SandboxError::Timeout { operation: "start".to_owned(), after: START });
+            };
+            match hello {
+                Err(_) => return Err(gone(link.why())),
+                Ok(Event::SetupFailed { step, errno }) => return Err(not_set_up(&step, errno)),
+                Ok(Event::Hello { version, token })
                     if version == VERSION && token == self.setup.token => {}
-                Ok(Ok(_)) => return Err(failed("greet the guest", &"it is not ours")),
+                Ok(_) => return Err(failed("greet the guest", &"it is not ours")),
             }
-            match tokio::time::timeout_at(deadline, link.ask(link.stream(), &Request::Ping)).await {
-                Err(_) => Err(timeout),
-                Ok(Err(lost)) => Err(gone(lost)),
-                Ok(Ok(Event::Pong)) => Ok(()),
-                Ok(Ok(_)) => Err(failed("greet the guest", &"it did not answer a ping")),
+            match pong {
+                Err(lost) => Err(gone(lost)),
+                Ok(Event::Pong) => Ok(()),
+                Ok(_) => Err(failed("greet the guest", &"it did not answer a ping")),
             }
         };
         match result.await {

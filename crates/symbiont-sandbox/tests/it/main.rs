@@ -811,6 +811,50 @@ fn the_probe_tells_what_works() {
     });
 }
 
+/// Only [`without_user_namespaces_nothing_is_made`] starts it so that it does something.
+#[test]
+fn where_user_namespaces_are_forbidden() {
+    if std::env::var_os("SYMBIONT_TEST_FORBIDDEN").is_none() {
+        return;
+    }
+    run(async {
+        let driver = driver();
+        let probe = driver.probe().await;
+        assert!(!probe.available && probe.detail.contains("max_user_namespaces"), "{probe:?}");
+        let sandbox = driver.create(SandboxId::new(), &config()).await.unwrap();
+        let error = sandbox.start().await.unwrap_err();
+        assert!(matches!(error, SandboxError::IsolationUnavailable { .. }), "{error:?}");
+        assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
+        assert!(sandbox.exec(shell("true")).await.is_err());
+        sandbox.destroy().await.unwrap();
+        assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
+    });
+}
+
+#[test]
+fn without_user_namespaces_nothing_is_made() {
+    // The limit is one of a namespace of our own: the host's stays as it is.
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces || exit 77; exec \"$@\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", forbid, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "where_user_namespaces_are_forbidden"])
+        .env("SYMBIONT_TEST_FORBIDDEN", "1")
+        .output();
+    match output {
+        Err(error) => eprintln!("not run: unshare: {error}"),
+        Ok(output) if output.status.code() == Some(77) || !is_root() => {
+            eprintln!("not run: the limit can't be set here");
+        }
+        Ok(output) => assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+    }
+}
+
 /// All of the above once more, as a user without any power over the host.
 #[test]
 fn the_same_for_an_ordinary_user() {
