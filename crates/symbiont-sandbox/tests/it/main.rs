@@ -204,6 +204,17 @@ fn walls_hold_from_inside() {
     let cases: Vec<(String, &str)> = vec![
         (here, "0:OSError: [Errno 101] Network is unreachable"),
         (metadata, "0:OSError: [Errno 101] Network is unreachable"),
+        (
+            python("import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)"),
+            "0:OSError: [Errno 97] Address family not supported by protocol",
+        ),
+        (
+            python(
+                "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); \
+                 socket.socket(socket.AF_INET6); socket.socket(socket.AF_UNIX); print(\"ok\")",
+            ),
+            "0:ok",
+        ),
         (python("import socket; socket.socket(socket.AF_ALG)"), "0:OSError: [Errno 97] Address family not supported by protocol"),
         (call("165", "b\"none\",b\"/tmp\",b\"tmpfs\",0,0"), "0:-1 Operation not permitted"), // mount
         (call("166", "b\"/tmp\",2"), "0:-1 Operation not permitted"), // umount2
