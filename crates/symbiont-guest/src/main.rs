@@ -1,2 +1,28 @@
-//! x
-fn main() {}
+//! The program inside every sandbox.
+//!
+//! The host starts it with one end of a socket as its standard input and the description of the
+//! sandbox already waiting there. It becomes three kinds of process:
+//!
+//! - the *launcher* ([`setup`]) makes the namespaces and waits for the agent to end;
+//! - the *agent* ([`agent`]) is the first process of the sandbox: it builds the root, then runs
+//!   commands and moves files as the host asks;
+//! - each command has a *keeper* ([`command`]), the first process of a process namespace of the
+//!   command's own: when it ends, the kernel ends everything the command started.
+//!
+//! # What holds
+//!
+//! - There is one thread in each of them.
+//! - When the host goes away the socket ends, the agent exits, and the kernel ends the rest.
+//! - A command starts only after every wall stands; a step that fails is reported by name, and
+//!   nothing runs.
+
+mod agent;
+mod command;
+mod files;
+mod setup;
+#[expect(unsafe_code, reason = "clone, execve, signals, filters: what `rustix` leaves unsafe")]
+mod sys;
+
+fn main() {
+    sys::exit(setup::launch());
+}

@@ -1,1 +1,28 @@
-//! x
+//! Sandboxes: places where a command runs without reaching the machine it runs on.
+//!
+//! A [`Driver`] makes sandboxes of one tier; a [`Sandbox`] runs commands and moves files. The
+//! only driver so far is [`ProcessDriver`], which needs nothing but a Linux kernel.
+//!
+//! # What holds
+//!
+//! - A wall that was asked for stands, or creation fails. What a host can't apply and the sandbox
+//!   can live without is listed in [`IsolationReport::degraded`], never passed over in silence.
+//! - A command is reported only when everything it started is gone.
+//! - Whatever comes out of a sandbox is hostile: its frames are bounded and checked, its paths are
+//!   resolved inside and never on the host.
+//! - Nothing outlives a sandbox: no process, no mount, no control group.
+//!
+//! # What is not here
+//!
+//! Which tier an agent gets, what it may run and what is written down about it are decided by
+//! whoever calls. Images, egress and snapshots are not served yet; asking for them is a typed
+//! error.
+
+mod api;
+mod process;
+
+pub use api::{
+    CgroupLayout, Command, DirEntry, Driver, EntryKind, IsolationReport, Probe, Sandbox,
+    SandboxUsage, Stat,
+};
+pub use process::ProcessDriver;

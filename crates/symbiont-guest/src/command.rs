@@ -1,0 +1,368 @@
+//! One command: its keeper, its program, and the pipes between them and the agent.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::{Errno, read, write};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    DumpableBehavior, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal,
+};
+use symbiont_guest::protocol::{Event, Exec, Exit, MAX_CHUNK, STDIN_WINDOW, Setup};
+
+use crate::setup::{USER, become_user, renew_processes, set_capabilities, write_all};
+use crate::sys::{self, Clone};
+
+/// What the keeper tells the agent: one byte of kind, two numbers.
+const REPORT: usize = 17;
+const ENDED: u8 = 0xff;
+/// The steps of a start, in the order of the byte that names them.
+const STEPS: [&str; 10] = [
+    "mount /proc",
+    "fork",
+    "start a session",
+    "connect its streams",
+    "set its limits",
+    "become its user",
+    "leave the memory killer's shelter",
+    "enter its directory",
+    "apply the system call filter",
+    "execute",
+];
+
+/// A command from its start until everything of it is gone.
+#[derive(Debug)]
+pub(crate) struct Running {
+    keeper: OwnedFd,
+    report: OwnedFd,
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+    input: VecDeque<u8>,
+    input_ended: bool,
+    started: Instant,
+    deadline: Option<Instant>,
+    grace: Duration,
+    timed_out: bool,
+    gone: bool,
+}
+
+/// Which of the two output streams.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Output {
+    Stdout,
+    Stderr,
+}
+
+impl Running {
+    /// Starts a command. That it could not be executed shows later, in its report.
+    pub(crate) fn start(exec: &Exec, setup: &Setup) -> Result<Self, (&'static str, Errno)> {
+        let strings = |bytes: &[Vec<u8>]| {
+            bytes.iter().map(|b| CString::new(b.as_slice())).collect::<Result<Vec<_>, _>>()
+        };
+        let invalid = |_| ("read the command", Errno::INVAL);
+        let arguments = strings(&exec.arguments).map_err(invalid)?;
+        let environment = strings(&exec.environment).map_err(invalid)?;
+        let directory = CString::new(exec.directory.as_slice()).map_err(invalid)?;
+        if arguments.is_empty() {
+            return Err(("read the command", Errno::INVAL));
+        }
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| ("make a pipe", errno));
+        let (child_stdin, stdin) = pipe()?;
+        let (stdout, child_stdout) = pipe()?;
+        let (stderr, child_stderr) = pipe()?;
+        let (report, child_report) = pipe()?;
+        for ours in [&stdin, &stdout, &stderr, &report] {
+            rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)
+                .map_err(|errno| ("make a pipe", errno))?;
+        }
+        let started = Instant::now();
+        let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+        match sys::clone(namespaces.cast_unsigned().into()) {
+            Err(errno) => Err(("make a process", errno)),
+            Ok(Clone::Parent(_, keeper)) => Ok(Self {
+                keeper,
+                report,
+                stdin: Some(stdin),
+                stdout: Some(stdout),
+                stderr: Some(stderr),
+                input: VecDeque::new(),
+                input_ended: false,
+                started,
+                deadline: started.checked_add(Duration::from_millis(exec.timeout_ms)),
+                grace: Duration::from_millis(exec.grace_ms),
+                timed_out: false,
+                gone: false,
+            }),
+            Ok(Clone::Child) => {
+                let program = Program { arguments, environment, directory, setup };
+                keep(&program, [child_stdin, child_stdout, child_stderr], &child_report)
+            }
+        }
+    }
+
+    /// A descriptor that becomes readable when everything of the command is gone.
+    pub(crate) fn keeper(&self) -> Option<&OwnedFd> {
+        (!self.gone).then_some(&self.keeper)
+    }
+
+    /// When something is to be done about its time.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.gone { None } else { self.deadline }
+    }
+
+    /// Asks it to end, or makes it, if its time is up.
+    pub(crate) fn check_time(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        if self.timed_out || self.grace.is_zero() {
+            self.kill();
+        } else {
+            // The keeper passes it on to the command's process group.
+            let _gone_already = pidfd_send_signal(&self.keeper, Signal::TERM);
+            self.deadline = now.checked_add(self.grace);
+        }
+        self.timed_out = true;
+    }
+
+    /// Ends everything of it at once.
+    pub(crate) fn kill(&mut self) {
+        let _gone_already = pidfd_send_signal(&self.keeper, Signal::KILL);
+        self.deadline = None;
+    }
+
+    /// Takes note that the keeper has ended, and with it everything else.
+    pub(crate) fn keeper_ended(&mut self) {
+        let _reaped = rustix::process::waitid(
+            WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.keeper)),
+            WaitIdOptions::EXITED,
+        );
+        self.gone = true;
+    }
+
+    /// Takes input in; `false` if the host sends more than it may.
+    pub(crate) fn take_input(&mut self, bytes: &[u8]) -> bool {
+        self.input.extend(bytes);
+        self.input.len() <= STDIN_WINDOW
+    }
+
+    /// No more input will come.
+    pub(crate) fn end_input(&mut self) {
+        self.input_ended = true;
+    }
+
+    /// Whether its input pipe is worth waiting for.
+    pub(crate) fn wants_input(&self) -> bool {
+        self.stdin.is_some() && !self.input.is_empty()
+    }
+
+    /// Passes input on, and says how much was passed on or dropped.
+    pub(crate) fn pass_input(&mut self) -> u32 {
+        let before = self.input.len();
+        while let Some(stdin) = &self.stdin
+            && !self.input.is_empty()
+        {
+            match write(stdin, self.input.as_slices().0) {
+                Ok(count) => drop(self.input.drain(..count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => self.stdin = None, // Nobody reads it any more, which is no error.
+            }
+        }
+        if self.stdin.is_none() {
+            self.input.clear();
+        } else if self.input_ended && self.input.is_empty() {
+            self.stdin = None;
+        }
+        u32::try_from(before - self.input.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Some of its output, if there is any now.
+    pub(crate) fn take_output(&mut self, which: Output, buffer: &mut [u8]) -> Option<usize> {
+        let gone = self.gone;
+        let stream = match which {
+            Output::Stdout => &mut self.stdout,
+            Output::Stderr => &mut self.stderr,
+        };
+        let end = buffer.len().min(MAX_CHUNK);
+        match read(stream.as_ref()?, &mut buffer[..end]) {
+            Ok(count @ 1..) => Some(count),
+            Err(Errno::INTR) => None,
+            // Whoever might still hold the pipe is not of this command.
+            Err(Errno::AGAIN) if !gone => None,
+            Ok(_) | Err(_) => {
+                *stream = None;
+                None
+            }
+        }
+    }
+
+    /// How it ended, once everything is gone and all output was taken.
+    pub(crate) fn outcome(&self) -> Option<Event> {
+        if !self.gone || self.stdout.is_some() || self.stderr.is_some() {
+            return None;
+        }
+        let mut exit = Exit {
+            code: None,
+            signal: Some(libc::SIGKILL),
+            timed_out: self.timed_out,
+            nanoseconds: u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            peak_memory: 0,
+        };
+        let mut report = [0; REPORT];
+        if let Ok(REPORT) = read(&self.report, &mut report) {
+            let (kind, first, second) = parse(report);
+            if kind != ENDED {
+                let step = STEPS.get(usize::from(kind)).copied().unwrap_or("start");
+                let errno = i32::try_from(first).unwrap_or(libc::EIO);
+                return Some(Event::NotStarted { step: step.to_owned(), errno });
+            }
+            let number = i32::try_from(first & 0xffff).unwrap_or(0);
+            let signaled = first & (1 << 32) != 0;
+            exit.code = (!signaled).then_some(number);
+            exit.signal = signaled.then_some(number);
+            exit.peak_memory = second;
+        }
+        Some(Event::Exit(exit))
+    }
+}
+
+fn report(kind: u8, first: u64, second: u64) -> [u8; REPORT] {
+    let mut bytes = [kind; REPORT];
+    bytes[1..9].copy_from_slice(&first.to_ne_bytes());
+    bytes[9..].copy_from_slice(&second.to_ne_bytes());
+    bytes
+}
+
+fn parse(bytes: [u8; REPORT]) -> (u8, u64, u64) {
+    let number = |at: usize| {
+        let mut number = [0; 8];
+        number.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_ne_bytes(number)
+    };
+    (bytes[0], number(1), number(9))
+}
+
+/// What a keeper needs to start a program.
+struct Program<'a> {
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    directory: CString,
+    setup: &'a Setup,
+}
+
+/// A step of [`STEPS`] that failed.
+type Failed = (u8, Errno);
+
+/// The keeper's life: the first process of the command's own namespace.
+fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
+    let tell = |(step, errno): Failed| {
+        let number = errno.raw_os_error().cast_unsigned().into();
+        let _told = write_all(reports, &report(step, number, 0));
+        sys::exit(1);
+    };
+    if let Err(errno) = renew_processes() {
+        tell((0, errno));
+    }
+    sys::hold_signals();
+    let leader = match sys::clone(0) {
+        Err(errno) => tell((1, errno)),
+        Ok(Clone::Child) => tell(become_program(program, streams)),
+        Ok(Clone::Parent(leader, _)) => leader,
+    };
+    // From here on the keeper holds nothing but its report: not the socket, not the streams.
+    let ours = reports.as_raw_fd().cast_unsigned();
+    for (first, last) in [(0, ours - 1), (ours + 1, u32::MAX)] {
+        if sys::close_range(first, last).is_err() {
+            sys::exit(1);
+        }
+    }
+    loop {
+        if sys::await_signal() {
+            let _gone_already = rustix::process::kill_process_group(leader, Signal::TERM);
+            continue;
+        }
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if pid != leader {
+                continue;
+            }
+            let signal = status
+                .terminating_signal()
+                .map(|signal| (1 << 32) | u64::from(signal.cast_unsigned()));
+            let code = status.exit_status().unwrap_or(0).cast_unsigned();
+            let how = signal.unwrap_or(code.into());
+            let _told = write_all(reports, &report(ENDED, how, sys::children_peak()));
+            // The kernel ends whatever the command left behind.
+            sys::exit(0);
+        }
+    }
+}
+
+/// Becomes the program, or says which step failed.
+///
+/// A failure is reported before the keeper could report the end, as this is the leader.
+fn become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Failed {
+    match try_become_program(program, streams) {
+        Ok(errno) => (9, errno),
+        Err(failed) => failed,
+    }
+}
+
+fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Errno, Failed> {
+    let step = |number: u8| move |errno: Errno| (number, errno);
+    rustix::process::setsid().map_err(step(2))?;
+    for (stream, number) in streams.iter().zip(0..) {
+        sys::place(stream, number).map_err(step(3))?;
+    }
+    for (number, value) in &program.setup.limits {
+        sys::limit(*number, *value).map_err(step(4))?;
+    }
+    if program.setup.first_id.is_some() {
+        rustix::thread::set_thread_groups(&[]).map_err(step(5))?;
+    }
+    become_user(USER, USER).map_err(step(5))?;
+    set_capabilities(rustix::thread::CapabilitySet::empty()).map_err(step(5))?;
+    if program.setup.first_id.is_some() {
+        // A process that hides its memory does not own its files in /proc. Executing restores it.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(step(6))?;
+        let written = rustix::fs::openat(
+            CWD,
+            "/proc/self/oom_score_adj",
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .and_then(|file| write_all(file, b"500"));
+        written.map_err(step(6))?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    rustix::process::chdir(program.directory.as_c_str()).map_err(step(7))?;
+    sys::release_signals();
+    for filter in &program.setup.filters {
+        sys::filter(filter).map_err(step(8))?;
+    }
+    Ok(execute(program))
+}
+
+/// Looks the program up as a shell does, and becomes it.
+fn execute(program: &Program<'_>) -> Errno {
+    let name = &program.arguments[0];
+    if name.as_bytes().contains(&b'/') {
+        return sys::execute(name, &program.arguments, &program.environment);
+    }
+    let path = program.environment.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+    let mut result = Errno::NOENT;
+    for directory in path.unwrap_or_default().split(|byte| *byte == b':') {
+        let candidate = [directory, b"/", name.as_bytes()].concat();
+        let Ok(candidate) = CString::new(candidate) else { continue };
+        match sys::execute(&candidate, &program.arguments, &program.environment) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS => result = Errno::ACCESS, // There may be one further on.
+            errno => return errno,
+        }
+    }
+    result
+}

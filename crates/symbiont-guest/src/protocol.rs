@@ -1,0 +1,990 @@
+//! The frames between a host and the guest inside a sandbox, and the messages in them.
+//!
+//! ```text
+//! len u32 BE | type u8 | flags u8 | stream u32 BE | payload
+//! ```
+//!
+//! `len` counts everything after itself. `stream` names the command or request that a message
+//! belongs to; 0 is the connection. Numbers in payloads are big endian; strings and lists carry
+//! their length first.
+//!
+//! # What holds
+//!
+//! - No frame is longer than [`MAX_FRAME`], and nothing is allocated for a length that was
+//!   announced but not received.
+//! - Decoding foreign bytes gives a message or a [`ProtocolError`], never a panic.
+//! - A frame of an unknown type is passed over unless it is marked as one that must be understood.
+//!
+//! # Flow
+//!
+//! Output needs no credit: the host always reads and keeps no more than a command's cap, and the
+//! guest stops reading a command's pipe while more than [`OUTPUT_BACKLOG`] waits to be sent. Input
+//! has a window: the host sends at most [`STDIN_WINDOW`] bytes beyond what the guest has passed on
+//! ([`Event::StdinTaken`]). So neither side holds more than a fixed amount for any command.
+
+/// The one version there is. A guest of another version is refused.
+pub const VERSION: u32 = 1;
+/// The longest frame, without its length field.
+pub const MAX_FRAME: usize = 1 << 20;
+/// The longest payload of a frame that carries data.
+pub const MAX_CHUNK: usize = 256 << 10;
+/// Commands that may run at once in one sandbox.
+pub const MAX_COMMANDS: usize = 32;
+/// Files that may be open for transfer at once in one sandbox.
+pub const MAX_FILES: usize = 16;
+/// Arguments and environment of a command together, in bytes.
+pub const MAX_ARGUMENTS: usize = 256 << 10;
+/// Entries of a directory that are listed.
+pub const MAX_ENTRIES: usize = 4096;
+/// Bytes of a command's input that may be under way.
+pub const STDIN_WINDOW: usize = 256 << 10;
+/// Bytes that may wait to be sent before the guest stops reading its commands' output.
+pub const OUTPUT_BACKLOG: usize = 512 << 10;
+
+const HEADER: usize = 6;
+const MUST_UNDERSTAND: u8 = 1;
+
+/// Bytes that are no frame or no message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProtocolError {
+    /// A frame shorter than its own header.
+    TooShort(u32),
+    /// A frame longer than [`MAX_FRAME`].
+    TooLong(u32),
+    /// A type that must be understood and is not.
+    UnknownType(u8),
+    /// A payload that ends too early, goes on too long, or holds something that can't be.
+    Malformed {
+        /// The type of the frame.
+        kind: u8,
+    },
+}
+
+impl std::fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooShort(len) => write!(f, "a frame of {len} bytes is shorter than its header"),
+            Self::TooLong(len) => write!(f, "a frame of {len} bytes is longer than {MAX_FRAME}"),
+            Self::UnknownType(kind) => write!(f, "a frame of the unknown type {kind}"),
+            Self::Malformed { kind } => write!(f, "a malformed frame of type {kind}"),
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+/// A frame as it was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is.
+    pub kind: u8,
+    /// Bit 0: must be understood.
+    pub flags: u8,
+    /// What it belongs to.
+    pub stream: u32,
+    /// The rest.
+    pub payload: Vec<u8>,
+}
+
+/// Puts received bytes together into frames.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl Decoder {
+    /// Takes bytes in, as many as were received at once.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.read);
+        self.read = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame, if there is one.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, ProtocolError> {
+        let rest = &self.bytes[self.read..];
+        let Some((len, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let announced = u32::from_be_bytes(*len);
+        let len = usize::try_from(announced).unwrap_or(usize::MAX);
+        if len < HEADER {
+            return Err(ProtocolError::TooShort(announced));
+        }
+        if len > MAX_FRAME {
+            return Err(ProtocolError::TooLong(announced));
+        }
+        let Some(frame) = rest.get(..len) else { return Ok(None) };
+        let (header, payload) = frame.split_at(HEADER);
+        let stream = u32::from_be_bytes([header[2], header[3], header[4], header[5]]);
+        let frame = Frame { kind: header[0], flags: header[1], stream, payload: payload.to_vec() };
+        self.read += 4 + len;
+        Ok(Some(frame))
+    }
+}
+
+/// What the sandbox is to be. The first message, sent before the guest even runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Comes back in [`Event::Hello`].
+    pub token: [u8; 32],
+    /// Control groups of version 1 that the guest is to enter, directories of the host.
+    pub groups: Vec<Vec<u8>>,
+    /// The sandbox's host name.
+    pub hostname: String,
+    /// The first of 65536 ids of the host, or `None` if only our own can be mapped.
+    pub first_id: Option<u32>,
+    /// What its files are made of, in this order.
+    pub entries: Vec<Entry>,
+    /// Bytes of the memory that holds the root directory itself.
+    pub root_size: u64,
+    /// Limits of each process: number, soft and hard value.
+    pub limits: Vec<(u32, u64)>,
+    /// Processors that may be used; empty for all.
+    pub processors: Vec<u32>,
+    /// System call filters, each an array of `sock_filter`.
+    pub filters: Vec<Vec<u8>>,
+}
+
+/// A part of a sandbox's files. Paths are beneath its root and have no leading slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A directory.
+    Directory(String),
+    /// A symbolic link.
+    Link {
+        /// Where it is.
+        path: String,
+        /// What it says.
+        target: Vec<u8>,
+    },
+    /// A file that can only be read.
+    File {
+        /// Where it is.
+        path: String,
+        /// What is in it.
+        content: Vec<u8>,
+    },
+    /// A directory or file of the host, with all that is mounted beneath.
+    Bind {
+        /// Where it is on the host.
+        source: Vec<u8>,
+        /// Where it appears.
+        path: String,
+        /// Whether it can't be written.
+        read_only: bool,
+        /// Whether it is a device.
+        device: bool,
+    },
+    /// Memory that can be written.
+    Memory {
+        /// Where it is.
+        path: String,
+        /// How much of it.
+        size: u64,
+        /// How many files.
+        files: u64,
+        /// Its permissions.
+        mode: u32,
+        /// Whether programs in it can be run.
+        executable: bool,
+    },
+    /// The sandbox's own `/proc`.
+    Processes,
+}
+
+/// A command for the guest to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// The program's name and its arguments.
+    pub arguments: Vec<Vec<u8>>,
+    /// The whole environment, `NAME=value`.
+    pub environment: Vec<Vec<u8>>,
+    /// Where it starts.
+    pub directory: Vec<u8>,
+    /// Milliseconds until it is asked to end.
+    pub timeout_ms: u64,
+    /// Milliseconds from then until it is killed.
+    pub grace_ms: u64,
+}
+
+/// What a host asks of a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Build the sandbox.
+    Setup(Box<Setup>),
+    /// The control groups are there: enter them, and go on.
+    Go,
+    /// Answer.
+    Ping,
+    /// Run a command; the stream names it from now on.
+    Exec(Exec),
+    /// Input for a command.
+    Stdin(Vec<u8>),
+    /// No more input for a command.
+    StdinEnd,
+    /// Kill a command at once.
+    Kill,
+    /// Open a file to be read.
+    Open(Vec<u8>),
+    /// Read from the opened file.
+    Read {
+        /// From where.
+        offset: u64,
+        /// How much at most.
+        len: u32,
+    },
+    /// Begin a file.
+    Create {
+        /// Where it will be.
+        path: Vec<u8>,
+        /// Its permissions.
+        mode: u32,
+        /// How large it will be.
+        size: u64,
+    },
+    /// More of the file that was begun.
+    Write(Vec<u8>),
+    /// The file is whole: put it where it belongs.
+    Commit,
+    /// Forget the opened or begun file.
+    Close,
+    /// What is at a path?
+    Stat(Vec<u8>),
+    /// What is in a directory?
+    List(Vec<u8>),
+    /// Remove a file or an empty directory.
+    Remove(Vec<u8>),
+    /// End everything.
+    Shutdown,
+}
+
+/// What a guest says to its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The sandbox stands.
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+        /// The token of [`Setup`].
+        token: [u8; 32],
+    },
+    /// The sandbox can't be built.
+    SetupFailed {
+        /// At which step.
+        step: String,
+        /// The kernel's error number.
+        errno: i32,
+    },
+    /// The answer to a ping.
+    Pong,
+    /// A command's standard output.
+    Stdout(Vec<u8>),
+    /// A command's standard error.
+    Stderr(Vec<u8>),
+    /// So many bytes of input were passed on, or dropped because nobody reads them.
+    StdinTaken(u32),
+    /// A command is over and everything it started is gone.
+    Exit(Exit),
+    /// A command could not be started.
+    NotStarted {
+        /// At which step.
+        step: String,
+        /// The kernel's error number.
+        errno: i32,
+    },
+    /// The request was done.
+    Done,
+    /// A file was opened and has this size.
+    Opened(u64),
+    /// Bytes of a file; none at its end.
+    Data(Vec<u8>),
+    /// What is at a path, if anything.
+    Stat(Option<Attributes>),
+    /// What is in a directory.
+    List {
+        /// Names and what they are.
+        entries: Vec<(Vec<u8>, Attributes)>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// The request could not be done.
+    Refused(Refusal),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exit {
+    /// Its code, if it exited.
+    pub code: Option<i32>,
+    /// The signal, if one ended it.
+    pub signal: Option<i32>,
+    /// Whether its time was up.
+    pub timed_out: bool,
+    /// From start to end.
+    pub nanoseconds: u64,
+    /// The most memory that one of its processes held, in bytes.
+    pub peak_memory: u64,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// Type and permissions, as the kernel has them.
+    pub mode: u32,
+    /// Logical size.
+    pub size: u64,
+    /// Seconds since 1970.
+    pub modified: i64,
+}
+
+/// Why a request about files was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The kernel's error number.
+    Errno(i32),
+    /// Not a regular file.
+    NotRegular,
+    /// More or less was sent than announced.
+    WrongSize,
+    /// Too many at once.
+    TooMany,
+    /// No such stream.
+    NoSuchStream,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $value:literal)*) => { $(const $name: u8 = $value;)* };
+}
+
+kinds! {
+    SETUP = 1 GO = 2 PING = 3 EXEC = 4 STDIN = 5 STDIN_END = 6 KILL = 7 OPEN = 8 READ = 9
+    CREATE = 10 WRITE = 11 COMMIT = 12 CLOSE = 13 STAT = 14 LIST = 15 REMOVE = 16 SHUTDOWN = 17
+    HELLO = 64 SETUP_FAILED = 65 PONG = 66 STDOUT = 67 STDERR = 68 STDIN_TAKEN = 69 EXIT = 70
+    NOT_STARTED = 71 DONE = 72 OPENED = 73 DATA = 74 STAT_IS = 75 LIST_IS = 76 REFUSED = 77
+}
+
+impl Request {
+    /// Appends the message as a frame.
+    pub fn encode(&self, stream: u32, out: &mut Vec<u8>) {
+        frame(stream, out, |w| match self {
+            Self::Setup(setup) => {
+                w.u32(setup.version).raw(&setup.token);
+                w.list(&setup.groups, |w, path| {
+                    w.bytes(path);
+                });
+                w.bytes(setup.hostname.as_bytes());
+                w.u8(u8::from(setup.first_id.is_some())).u32(setup.first_id.unwrap_or(0));
+                w.list(&setup.entries, |w, entry| entry.encode(w)).u64(setup.root_size);
+                w.list(&setup.limits, |w, (number, value)| {
+                    w.u32(*number).u64(*value);
+                });
+                w.list(&setup.processors, |w, number| {
+                    w.u32(*number);
+                });
+                w.list(&setup.filters, |w, filter| {
+                    w.bytes(filter);
+                });
+                SETUP
+            }
+            Self::Go => GO,
+            Self::Ping => PING,
+            Self::Exec(exec) => {
+                w.list(&exec.arguments, |w, b| {
+                    w.bytes(b);
+                });
+                w.list(&exec.environment, |w, b| {
+                    w.bytes(b);
+                });
+                w.bytes(&exec.directory).u64(exec.timeout_ms).u64(exec.grace_ms);
+                EXEC
+            }
+            Self::Stdin(bytes) => {
+                w.raw(bytes);
+                STDIN
+            }
+            Self::StdinEnd => STDIN_END,
+            Self::Kill => KILL,
+            Self::Open(path) => {
+                w.raw(path);
+                OPEN
+            }
+            Self::Read { offset, len } => {
+                w.u64(*offset).u32(*len);
+                READ
+            }
+            Self::Create { path, mode, size } => {
+                w.bytes(path).u32(*mode).u64(*size);
+                CREATE
+            }
+            Self::Write(bytes) => {
+                w.raw(bytes);
+                WRITE
+            }
+            Self::Commit => COMMIT,
+            Self::Close => CLOSE,
+            Self::Stat(path) => {
+                w.raw(path);
+                STAT
+            }
+            Self::List(path) => {
+                w.raw(path);
+                LIST
+            }
+            Self::Remove(path) => {
+                w.raw(path);
+                REMOVE
+            }
+            Self::Shutdown => SHUTDOWN,
+        });
+    }
+
+    /// The message in a frame, or `None` if it is of an unknown type that may be passed over.
+    pub fn decode(frame: &Frame) -> Result<Option<Self>, ProtocolError> {
+        decode(frame, |kind, r| {
+            Some(match kind {
+                SETUP => Self::Setup(Box::new(Setup {
+                    version: r.u32()?,
+                    token: r.array()?,
+                    groups: r.list(Reader::bytes)?,
+                    hostname: r.string()?,
+                    first_id: {
+                        let some = r.flag()?;
+                        let id = r.u32()?;
+                        some.then_some(id)
+                    },
+                    entries: r.list(Entry::decode)?,
+                    root_size: r.u64()?,
+                    limits: r.list(|r| Some((r.u32()?, r.u64()?)))?,
+                    processors: r.list(Reader::u32)?,
+                    filters: r.list(Reader::bytes)?,
+                })),
+                GO => Self::Go,
+                PING => Self::Ping,
+                EXEC => Self::Exec(Exec {
+                    arguments: r.list(Reader::bytes)?,
+                    environment: r.list(Reader::bytes)?,
+                    directory: r.bytes()?,
+                    timeout_ms: r.u64()?,
+                    grace_ms: r.u64()?,
+                }),
+                STDIN => Self::Stdin(r.rest()),
+                STDIN_END => Self::StdinEnd,
+                KILL => Self::Kill,
+                OPEN => Self::Open(r.rest()),
+                READ => Self::Read { offset: r.u64()?, len: r.u32()? },
+                CREATE => Self::Create { path: r.bytes()?, mode: r.u32()?, size: r.u64()? },
+                WRITE => Self::Write(r.rest()),
+                COMMIT => Self::Commit,
+                CLOSE => Self::Close,
+                STAT => Self::Stat(r.rest()),
+                LIST => Self::List(r.rest()),
+                REMOVE => Self::Remove(r.rest()),
+                SHUTDOWN => Self::Shutdown,
+                _ => return None,
+            })
+        })
+    }
+}
+
+impl Event {
+    /// Appends the message as a frame.
+    pub fn encode(&self, stream: u32, out: &mut Vec<u8>) {
+        frame(stream, out, |w| match self {
+            Self::Hello { version, token } => {
+                w.u32(*version).raw(token);
+                HELLO
+            }
+            Self::SetupFailed { step, errno } => {
+                w.bytes(step.as_bytes()).i32(*errno);
+                SETUP_FAILED
+            }
+            Self::Pong => PONG,
+            Self::Stdout(bytes) => {
+                w.raw(bytes);
+                STDOUT
+            }
+            Self::Stderr(bytes) => {
+                w.raw(bytes);
+                STDERR
+            }
+            Self::StdinTaken(count) => {
+                w.u32(*count);
+                STDIN_TAKEN
+            }
+            Self::Exit(exit) => {
+                w.option(exit.code).option(exit.signal).u8(u8::from(exit.timed_out));
+                w.u64(exit.nanoseconds).u64(exit.peak_memory);
+                EXIT
+            }
+            Self::NotStarted { step, errno } => {
+                w.bytes(step.as_bytes()).i32(*errno);
+                NOT_STARTED
+            }
+            Self::Done => DONE,
+            Self::Opened(size) => {
+                w.u64(*size);
+                OPENED
+            }
+            Self::Data(bytes) => {
+                w.raw(bytes);
+                DATA
+            }
+            Self::Stat(found) => {
+                w.u8(u8::from(found.is_some()));
+                if let Some(attributes) = found {
+                    attributes.encode(w);
+                }
+                STAT_IS
+            }
+            Self::List { entries, more } => {
+                w.list(entries, |w, (name, attributes)| {
+                    w.bytes(name);
+                    attributes.encode(w);
+                });
+                w.u8(u8::from(*more));
+                LIST_IS
+            }
+            Self::Refused(refusal) => {
+                let (code, errno) = match refusal {
+                    Refusal::Errno(errno) => (0, *errno),
+                    Refusal::NotRegular => (1, 0),
+                    Refusal::WrongSize => (2, 0),
+                    Refusal::TooMany => (3, 0),
+                    Refusal::NoSuchStream => (4, 0),
+                };
+                w.u8(code).i32(errno);
+                REFUSED
+            }
+        });
+    }
+
+    /// The message in a frame, or `None` if it is of an unknown type that may be passed over.
+    pub fn decode(frame: &Frame) -> Result<Option<Self>, ProtocolError> {
+        decode(frame, |kind, r| {
+            Some(match kind {
+                HELLO => Self::Hello { version: r.u32()?, token: r.array()? },
+                SETUP_FAILED => Self::SetupFailed { step: r.string()?, errno: r.i32()? },
+                PONG => Self::Pong,
+                STDOUT => Self::Stdout(r.rest()),
+                STDERR => Self::Stderr(r.rest()),
+                STDIN_TAKEN => Self::StdinTaken(r.u32()?),
+                EXIT => Self::Exit(Exit {
+                    code: r.option()?,
+                    signal: r.option()?,
+                    timed_out: r.flag()?,
+                    nanoseconds: r.u64()?,
+                    peak_memory: r.u64()?,
+                }),
+                NOT_STARTED => Self::NotStarted { step: r.string()?, errno: r.i32()? },
+                DONE => Self::Done,
+                OPENED => Self::Opened(r.u64()?),
+                DATA => Self::Data(r.rest()),
+                STAT_IS => Self::Stat(if r.flag()? { Some(Attributes::decode(r)?) } else { None }),
+                LIST_IS => Self::List {
+                    entries: r.list(|r| Some((r.bytes()?, Attributes::decode(r)?)))?,
+                    more: r.flag()?,
+                },
+                REFUSED => {
+                    let (code, errno) = (r.u8()?, r.i32()?);
+                    Self::Refused(match code {
+                        0 => Refusal::Errno(errno),
+                        1 => Refusal::NotRegular,
+                        2 => Refusal::WrongSize,
+                        3 => Refusal::TooMany,
+                        4 => Refusal::NoSuchStream,
+                        _ => return None,
+                    })
+                }
+                _ => return None,
+            })
+        })
+    }
+}
+
+impl Entry {
+    fn encode(&self, w: &mut Writer<'_>) {
+        match self {
+            Self::Directory(path) => {
+                w.u8(0).bytes(path.as_bytes());
+            }
+            Self::Link { path, target } => {
+                w.u8(1).bytes(path.as_bytes()).bytes(target);
+            }
+            Self::File { path, content } => {
+                w.u8(2).bytes(path.as_bytes()).bytes(content);
+            }
+            Self::Bind { source, path, read_only, device } => {
+                w.u8(3).bytes(source).bytes(path.as_bytes());
+                w.u8(u8::from(*read_only)).u8(u8::from(*device));
+            }
+            Self::Memory { path, size, files, mode, executable } => {
+                w.u8(4).bytes(path.as_bytes()).u64(*size).u64(*files).u32(*mode);
+                w.u8(u8::from(*executable));
+            }
+            Self::Processes => {
+                w.u8(5);
+            }
+        }
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Option<Self> {
+        Some(match r.u8()? {
+            0 => Self::Directory(r.string()?),
+            1 => Self::Link { path: r.string()?, target: r.bytes()? },
+            2 => Self::File { path: r.string()?, content: r.bytes()? },
+            3 => Self::Bind {
+                source: r.bytes()?,
+                path: r.string()?,
+                read_only: r.flag()?,
+                device: r.flag()?,
+            },
+            4 => Self::Memory {
+                path: r.string()?,
+                size: r.u64()?,
+                files: r.u64()?,
+                mode: r.u32()?,
+                executable: r.flag()?,
+            },
+            5 => Self::Processes,
+            _ => return None,
+        })
+    }
+}
+
+impl Attributes {
+    fn encode(&self, w: &mut Writer<'_>) {
+        w.u32(self.mode).u64(self.size).u64(self.modified.cast_unsigned());
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { mode: r.u32()?, size: r.u64()?, modified: r.u64()?.cast_signed() })
+    }
+}
+
+fn frame(stream: u32, out: &mut Vec<u8>, payload: impl FnOnce(&mut Writer<'_>) -> u8) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4 + HEADER]);
+    let kind = payload(&mut Writer(out));
+    let len = u32::try_from(out.len() - start - 4).expect("messages are far below 4 GiB");
+    let header = &mut out[start..start + 4 + HEADER];
+    header[..4].copy_from_slice(&len.to_be_bytes());
+    header[4] = kind;
+    header[5] = MUST_UNDERSTAND;
+    header[6..].copy_from_slice(&stream.to_be_bytes());
+}
+
+fn decode<T>(
+    frame: &Frame,
+    message: impl FnOnce(u8, &mut Reader<'_>) -> Option<T>,
+) -> Result<Option<T>, ProtocolError> {
+    let kind = frame.kind;
+    if !(SETUP..=SHUTDOWN).contains(&kind) && !(HELLO..=REFUSED).contains(&kind) {
+        return if frame.flags & MUST_UNDERSTAND == 0 {
+            Ok(None)
+        } else {
+            Err(ProtocolError::UnknownType(kind))
+        };
+    }
+    let mut reader = Reader(&frame.payload);
+    match message(kind, &mut reader) {
+        Some(message) if reader.0.is_empty() => Ok(Some(message)),
+        Some(_) | None => Err(ProtocolError::Malformed { kind }),
+    }
+}
+
+struct Writer<'a>(&'a mut Vec<u8>);
+
+impl Writer<'_> {
+    fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn u8(&mut self, value: u8) -> &mut Self {
+        self.raw(&[value])
+    }
+
+    fn u32(&mut self, value: u32) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    fn i32(&mut self, value: i32) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    fn u64(&mut self, value: u64) -> &mut Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.u32(u32::try_from(bytes.len()).expect("messages are far below 4 GiB")).raw(bytes)
+    }
+
+    fn option(&mut self, value: Option<i32>) -> &mut Self {
+        self.u8(u8::from(value.is_some())).i32(value.unwrap_or(0))
+    }
+
+    fn list<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Writer<'_>, &T)) -> &mut Self {
+        self.u32(u32::try_from(items.len()).expect("messages are far below 4 GiB"));
+        for one in items {
+            item(&mut Writer(self.0), one);
+        }
+        self
+    }
+}
+
+/// Reads a payload; `None` where it does not hold what it should.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn bytes(&mut self) -> Option<Vec<u8>> {
+        let len = usize::try_from(self.u32()?).ok()?;
+        let (head, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(head.to_vec())
+    }
+
+    fn string(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?).ok()
+    }
+
+    fn option(&mut self) -> Option<Option<i32>> {
+        let (some, value) = (self.flag()?, self.i32()?);
+        Some(some.then_some(value))
+    }
+
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        // Grows as items arrive: an announced length alone reserves nothing.
+        (0..self.u32()?).map(|_| item(self)).collect()
+    }
+
+    fn rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The one frame in these bytes, as a message.
+    fn read<T>(bytes: &[u8], message: fn(&Frame) -> Result<Option<T>, ProtocolError>) -> (u32, T) {
+        let mut decoder = Decoder::default();
+        decoder.push(bytes);
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert_eq!(decoder.next_frame(), Ok(None));
+        (frame.stream, message(&frame).unwrap().unwrap())
+    }
+
+    /// A message has always these bytes, and they this meaning.
+    #[track_caller]
+    fn golden_request(stream: u32, request: &Request, want: &str) {
+        let mut bytes = Vec::new();
+        request.encode(stream, &mut bytes);
+        assert_eq!(hex(&bytes), want, "{request:?}");
+        assert_eq!(read(&bytes, Request::decode), (stream, request.clone()));
+    }
+
+    #[track_caller]
+    fn golden_event(stream: u32, event: &Event, want: &str) {
+        let mut bytes = Vec::new();
+        event.encode(stream, &mut bytes);
+        assert_eq!(hex(&bytes), want, "{event:?}");
+        assert_eq!(read(&bytes, Event::decode), (stream, event.clone()));
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn frames_of_version_one_never_change() {
+        golden_request(0, &Request::Ping, "00000006030100000000");
+        golden_request(7, &Request::Stdin(b"hi".to_vec()), "000000080501000000076869");
+        golden_request(
+            2,
+            &Request::Exec(Exec {
+                arguments: vec![b"ls".to_vec()],
+                environment: vec![b"A=b".to_vec()],
+                directory: b"/".to_vec(),
+                timeout_ms: 1000,
+                grace_ms: 5,
+            }),
+            "00000030040100000002\
+             00000001000000026c73\
+             0000000100000003413d62\
+             000000012f\
+             00000000000003e80000000000000005",
+        );
+        golden_request(
+            3,
+            &Request::Create { path: b"x".to_vec(), mode: 0o644, size: 9 },
+            "000000170a01000000030000000178000001a40000000000000009",
+        );
+        golden_event(0, &Event::Pong, "00000006420100000000");
+        golden_event(
+            9,
+            &Event::Exit(Exit {
+                code: Some(3),
+                signal: None,
+                timed_out: true,
+                nanoseconds: 1,
+                peak_memory: 2,
+            }),
+            "00000021460100000009010000000300000000000100000000000000010000000000000002",
+        );
+        golden_event(4, &Event::Refused(Refusal::NotRegular), "0000000b4d01000000040100000000");
+    }
+
+    #[test]
+    fn a_set_up_comes_back_as_it_was() {
+        let path = || "a".to_owned();
+        let setup = Setup {
+            version: VERSION,
+            token: [9; 32],
+            groups: vec![b"/g".to_vec()],
+            hostname: "sandbox".to_owned(),
+            first_id: Some(5),
+            entries: vec![
+                Entry::Directory(path()),
+                Entry::Link { path: path(), target: vec![0xff] },
+                Entry::File { path: path(), content: vec![1, 2] },
+                Entry::Bind { source: vec![3], path: path(), read_only: true, device: false },
+                Entry::Memory { path: path(), size: 1, files: 2, mode: 3, executable: true },
+                Entry::Processes,
+            ],
+            root_size: 7,
+            limits: vec![(1, 2)],
+            processors: vec![0, 3],
+            filters: vec![vec![1; 8], vec![]],
+        };
+        let request = Request::Setup(Box::new(setup));
+        let mut bytes = Vec::new();
+        request.encode(0, &mut bytes);
+        assert_eq!(read(&bytes, Request::decode), (0, request));
+    }
+
+    /// What becomes of a frame with this length, type, flags and payload.
+    #[track_caller]
+    fn check(len: u32, kind: u8, flags: u8, payload: &[u8], want: &str) {
+        let mut bytes = len.to_be_bytes().to_vec();
+        bytes.extend([kind, flags, 0, 0, 0, 1]);
+        bytes.extend(payload);
+        let mut decoder = Decoder::default();
+        decoder.push(&bytes);
+        let got = match decoder.next_frame() {
+            Err(error) => error.to_string(),
+            Ok(None) => "incomplete".to_owned(),
+            Ok(Some(frame)) => match Event::decode(&frame) {
+                Err(error) => error.to_string(),
+                Ok(None) => "passed over".to_owned(),
+                Ok(Some(event)) => format!("{event:?}"),
+            },
+        };
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn foreign_frames_are_refused_with_what_is_wrong() {
+        check(0, 66, 1, b"", "a frame of 0 bytes is shorter than its header");
+        check(5, 66, 1, b"", "a frame of 5 bytes is shorter than its header");
+        check(u32::MAX, 66, 1, b"", "a frame of 4294967295 bytes is longer than 1048576");
+        check(1 << 20, 66, 1, b"", "incomplete");
+        check(6, 66, 1, b"", "Pong");
+        check(7, 66, 1, b"x", "a malformed frame of type 66");
+        check(6, 200, 1, b"", "a frame of the unknown type 200");
+        check(6, 200, 0, b"", "passed over");
+        check(6, 3, 1, b"", "a malformed frame of type 3"); // A request is no event.
+        check(8, 70, 1, b"xy", "a malformed frame of type 70");
+        // A list that announces more than there is.
+        check(10, 76, 1, &[0xff; 4], "a malformed frame of type 76");
+        check(11, 77, 1, &[9, 0, 0, 0, 0], "a malformed frame of type 77");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut decoder = Decoder::default();
+            decoder.push(&bytes);
+            while let Ok(Some(frame)) = decoder.next_frame() {
+                let _either = (Event::decode(&frame), Request::decode(&frame));
+            }
+        }
+
+        #[test]
+        fn no_payload_makes_it_panic(
+            kind in any::<u8>(),
+            payload in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let frame = Frame { kind, flags: 1, stream: 1, payload };
+            // What can be read is written as it was.
+            if let Ok(Some(event)) = Event::decode(&frame) {
+                let mut bytes = Vec::new();
+                event.encode(1, &mut bytes);
+                prop_assert_eq!(read(&bytes, Event::decode), (1, event));
+            }
+            if let Ok(Some(request)) = Request::decode(&frame) {
+                let mut bytes = Vec::new();
+                request.encode(1, &mut bytes);
+                prop_assert_eq!(read(&bytes, Request::decode), (1, request));
+            }
+        }
+
+        #[test]
+        fn pieces_make_the_same_frames(
+            outputs in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..20),
+            size in 1_usize..64,
+        ) {
+            let mut bytes = Vec::new();
+            for output in &outputs {
+                Event::Stdout(output.clone()).encode(3, &mut bytes);
+            }
+            let mut decoder = Decoder::default();
+            let mut got = Vec::new();
+            for piece in bytes.chunks(size) {
+                decoder.push(piece);
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    match Event::decode(&frame).unwrap().unwrap() {
+                        Event::Stdout(output) => got.push(output),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            prop_assert_eq!(got, outputs);
+        }
+    }
+}

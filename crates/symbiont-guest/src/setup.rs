@@ -1,0 +1,462 @@
+//! From a fresh process to the first process of a sandbox.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::{Errno, read, write};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    mount_change, move_mount, open_tree, unmount,
+};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
+use symbiont_guest::protocol::{Decoder, Entry, Event, Request, Setup, VERSION};
+
+use crate::agent::Agent;
+use crate::sys::{self, Clone};
+
+/// The user of all commands, inside.
+pub(crate) const USER: u32 = 1000;
+
+/// A step that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    step: String,
+    errno: Errno,
+}
+
+/// Names the step that a result belongs to.
+pub(crate) trait Step<T> {
+    fn step(self, name: impl FnOnce() -> String) -> Result<T, Failure>;
+}
+
+impl<T> Step<T> for rustix::io::Result<T> {
+    fn step(self, name: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|errno| Failure { step: name(), errno })
+    }
+}
+
+/// A [`Step`] whose name is a constant.
+fn at(name: &str) -> impl FnOnce() -> String + '_ {
+    || name.to_owned()
+}
+
+/// The launcher's life; what it returns is its exit code.
+pub(crate) fn launch() -> i32 {
+    // Whatever the host forgot to close is not for us.
+    if sys::close_range(3, u32::MAX).is_err() {
+        return 70;
+    }
+    match agent() {
+        Ok(Some(agent)) => {
+            // Only the agent may hold the socket: its end must be the end of the socket.
+            let _closed = sys::close_range(0, 2);
+            loop {
+                match rustix::process::waitpid(Some(agent), WaitOptions::empty()) {
+                    Ok(Some((_, status))) => return status.exit_status().unwrap_or(71),
+                    Err(Errno::INTR) => {}
+                    Ok(None) | Err(_) => return 71,
+                }
+            }
+        }
+        Ok(None) => 0,
+        Err(failure) => {
+            let mut out = Vec::new();
+            let errno = failure.errno.raw_os_error();
+            Event::SetupFailed { step: failure.step, errno }.encode(0, &mut out);
+            let _told = send(socket(), &out, SendFlags::NOSIGNAL);
+            72
+        }
+    }
+}
+
+/// The socket to the host.
+pub(crate) fn socket() -> BorrowedFd<'static> {
+    rustix::stdio::stdin()
+}
+
+/// Makes the agent: its id in the launcher, `None` in the agent once it has ended.
+fn agent() -> Result<Option<Pid>, Failure> {
+    let mut decoder = Decoder::default();
+    let Request::Setup(setup) = next_request(&mut decoder)? else {
+        return Err(Errno::PROTO).step(at("read the set-up"));
+    };
+    if setup.version != VERSION {
+        return Err(Errno::PROTONOSUPPORT).step(at("agree on a protocol version"));
+    }
+    if setup.first_id.is_some() {
+        // Refused where we are not really root; then the kernel may pick us like any other.
+        let _lowered = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    }
+    let Request::Go = next_request(&mut decoder)? else {
+        return Err(Errno::PROTO).step(at("wait for the control groups"));
+    };
+    // From here on every process is in the control groups that the host chose.
+    for group in &setup.groups {
+        enter_group(group)?;
+    }
+
+    let (mapped, map) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(at("make a pipe"))?;
+    let namespaces = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWCGROUP;
+    match sys::clone(namespaces.cast_unsigned().into()).step(at("make the namespaces"))? {
+        Clone::Parent(pid, _pidfd) => {
+            drop(mapped);
+            map_ids(pid, &setup)?;
+            write(&map, b"1").step(at("release the agent"))?;
+            if let Some(first) = setup.first_id {
+                drop_root(first)?;
+            }
+            Ok(Some(pid))
+        }
+        Clone::Child => {
+            drop(map);
+            // Nothing to read means that the launcher failed; it has said so itself.
+            if !matches!(read(&mapped, &mut [0; 1]), Ok(1)) {
+                sys::exit(73);
+            }
+            drop(mapped);
+            build(&setup)?;
+            Agent::new(decoder, *setup)?.serve();
+            Ok(None)
+        }
+    }
+}
+
+fn next_request(decoder: &mut Decoder) -> Result<Request, Failure> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let frame = decoder.next_frame().map_err(|_| Errno::PROTO).step(at("read the set-up"))?;
+        if let Some(frame) = frame {
+            if let Some(request) =
+                Request::decode(&frame).map_err(|_| Errno::PROTO).step(at("read the set-up"))?
+            {
+                return Ok(request);
+            }
+            continue;
+        }
+        match recv(socket(), &mut buffer, RecvFlags::empty()) {
+            Ok((_, 0)) => sys::exit(74), // The host has gone.
+            Ok((_, count)) => decoder.push(&buffer[..count]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).step(at("read the set-up")),
+        }
+    }
+}
+
+/// Moves this process into a control group of version 1.
+///
+/// Zero means whoever writes it. A single thread that moves itself is the one case in which the
+/// kernel need not stop all forks of the machine first, which takes it many milliseconds; that is
+/// why the host does not do it for us.
+fn enter_group(group: &[u8]) -> Result<(), Failure> {
+    let name = || format!("enter the control group `{}`", String::from_utf8_lossy(group));
+    let tasks = [group, b"/tasks"].concat();
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, tasks, flags, Mode::empty()).step(name)?;
+    write_all(file, b"0").step(name)
+}
+
+/// Says which users of the host the sandbox's users are.
+fn map_ids(pid: Pid, setup: &Setup) -> Result<(), Failure> {
+    let write = |name: &str, text: String| {
+        std::fs::write(format!("/proc/{pid}/{name}"), text)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .step(|| format!("write {name}"))
+    };
+    match setup.first_id {
+        Some(first) => {
+            write("uid_map", format!("0 {first} 65536"))?;
+            write("gid_map", format!("0 {first} 65536"))
+        }
+        None => {
+            // Without this an ordinary user may not map a group.
+            write("setgroups", "deny".to_owned())?;
+            let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+            write("uid_map", format!("{USER} {} 1", user.as_raw()))?;
+            write("gid_map", format!("{USER} {} 1", group.as_raw()))
+        }
+    }
+}
+
+/// The launcher only waits from here on: it needs no power for that.
+fn drop_root(first: u32) -> Result<(), Failure> {
+    rustix::thread::set_thread_groups(&[]).step(at("drop root"))?;
+    become_user(first, first).step(at("drop root"))?;
+    rustix::thread::set_no_new_privs(true).step(at("drop root"))
+}
+
+/// Becomes a user and a group for good.
+pub(crate) fn become_user(user: u32, group: u32) -> rustix::io::Result<()> {
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    rustix::thread::set_thread_res_gid(group, group, group)?;
+    rustix::thread::set_thread_res_uid(user, user, user)
+}
+
+/// Builds the sandbox around this process.
+fn build(setup: &Setup) -> Result<(), Failure> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .step(at("make mounts private"))?;
+    // The host's files are looked up as the user who asked for them, before we become another.
+    let mut binds = Vec::new();
+    for entry in &setup.entries {
+        if let Entry::Bind { source, read_only, device, .. } = entry {
+            binds.push(host_tree(source, *read_only, *device)?);
+        }
+    }
+    if setup.first_id.is_some() {
+        rustix::thread::set_thread_groups(&[]).step(at("become the agent"))?;
+        become_user(0, 0).step(at("become the agent"))?;
+    }
+    let root = memory(setup.root_size, 4096, 0o755, MountAttrFlags::empty(), None)
+        .step(at("make the root"))?;
+    // Any directory will do to attach it to; this one is always there.
+    move_mount(&root, "", CWD, "/tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .step(at("attach the root"))?;
+    let mut binds = binds.into_iter();
+    for entry in &setup.entries {
+        place(&root, entry, &mut binds)?;
+    }
+    rustix::process::fchdir(&root).step(at("enter the root"))?;
+    // Both in one place: the old root ends up beneath the new one, and goes.
+    rustix::process::pivot_root(".", ".").step(at("change the root"))?;
+    unmount(".", UnmountFlags::DETACH).step(at("detach the host's root"))?;
+    rustix::process::chdir("/").step(at("enter the root"))?;
+    seal_root(&root).step(at("seal the root"))?;
+
+    rustix::system::sethostname(setup.hostname.as_bytes()).step(at("name the host"))?;
+    if !setup.processors.is_empty() {
+        let mut set = rustix::thread::CpuSet::new();
+        for &number in &setup.processors {
+            if let Ok(number) = usize::try_from(number)
+                && number < rustix::thread::CpuSet::MAX_CPU
+            {
+                set.set(number);
+            }
+        }
+        rustix::thread::sched_setaffinity(None, &set).step(at("choose processors"))?;
+    }
+    confine()
+}
+
+/// Gives up what the agent itself does not need.
+fn confine() -> Result<(), Failure> {
+    for number in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => break, // The kernel has no more of them.
+            Err(errno) => return Err(errno).step(at("drop capabilities")),
+        }
+    }
+    // To make a command's namespaces, to become its user, and to end it. Not to see past
+    // permissions: the agent touches files as the command's user.
+    let kept = CapabilitySet::SYS_ADMIN
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETGID
+        | CapabilitySet::KILL;
+    set_capabilities(kept).step(at("drop capabilities"))?;
+    sys::set_file_ids(USER);
+    if sys::file_user() != USER.cast_signed() {
+        return Err(Errno::PERM).step(at("use files as the command's user"));
+    }
+    rustix::thread::set_no_new_privs(true).step(at("forbid new privileges"))?;
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .step(at("hide memory"))?;
+    // Last: each change of who we are makes the kernel forget it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .step(at("end with the launcher"))
+}
+
+/// Keeps no capability but these.
+pub(crate) fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
+    rustix::thread::clear_ambient_capability_set()?;
+    let sets =
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets)
+}
+
+/// A copy of the host's mounts at `source`, not attached to anything yet.
+fn host_tree(source: &[u8], read_only: bool, device: bool) -> Result<OwnedFd, Failure> {
+    let name = || format!("open `{}` of the host", String::from_utf8_lossy(source));
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, source, flags).step(name)?;
+    let mut attributes = libc::MOUNT_ATTR_NOSUID;
+    attributes |= if device { libc::MOUNT_ATTR_NOEXEC } else { libc::MOUNT_ATTR_NODEV };
+    if read_only {
+        attributes |= libc::MOUNT_ATTR_RDONLY;
+    }
+    sys::set_mount(&tree, attributes).step(name)?;
+    Ok(tree)
+}
+
+/// Memory as a file system, not attached to anything yet.
+fn memory(
+    size: u64,
+    files: u64,
+    mode: u32,
+    attributes: MountAttrFlags,
+    owner: Option<u32>,
+) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let set = |key: &str, value: String| fsconfig_set_string(context.as_fd(), key, value);
+    set("size", size.to_string())?;
+    set("nr_inodes", files.to_string())?;
+    set("mode", format!("{mode:o}"))?;
+    if let Some(owner) = owner {
+        set("uid", owner.to_string())?;
+        set("gid", owner.to_string())?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let always = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, always | attributes)
+}
+
+/// A view of this process namespace, not attached to anything yet.
+fn processes() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // Nothing of the machine, and of other users' processes not even that they are there.
+    fsconfig_set_string(context.as_fd(), "subset", "pid")?;
+    fsconfig_set_string(context.as_fd(), "hidepid", "2")?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Puts this process namespace's own `/proc` over the one that is there.
+pub(crate) fn renew_processes() -> rustix::io::Result<()> {
+    move_mount(processes()?, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// Only the root itself: what is mounted beneath has its own rules.
+fn seal_root(_root: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = rustix::mount::MountFlags::BIND
+        | rustix::mount::MountFlags::RDONLY
+        | rustix::mount::MountFlags::NOSUID
+        | rustix::mount::MountFlags::NODEV;
+    rustix::mount::mount_remount("/", flags, "")
+}
+
+fn place(
+    root: &OwnedFd,
+    entry: &Entry,
+    binds: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<(), Failure> {
+    let mkdir = |path: &str| directory(root, path).step(|| format!("make `/{path}`"));
+    let attach = |mount: &OwnedFd, target: &OwnedFd, path: &str| {
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(mount, "", target, "", flags).step(|| format!("mount `/{path}`"))
+    };
+    match entry {
+        Entry::Directory(path) => mkdir(path).map(drop),
+        Entry::Link { path, target } => {
+            let (parent, name) = split(path);
+            rustix::fs::symlinkat(target.as_slice(), mkdir(parent)?, name)
+                .step(|| format!("link `/{path}`"))
+        }
+        Entry::File { path, content } => {
+            let file = file(root, path).step(|| format!("make `/{path}`"))?;
+            write_all(&file, content).step(|| format!("write `/{path}`"))
+        }
+        Entry::Bind { path, .. } => {
+            let tree = binds.next().ok_or(Errno::INVAL).step(|| format!("mount `/{path}`"))?;
+            let what = fstat(&tree).step(|| format!("mount `/{path}`"))?;
+            let target = if FileType::from_raw_mode(what.st_mode) == FileType::Directory {
+                mkdir(path)?
+            } else {
+                match open_beneath(root, path, OFlags::PATH) {
+                    Ok(there) => there,
+                    Err(_) => {
+                        file(root, path).step(|| format!("make `/{path}`"))?;
+                        open_beneath(root, path, OFlags::PATH).step(|| format!("make `/{path}`"))?
+                    }
+                }
+            };
+            attach(&tree, &target, path)
+        }
+        Entry::Memory { path, size, files, mode, executable } => {
+            let attributes = if *executable {
+                MountAttrFlags::empty()
+            } else {
+                MountAttrFlags::MOUNT_ATTR_NOEXEC
+            };
+            let mount = memory(*size, *files, *mode, attributes, Some(USER))
+                .step(|| format!("make memory for `/{path}`"))?;
+            attach(&mount, &mkdir(path)?, path)
+        }
+        Entry::Processes => {
+            let mount = processes().step(at("make `/proc`"))?;
+            attach(&mount, &mkdir("proc")?, "proc")
+        }
+    }
+}
+
+/// Looks a path up as if `root` were the root, so that no link leads out of it.
+fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { "." } else { path };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// The directory at a path, which is made if it is missing.
+fn directory(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    match open_beneath(root, path, flags) {
+        Err(Errno::NOENT) if !path.is_empty() => {
+            let (parent, name) = split(path);
+            match rustix::fs::mkdirat(directory(root, parent)?, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => open_beneath(root, path, flags),
+                Err(errno) => Err(errno),
+            }
+        }
+        result => result,
+    }
+}
+
+/// A new, empty file.
+fn file(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    let (parent, name) = split(path);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(directory(root, parent)?, name, flags, Mode::from_raw_mode(0o644))
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// Writes all of it.
+pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match write(&file, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Opens a directory of the finished sandbox.
+pub(crate) fn open_root(path: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .step(|| format!("open `{}`", path.display()))
+}
+
+/// Removing, with the flags that say whether a directory is meant.
+pub(crate) const DIRECTORY: AtFlags = AtFlags::REMOVEDIR;

@@ -1,0 +1,205 @@
+//! The few system calls that `rustix` does not make safe.
+//!
+//! All of this runs in a process of one thread, so a child that was just forked may allocate and
+//! use whatever its parent could.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::{Errno, Result};
+use rustix::process::Pid;
+
+/// In which process one is after a clone.
+pub(crate) enum Clone {
+    /// In the new one.
+    Child,
+    /// In the old one, with a descriptor that tells when the new one ends.
+    Parent(Pid, OwnedFd),
+}
+
+/// Forks, with new namespaces for the child as `namespaces` says.
+pub(crate) fn clone(namespaces: u64) -> Result<Clone> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: `clone_args` is plain integers, for which zero is a value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned());
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    // SAFETY: without CLONE_VM this is a fork: the child has its own copy of all memory and goes
+    // on on a copy of this stack. There is one thread, so no lock is held by another. `args` and
+    // `pidfd` live until the call returns.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) };
+    match pid {
+        0 => Ok(Clone::Child),
+        pid => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| pid > 0);
+            // SAFETY: the kernel stored a new descriptor that nobody else knows.
+            pid.map(|pid| Clone::Parent(pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+                .ok_or_else(last_error)
+        }
+    }
+}
+
+/// Closes every descriptor from `first` to `last`.
+///
+/// Only for a process that owns nothing there and goes on to use nothing there.
+pub(crate) fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: callers are new processes; the descriptors they close belonged to their parent.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+}
+
+/// Makes `fd` appear as the descriptor `number`, which stays open over an `execve`.
+pub(crate) fn place(fd: impl AsFd, number: RawFd) -> Result<()> {
+    // SAFETY: `number` is 0, 1 or 2, which no owner in this process closes.
+    check(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) }.into())
+}
+
+/// Uses the files of others as this user and group.
+pub(crate) fn set_file_ids(id: u32) {
+    // SAFETY: neither call touches memory. They return the old value and no error; that they
+    // worked shows in the next call, which says what is in force.
+    unsafe {
+        libc::setfsgid(id);
+        libc::setfsuid(id);
+    }
+}
+
+/// The user whose permissions are used for files.
+pub(crate) fn file_user() -> i32 {
+    // SAFETY: an id that can't be, for which the call changes nothing and returns what is.
+    unsafe { libc::setfsuid(u32::MAX) }
+}
+
+/// Applies a system call filter, an array of `sock_filter`, to this process for good.
+pub(crate) fn filter(program: &[u8]) -> Result<()> {
+    let instruction = size_of::<libc::sock_filter>();
+    let count = program.len() / instruction;
+    if !program.len().is_multiple_of(instruction) {
+        return Err(Errno::INVAL);
+    }
+    let mut copy = Vec::with_capacity(count);
+    for bytes in program.chunks_exact(instruction) {
+        copy.push(libc::sock_filter {
+            code: u16::from_ne_bytes([bytes[0], bytes[1]]),
+            jt: bytes[2],
+            jf: bytes[3],
+            k: u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+        });
+    }
+    let len = u16::try_from(count).map_err(|_| Errno::TOOBIG)?;
+    let program = libc::sock_fprog { len, filter: copy.as_mut_ptr() };
+    // SAFETY: `program` points at `len` instructions in `copy`, which outlives the call; the
+    // kernel copies and checks them.
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    })
+}
+
+/// Sets attributes of a mount and of all beneath it, and makes it private.
+pub(crate) fn set_mount(mount: impl AsFd, attributes: u64) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: attributes,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the path is a constant, and the structure outlives the call and has the size that is
+    // passed with it.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    })
+}
+
+/// A set of the signals that the parent of a command waits for.
+fn awaited() -> libc::sigset_t {
+    // SAFETY: a `sigset_t` is plain integers and is initialised by `sigemptyset`; both signals
+    // exist.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        set
+    }
+}
+
+/// Keeps `SIGCHLD` and `SIGTERM` for [`await_signal`].
+pub(crate) fn hold_signals() {
+    // SAFETY: the set lives until the call returns.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &awaited(), std::ptr::null_mut()) };
+}
+
+/// Waits for `SIGCHLD` or `SIGTERM`, and says whether it was the latter.
+pub(crate) fn await_signal() -> bool {
+    let mut signal = 0;
+    // SAFETY: the set and `signal` live until the call returns.
+    unsafe { libc::sigwait(&awaited(), &raw mut signal) };
+    signal == libc::SIGTERM
+}
+
+/// Gives signals back the meaning that a new program expects.
+pub(crate) fn release_signals() {
+    // SAFETY: the set is initialised before it is used, and `SIG_DFL` is a valid disposition of
+    // every signal; for those that can't have another the call does nothing.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        for signal in 1..32 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+}
+
+/// The most memory that one of the processes that were waited for held, in bytes.
+pub(crate) fn children_peak() -> u64 {
+    // SAFETY: a `rusage` is plain integers and lives until the call returns.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024
+}
+
+/// Sets a limit of this process, soft and hard.
+pub(crate) fn limit(number: u32, value: u64) -> Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: value, rlim_max: value };
+    // SAFETY: `limit` lives until the call returns; there is no old value to store.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, number, &raw const limit, std::ptr::null_mut::<u8>())
+    })
+}
+
+/// Becomes another program; returns only if that fails.
+pub(crate) fn execute(program: &CString, arguments: &[CString], environment: &[CString]) -> Errno {
+    let list = |strings: &[CString]| {
+        strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+    };
+    let (arguments, environment) = (list(arguments), list(environment));
+    // SAFETY: both lists end with a null pointer and point at strings that outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    last_error()
+}
+
+/// Ends this process without running anything more of it.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: the call does not return and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+fn check(result: i64) -> Result<()> {
+    if result < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

@@ -1,0 +1,246 @@
+//! What every driver offers.
+
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use symbiont_types::{
+    CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus, SecurityTier,
+};
+
+/// Makes sandboxes of one tier.
+#[async_trait]
+pub trait Driver: Debug + Send + Sync {
+    /// What the driver is called in settings and reports, such as `process`.
+    fn name(&self) -> &'static str;
+
+    /// The tier that it serves.
+    fn tier(&self) -> SecurityTier;
+
+    /// Whether it works on this host, tried and not guessed.
+    async fn probe(&self) -> Probe;
+
+    /// Prepares a sandbox; [`Sandbox::start`] brings it up.
+    ///
+    /// Everything in `config` is checked here, before anything is made.
+    async fn create(
+        &self,
+        id: SandboxId,
+        config: &SandboxConfig,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError>;
+}
+
+/// Whether a driver works on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Whether sandboxes can be made.
+    pub available: bool,
+    /// What is in force, or why nothing can be made and what to do about it.
+    pub detail: String,
+    /// Limits and walls that this host can't apply.
+    pub degraded: Vec<String>,
+}
+
+/// A place where commands run.
+#[async_trait]
+pub trait Sandbox: Debug + Send + Sync {
+    /// Its id.
+    fn id(&self) -> SandboxId;
+
+    /// Brings it up; when this returns, it has answered a ping.
+    async fn start(&self) -> Result<(), SandboxError>;
+
+    /// Runs a command to its end. Everything it started is gone when this returns.
+    ///
+    /// A command that is killed at its deadline, or whose output was cut, is `Ok` with
+    /// `timed_out` or the `truncated` flags. A caller that gives up (drops the future) has the
+    /// command killed.
+    async fn exec(&self, command: Command) -> Result<CommandResult, SandboxError>;
+
+    /// Copies a file of the host into the sandbox, and says how many bytes that was.
+    ///
+    /// Missing directories are made. The file appears whole or not at all.
+    async fn upload(&self, local: &Path, remote: &str) -> Result<u64, SandboxError>;
+
+    /// Copies a regular file out of the sandbox, and says how many bytes that was.
+    ///
+    /// The local file appears whole or not at all.
+    async fn download(&self, remote: &str, local: &Path) -> Result<u64, SandboxError>;
+
+    /// Reads a regular file of at most `max` bytes.
+    async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>, SandboxError>;
+
+    /// Writes a file whole, with the permissions of `mode` (masked with 0777).
+    ///
+    /// Missing directories are made.
+    async fn write_file(&self, path: &str, content: &[u8], mode: u32) -> Result<(), SandboxError>;
+
+    /// What is in a directory, sorted by name.
+    async fn list(&self, path: &str) -> Result<Vec<DirEntry>, SandboxError>;
+
+    /// What is at a path, a link itself and not what it points to; `None` if nothing is.
+    async fn stat(&self, path: &str) -> Result<Option<Stat>, SandboxError>;
+
+    /// Removes a file, a link or an empty directory. Nothing there is no error.
+    async fn remove(&self, path: &str) -> Result<(), SandboxError>;
+
+    /// Ends everything that runs in it. Its files stay, and [`Sandbox::start`] makes it ready again.
+    /// May be called in any state.
+    async fn stop(&self) -> Result<(), SandboxError>;
+
+    /// Removes it and all that belongs to it. May be called in any state, and again.
+    async fn destroy(&self) -> Result<(), SandboxError>;
+
+    /// How it is.
+    fn status(&self) -> SandboxStatus;
+
+    /// What it uses, from the kernel's own books.
+    async fn usage(&self) -> Result<SandboxUsage, SandboxError>;
+
+    /// What is really in force.
+    fn report(&self) -> IsolationReport;
+}
+
+/// A command to run in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program: a path, or a name that is looked up in the sandbox's `PATH`.
+    pub program: String,
+    /// What follows the program's name. The arguments and the environment together may have
+    /// 256 KiB.
+    pub args: Vec<String>,
+    /// Environment of this command, over that of the sandbox.
+    pub env: Vec<(String, String)>,
+    /// What it reads from standard input; `None` gives it an empty one.
+    pub stdin: Option<Vec<u8>>,
+    /// Where it starts; `None` takes the sandbox's own working directory.
+    pub cwd: Option<String>,
+    /// How long it may run; the sandbox's `execution_timeout` bounds it.
+    pub timeout: Duration,
+    /// Time between asking it to end and killing it.
+    pub grace: Duration,
+    /// Bytes kept of each of its output streams, 64 MiB at most.
+    pub output_cap: usize,
+}
+
+impl Command {
+    /// `program` without arguments: 60 s, 2 s of grace, 1 MiB of each output stream.
+    pub fn new(program: impl Into<String>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: None,
+            cwd: None,
+            timeout: Duration::from_secs(60),
+            grace: Duration::from_secs(2),
+            output_cap: 1 << 20,
+        }
+    }
+
+    /// The same with these arguments after those it has.
+    pub fn args<I: IntoIterator<Item = S>, S: Into<String>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Its name, any bytes but `/` and NUL.
+    pub name: OsString,
+    /// What it is.
+    pub stat: Stat,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// Of which kind.
+    pub kind: EntryKind,
+    /// Its logical size in bytes.
+    pub size: u64,
+    /// Its permissions, the lowest twelve bits.
+    pub mode: u32,
+    /// When it was last changed.
+    pub modified: SystemTime,
+}
+
+/// The kind of a directory entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A pipe, socket or device.
+    Other,
+}
+
+/// What a sandbox uses. `None` means that this host's kernel does not tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SandboxUsage {
+    /// Memory held now, in bytes, files in memory included.
+    pub memory_bytes: Option<u64>,
+    /// The most memory it ever held.
+    pub memory_peak_bytes: Option<u64>,
+    /// Processor time since it was made.
+    pub cpu_time: Option<Duration>,
+    /// Time that it was held back by its processor limit.
+    pub throttled: Option<Duration>,
+    /// Bytes read from disks.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to disks.
+    pub io_write_bytes: Option<u64>,
+    /// Processes now.
+    pub processes: Option<u64>,
+    /// Processes that were killed for lack of memory.
+    pub oom_kills: Option<u64>,
+}
+
+/// What isolates a sandbox, as it was really applied.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IsolationReport {
+    /// The driver that serves it.
+    pub driver: String,
+    /// The kernel namespaces that are its own.
+    pub namespaces: Vec<String>,
+    /// How its users are mapped, such as `65536 ids from 1073741824` or `one id`.
+    pub user_mapping: String,
+    /// Whether no program can gain privileges.
+    pub no_new_privileges: bool,
+    /// Whether its commands hold no capability, and can't gain one.
+    pub capabilities_dropped: bool,
+    /// Which control groups hold its limits.
+    pub cgroup: CgroupLayout,
+    /// The limits in force, such as `memory 512 MiB`.
+    pub limits: Vec<String>,
+    /// What it reaches.
+    pub network: String,
+    /// What its root is.
+    pub rootfs: String,
+    /// What the system call filter does, if there is one.
+    pub seccomp: Option<String>,
+    /// What this host can't apply.
+    pub degraded: Vec<String>,
+}
+
+/// Which control groups a host has for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CgroupLayout {
+    /// None that we may use.
+    #[default]
+    None,
+    /// One hierarchy for each controller.
+    V1,
+    /// One hierarchy for all.
+    V2,
+    /// Controllers on both.
+    Hybrid,
+}

@@ -1,0 +1,188 @@
+//! The driver that needs nothing but a Linux kernel.
+//!
+//! The guest program is embedded in this library and runs from memory. It makes its own
+//! namespaces, builds a root of read-only host programs and memory, and becomes the first process
+//! of the sandbox; commands run beneath it as an ordinary user without any power. The host places
+//! it into control groups before it makes its first child, so every process of the sandbox is
+//! counted.
+//!
+//! # What holds
+//!
+//! - Without user namespaces there is no sandbox: creation fails and says what to do.
+//! - When this process ends in whatever way, the guest's socket ends, and the kernel ends every
+//!   process of the sandbox with it. Empty control groups that are left are removed by the next
+//!   instance.
+//! - The host opens no path that a sandbox controls.
+//!
+//! # What is not here
+//!
+//! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Landlock, images,
+//! egress, snapshots and a journal of sandboxes come with later drivers and pages.
+
+mod cgroup;
+mod instance;
+mod layout;
+mod link;
+mod sandbox;
+mod seccomp;
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SecurityTier};
+
+use crate::api::{Driver, Probe, Sandbox};
+use cgroup::Cgroups;
+use instance::Instance;
+use sandbox::ProcessSandbox;
+
+/// The guest, built by this crate's build script.
+static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));
+
+/// Where instances that run as root meet, whatever their state directories are.
+const SHARED: &str = "/run/symbiont";
+
+/// Makes sandboxes out of namespaces, control groups and system call filters.
+#[derive(Debug)]
+pub struct ProcessDriver {
+    host: Arc<Host>,
+}
+
+/// What all sandboxes of one driver share.
+#[derive(Debug)]
+struct Host {
+    guest: OwnedFd,
+    instance: Instance,
+    cgroups: Cgroups,
+    filters: Vec<Vec<u8>>,
+    /// Whether user ids can be given out, which only root can.
+    root: bool,
+    processors: Vec<u32>,
+}
+
+impl ProcessDriver {
+    /// A driver that keeps what it must remember in `state_dir`, or, for root, where all
+    /// instances of the host find it.
+    ///
+    /// Removes the empty control groups of instances that are dead.
+    pub fn new(state_dir: &Path) -> Result<Self, SandboxError> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: std::io::Error| SandboxError::BackendUnavailable {
+                reason: format!("{what}: {error}"),
+            }
+        };
+        let root = rustix::process::geteuid().is_root();
+        let directory = if root { Path::new(SHARED) } else { state_dir };
+        let instance = Instance::join(directory)
+            .map_err(failed(&format!("the state directory `{}`", directory.display())))?;
+        let cgroups = Cgroups::new(&instance.name);
+        let guest = guest_in_memory().map_err(failed("the guest can't be kept in memory"))?;
+        let filters = seccomp::filters().map_err(|reason| SandboxError::IsolationUnavailable {
+            control: "system call filter".to_owned(),
+            reason,
+        })?;
+        let processors = rustix::thread::sched_getaffinity(None)
+            .map(|set| (0..1024_u16).filter(|n| set.is_set((*n).into())).map(u32::from).collect())
+            .unwrap_or_default();
+        let host = Host { guest, instance, cgroups, filters, root, processors };
+        Ok(Self { host: Arc::new(host) })
+    }
+
+    fn plan(
+        &self,
+        id: SandboxId,
+        config: &SandboxConfig,
+    ) -> Result<Arc<ProcessSandbox>, SandboxError> {
+        if config.security_tier != self.tier() {
+            return Err(SandboxError::InvalidArgument {
+                what: format!(
+                    "the process driver serves {}, not {}",
+                    self.tier(),
+                    config.security_tier
+                ),
+            });
+        }
+        let whole = self.host.cgroups.has("memory");
+        let setup = layout::plan(config, whole, self.host.filters.clone())?;
+        ProcessSandbox::new(Arc::clone(&self.host), id, config.clone(), setup).map(Arc::new)
+    }
+}
+
+#[async_trait]
+impl Driver for ProcessDriver {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn tier(&self) -> SecurityTier {
+        SecurityTier::Tier1
+    }
+
+    async fn probe(&self) -> Probe {
+        let degraded = self.host.cgroups.missing.clone();
+        let config = SandboxConfig {
+            agent_id: symbiont_types::AgentId::new(),
+            security_tier: self.tier(),
+            resource_limits: symbiont_types::ResourceLimits::default(),
+            network_config: symbiont_types::NetworkConfig::default(),
+            filesystem_config: symbiont_types::FilesystemConfig::default(),
+            environment_variables: std::collections::HashMap::new(),
+        };
+        let tried = async {
+            let sandbox = self.plan(SandboxId::new(), &config)?;
+            let started = sandbox.start().await;
+            let report = sandbox.report();
+            sandbox.destroy().await?;
+            started.map(|()| report)
+        };
+        match tried.await {
+            Ok(report) => Probe {
+                available: true,
+                detail: format!(
+                    "namespaces {}; users: {}; control groups {:?}",
+                    report.namespaces.join(" "),
+                    report.user_mapping,
+                    report.cgroup
+                ),
+                degraded,
+            },
+            Err(error) => Probe { available: false, detail: error.to_string(), degraded },
+        }
+    }
+
+    async fn create(
+        &self,
+        id: SandboxId,
+        config: &SandboxConfig,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        self.plan(id, config).map(|sandbox| sandbox as Arc<dyn Sandbox>)
+    }
+}
+
+/// The guest as a file without a name, that can only be read and executed.
+fn guest_in_memory() -> std::io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = rustix::fs::memfd_create("symbiont-guest", flags)?;
+    let mut file = File::from(memory);
+    file.write_all(GUEST)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o555))?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    // What is open for writing can't be executed, so it is opened again.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// How long the guest may take to build a sandbox.
+const START: Duration = Duration::from_secs(20);
+/// How long a step of a transfer may take.
+const TRANSFER: Duration = Duration::from_secs(60);
+/// How long the guest may take to end by itself.
+const END: Duration = Duration::from_secs(2);

@@ -1,0 +1,483 @@
+//! From what a sandbox should be to what the guest is told to build.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use symbiont_guest::protocol::{Entry, MAX_ARGUMENTS, Setup, VERSION};
+use symbiont_types::{
+    FilesystemConfig, Mount, NetworkMode, ResourceLimits, RootFilesystem, SandboxConfig,
+    SandboxError,
+};
+
+use crate::api::Command;
+use crate::process::cgroup::MAX_PROCESSES;
+
+/// What the environment always has. Callers may set other values, but not unset them.
+const DEFAULTS: [(&str, &str); 4] = [
+    ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"),
+    ("HOME", "/workspace"),
+    ("LANG", "C.UTF-8"),
+    ("TMPDIR", "/tmp"),
+];
+/// Variables that make a program load or run something before it does its own work.
+const LOADING: [&str; 12] = [
+    "BASH_ENV",
+    "ENV",
+    "GCONV_PATH",
+    "GLIBC_TUNABLES",
+    "JAVA_TOOL_OPTIONS",
+    "NODE_OPTIONS",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RUBYLIB",
+    "RUBYOPT",
+];
+const MAX_VARIABLES: usize = 128;
+const MAX_VALUE: usize = 4096;
+const MAX_PATH: usize = 4095;
+const MAX_NAME: usize = 255;
+const MAX_MOUNTS: usize = 64;
+/// Bytes of `/tmp` and of `/dev/shm`.
+const MEMORY: u64 = 64 << 20;
+const MEMORY_FILES: u64 = 16 << 10;
+/// What of a host's root the host's programs need.
+const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+const SETTINGS: [&str; 4] = ["etc/ssl", "etc/alternatives", "etc/ld.so.cache", "etc/ld.so.conf.d"];
+/// What a sandbox makes for itself, and nothing of the host may cover.
+const OWN: [&str; 9] = ["proc", "sys", "dev", "run", "tmp", "workspace", "home", "root", "var"];
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+
+/// What the guest is told, but for what differs from sandbox to sandbox of one shape.
+pub(crate) fn plan(
+    config: &SandboxConfig,
+    whole_limits: bool,
+    filters: Vec<Vec<u8>>,
+) -> Result<Setup, SandboxError> {
+    network(&config.network_config.mode)?;
+    resources(&config.resource_limits)?;
+    let files = &config.filesystem_config;
+    if files.scratch_mb == 0 || files.scratch_mb > 1 << 20 {
+        return Err(invalid("scratch_mb must be from 1 to 1048576"));
+    }
+    if !files.read_only {
+        return Err(invalid(
+            "a root that can be written is not served yet; /workspace and /tmp always can be",
+        ));
+    }
+    path(&files.workdir)?;
+    if !files.workdir.starts_with('/') {
+        return Err(invalid(format!("the working directory `{}` is not absolute", files.workdir)));
+    }
+    environment(&config.environment_variables.iter().collect::<Vec<_>>())?;
+    let mut limits = vec![
+        (libc::RLIMIT_NOFILE, 1024),
+        (libc::RLIMIT_CORE, 0),
+        // Counted for the user within the sandbox, beside the control group.
+        (libc::RLIMIT_NPROC, MAX_PROCESSES),
+    ];
+    if !whole_limits {
+        limits.push((libc::RLIMIT_DATA, config.resource_limits.memory_mb << 20));
+    }
+    Ok(Setup {
+        version: VERSION,
+        token: [0; 32],
+        groups: Vec::new(),
+        hostname: "sandbox".to_owned(),
+        first_id: None,
+        entries: entries(files)?,
+        root_size: 4 << 20,
+        limits,
+        processors: Vec::new(),
+        filters,
+    })
+}
+
+fn invalid(what: impl Into<String>) -> SandboxError {
+    SandboxError::InvalidArgument { what: what.into() }
+}
+
+fn network(mode: &NetworkMode) -> Result<(), SandboxError> {
+    let mode = match mode {
+        NetworkMode::None => return Ok(()),
+        NetworkMode::Proxy { .. } => "proxy",
+        NetworkMode::Open { .. } => "open",
+        NetworkMode::Host => "host",
+    };
+    Err(SandboxError::IsolationUnavailable {
+        control: format!("network mode {mode}"),
+        reason: "the process driver serves mode none only, so far".to_owned(),
+    })
+}
+
+fn resources(limits: &ResourceLimits) -> Result<(), SandboxError> {
+    if !(8..=1 << 22).contains(&limits.memory_mb) {
+        return Err(invalid("memory_mb must be from 8 to 4194304"));
+    }
+    if !(0.01..=4096.0).contains(&limits.cpu_cores) {
+        return Err(invalid("cpu_cores must be from 0.01 to 4096"));
+    }
+    if limits.execution_timeout.is_zero() {
+        return Err(invalid("execution_timeout must not be zero"));
+    }
+    Ok(())
+}
+
+fn entries(files: &FilesystemConfig) -> Result<Vec<Entry>, SandboxError> {
+    let mut entries = match &files.rootfs {
+        RootFilesystem::Host => host_programs(),
+        RootFilesystem::Dir(directory) => directory_entries(directory)?,
+        RootFilesystem::Image(image) => {
+            return Err(SandboxError::ImageMissing {
+                image: format!("{image} (the process driver serves none)"),
+            });
+        }
+    };
+    let text = |path: &str, content: &str| Entry::File {
+        path: path.to_owned(),
+        content: content.as_bytes().to_vec(),
+    };
+    if files.rootfs == RootFilesystem::Host {
+        entries.push(text(
+            "etc/passwd",
+            "root:x:0:0:root:/workspace:/bin/sh\nagent:x:1000:1000:agent:/workspace:/bin/sh\n\
+             nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        ));
+        entries.push(text("etc/group", "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n"));
+        entries.push(text("etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"));
+        entries.push(text("etc/resolv.conf", "nameserver 127.0.0.1\n"));
+        entries.push(text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"));
+    }
+    for device in DEVICES {
+        let (source, path) = (format!("/dev/{device}").into_bytes(), format!("dev/{device}"));
+        entries.push(Entry::Bind { source, path, read_only: true, device: true });
+    }
+    let links = [
+        ("dev/fd", "/proc/self/fd"),
+        ("dev/stdin", "/proc/self/fd/0"),
+        ("dev/stdout", "/proc/self/fd/1"),
+        ("dev/stderr", "/proc/self/fd/2"),
+    ];
+    for (path, target) in links {
+        entries.push(Entry::Link { path: path.to_owned(), target: target.as_bytes().to_vec() });
+    }
+    let memory = |path: &str, size: u64, files: u64, mode: u32, executable: bool| Entry::Memory {
+        path: path.to_owned(),
+        size,
+        files,
+        mode,
+        executable,
+    };
+    let scratch = files.scratch_mb << 20;
+    entries.push(Entry::Processes);
+    entries.push(memory("dev/shm", MEMORY, 1024, 0o1777, false));
+    entries.push(memory("tmp", MEMORY, MEMORY_FILES, 0o1777, true));
+    entries.push(memory("workspace", scratch, (scratch >> 12).max(1024), 0o755, true));
+    entries.extend(mounts(&files.mounts)?);
+    Ok(entries)
+}
+
+/// The host's programs and libraries, and nothing else of it.
+fn host_programs() -> Vec<Entry> {
+    PROGRAMS
+        .iter()
+        .chain(&SETTINGS)
+        .filter_map(|name| of_the_host(&Path::new("/").join(name), name))
+        .collect()
+}
+
+/// All that is in a directory, but for what a sandbox makes itself.
+fn directory_entries(directory: &Path) -> Result<Vec<Entry>, SandboxError> {
+    let unusable = |error: std::io::Error| {
+        invalid(format!("the root `{}` can't be read: {error}", directory.display()))
+    };
+    if !directory.is_absolute() {
+        return Err(invalid(format!("the root `{}` is not absolute", directory.display())));
+    }
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unusable)? {
+        let name = entry.map_err(unusable)?.file_name();
+        let Some(name) = name.to_str() else {
+            return Err(invalid("the names in a root must be UTF-8"));
+        };
+        if OWN.contains(&name) && !["home", "root", "var"].contains(&name) {
+            continue;
+        }
+        entries.extend(of_the_host(&directory.join(name), name));
+    }
+    Ok(entries)
+}
+
+/// A file or directory of the host as it is there; a link stays a link.
+fn of_the_host(source: &Path, path: &str) -> Option<Entry> {
+    let kind = fs::symlink_metadata(source).ok()?.file_type();
+    let path = path.to_owned();
+    if kind.is_symlink() {
+        let target = fs::read_link(source).ok()?.into_os_string().as_bytes().to_vec();
+        return Some(Entry::Link { path, target });
+    }
+    let source = source.as_os_str().as_bytes().to_vec();
+    (kind.is_dir() || kind.is_file()).then_some(Entry::Bind {
+        source,
+        path,
+        read_only: true,
+        device: false,
+    })
+}
+
+fn mounts(mounts: &[Mount]) -> Result<Vec<Entry>, SandboxError> {
+    if mounts.len() > MAX_MOUNTS {
+        return Err(invalid(format!("{} mounts; the most is {MAX_MOUNTS}", mounts.len())));
+    }
+    let mut seen: Vec<PathBuf> = Vec::new();
+    let mut entries = Vec::new();
+    for mount in mounts {
+        let forbidden = |reason: &str| SandboxError::PathForbidden {
+            path: mount.target.clone(),
+            reason: reason.to_owned(),
+        };
+        path(&mount.target)?;
+        let target = Path::new(&mount.target);
+        if !target.is_absolute() {
+            return Err(forbidden("the target of a mount must be absolute"));
+        }
+        // Normal components only: `path` refused `..`, and `.` and doubled slashes go here.
+        let parts: Vec<&OsStr> = target
+            .components()
+            .filter_map(|part| if let Component::Normal(name) = part { Some(name) } else { None })
+            .collect();
+        let clean: PathBuf = parts.iter().collect();
+        let first = parts.first().and_then(|name| name.to_str()).unwrap_or_default();
+        let within_own = parts.len() > 1 && ["workspace", "tmp", "home", "var"].contains(&first);
+        let covers = PROGRAMS.contains(&first) && parts.len() == 1;
+        if parts.is_empty() || (OWN.contains(&first) && !within_own) || covers || first == "etc" {
+            return Err(forbidden("the sandbox needs that place for itself"));
+        }
+        if seen.iter().any(|other| clean.starts_with(other) || other.starts_with(&clean)) {
+            return Err(forbidden("another mount is there"));
+        }
+        if !mount.source.is_absolute() {
+            let source = mount.source.display();
+            return Err(invalid(format!("the source `{source}` of a mount is not absolute")));
+        }
+        let source = fs::canonicalize(&mount.source).map_err(|error| {
+            invalid(format!("the source `{}` of a mount: {error}", mount.source.display()))
+        })?;
+        let kind = fs::metadata(&source).map(|m| m.is_dir() || m.is_file()).unwrap_or(false);
+        if !kind || ["/proc", "/sys", "/dev"].iter().any(|control| source.starts_with(control)) {
+            let source = source.display();
+            return Err(invalid(format!(
+                "the source `{source}` of a mount is no ordinary file or directory"
+            )));
+        }
+        entries.push(Entry::Bind {
+            source: source.into_os_string().as_bytes().to_vec(),
+            path: clean.to_string_lossy().into_owned(),
+            read_only: mount.read_only,
+            device: false,
+        });
+        seen.push(clean);
+    }
+    Ok(entries)
+}
+
+/// A path for the guest: what is wrong in itself is refused here, what lies behind it there.
+pub(crate) fn path(path: &str) -> Result<(), SandboxError> {
+    let forbidden = |reason: String| {
+        Err(SandboxError::PathForbidden { path: path.chars().take(256).collect(), reason })
+    };
+    if path.is_empty() {
+        return forbidden("it is empty".to_owned());
+    }
+    if path.len() > MAX_PATH {
+        return forbidden(format!("it is longer than {MAX_PATH} bytes"));
+    }
+    if path.contains('\0') {
+        return forbidden("it contains NUL".to_owned());
+    }
+    for part in path.split('/') {
+        if part == ".." {
+            return forbidden("`..` is not followed".to_owned());
+        }
+        if part.len() > MAX_NAME {
+            return forbidden(format!("a name in it is longer than {MAX_NAME} bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses variables that can't be, or that would run something else first.
+fn environment<N: AsRef<str>, V: AsRef<str>>(variables: &[(N, V)]) -> Result<(), SandboxError> {
+    if variables.len() > MAX_VARIABLES {
+        let count = variables.len();
+        return Err(invalid(format!("{count} variables; the most is {MAX_VARIABLES}")));
+    }
+    for (name, value) in variables {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let shown: String = name.chars().take(64).collect();
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(invalid(format!("`{shown}` can't be the name of a variable")));
+        }
+        if value.contains('\0') {
+            return Err(invalid(format!("the value of `{shown}` contains NUL")));
+        }
+        if name.len() > MAX_NAME || value.len() > MAX_VALUE {
+            return Err(invalid(format!(
+                "the variable `{shown}` is too long: a name may have {MAX_NAME} bytes, a value \
+                 {MAX_VALUE}"
+            )));
+        }
+        let git = name.starts_with("GIT_CONFIG") || name.starts_with("GIT_SSH");
+        if name.starts_with("LD_") || git || LOADING.contains(&name) {
+            return Err(invalid(format!(
+                "the variable `{shown}` would load or run something before the command"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What the guest is told to run.
+pub(crate) fn command(
+    command: &Command,
+    config: &SandboxConfig,
+) -> Result<symbiont_guest::protocol::Exec, SandboxError> {
+    if command.program.is_empty() {
+        return Err(invalid("the program is empty"));
+    }
+    for argument in std::iter::once(&command.program).chain(&command.args) {
+        if argument.contains('\0') {
+            return Err(invalid("an argument contains NUL"));
+        }
+    }
+    if command.output_cap > MAX_OUTPUT {
+        return Err(invalid(format!("output_cap may be {MAX_OUTPUT} bytes at most")));
+    }
+    if command.timeout.is_zero() {
+        return Err(invalid("the timeout must not be zero"));
+    }
+    environment(&command.env)?;
+    let mut variables: Vec<(&str, &str)> = DEFAULTS.to_vec();
+    let own = config.environment_variables.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    for (name, value) in own.chain(command.env.iter().map(|(n, v)| (n.as_str(), v.as_str()))) {
+        variables.retain(|(there, _)| *there != name);
+        variables.push((name, value));
+    }
+    let workdir = &config.filesystem_config.workdir;
+    let directory = match &command.cwd {
+        None => workdir.clone(),
+        Some(cwd) => {
+            path(cwd)?;
+            Path::new(workdir).join(cwd).to_string_lossy().into_owned()
+        }
+    };
+    if ["/proc", "/dev"].iter().any(|control| Path::new(&directory).starts_with(control)) {
+        return Err(SandboxError::PathForbidden {
+            path: directory,
+            reason: "a command can't start there".to_owned(),
+        });
+    }
+    let exec = symbiont_guest::protocol::Exec {
+        arguments: std::iter::once(&command.program)
+            .chain(&command.args)
+            .map(|argument| argument.clone().into_bytes())
+            .collect(),
+        environment: variables.iter().map(|(n, v)| format!("{n}={v}").into_bytes()).collect(),
+        directory: directory.into_bytes(),
+        timeout_ms: milliseconds(command.timeout.min(config.resource_limits.execution_timeout)),
+        grace_ms: milliseconds(command.grace.min(std::time::Duration::from_secs(60))),
+    };
+    let size: usize = exec.arguments.iter().chain(&exec.environment).map(|s| s.len() + 1).sum();
+    if size > MAX_ARGUMENTS {
+        return Err(invalid(format!(
+            "arguments and environment have {size} bytes; the most is {MAX_ARGUMENTS} (pass data \
+             in a file or on standard input)"
+        )));
+    }
+    Ok(exec)
+}
+
+/// The most that is kept of one output stream.
+const MAX_OUTPUT: usize = 64 << 20;
+
+/// Rounded up: a command that may run for a moment may run for a millisecond.
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_path(text: &str, allowed: bool) {
+        assert_eq!(path(text).is_ok(), allowed, "{text:?}");
+    }
+
+    #[test]
+    fn paths_that_climb_are_refused_and_odd_names_are_names() {
+        for text in
+            ["", "../x", "a/../../x", "/tmp/..", "a\0b", &"x".repeat(256), &"x/".repeat(2100)]
+        {
+            check_path(text, false);
+        }
+        for text in ["x", "..x", "..\\x", "%2e%2e/x", "/tmp/a b\n", &"x".repeat(255), "…/emoji🦀"]
+        {
+            check_path(text, true);
+        }
+    }
+
+    #[track_caller]
+    fn check_mount(source: &str, target: &str, allowed: bool) {
+        let mount = Mount { source: source.into(), target: target.to_owned(), read_only: true };
+        assert_eq!(mounts(&[mount]).is_ok(), allowed, "{source} at {target}");
+    }
+
+    #[test]
+    fn nothing_is_mounted_over_what_the_sandbox_needs() {
+        for target in ["/data", "/opt/tool", "/workspace/in", "/tmp/x", "/usr/local/x"] {
+            check_mount("/usr/share", target, true);
+        }
+        for target in [
+            "/",
+            "//",
+            "data",
+            "/proc",
+            "/proc/1",
+            "/./proc",
+            "/dev/null",
+            "/sys/x",
+            "/workspace",
+            "/workspace/",
+            "/tmp",
+            "/usr",
+            "/bin",
+            "/etc",
+            "/etc/passwd",
+            "/run/x",
+            "/a/../proc",
+        ] {
+            check_mount("/usr/share", target, false);
+        }
+        for source in ["usr", "/nonexistent-path", "/proc/self", "/dev/null", "/sys"] {
+            check_mount(source, "/data", false);
+        }
+    }
+
+    #[test]
+    fn variables_that_load_code_are_refused() {
+        for name in
+            ["LD_PRELOAD", "GLIBC_TUNABLES", "BASH_ENV", "GIT_CONFIG_COUNT", "", "A=B", "\0"]
+        {
+            assert!(environment(&[(name, "x")]).is_err(), "{name:?}");
+        }
+        for value in ["\0", &"x".repeat(4097)] {
+            assert!(environment(&[("A", value)]).is_err());
+        }
+        assert_eq!(environment(&[("A", "line\nand \"quotes\"")]), Ok(()));
+        assert!(environment(&vec![("A", "x"); 129]).is_err());
+    }
+}

@@ -1,0 +1,898 @@
+//! Sandboxes as callers see them, on this machine's kernel.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use symbiont_sandbox::{Command, Driver, EntryKind, ProcessDriver, Sandbox};
+use symbiont_types::{
+    AgentId, CommandResult, FilesystemConfig, Mount, NetworkConfig, NetworkMode, ResourceLimits,
+    RootFilesystem, SandboxConfig, SandboxError, SandboxId, SandboxStatus, SecurityTier,
+};
+
+fn config() -> SandboxConfig {
+    SandboxConfig {
+        agent_id: AgentId::new(),
+        security_tier: SecurityTier::Tier1,
+        resource_limits: ResourceLimits { memory_mb: 256, ..ResourceLimits::default() },
+        network_config: NetworkConfig::default(),
+        filesystem_config: FilesystemConfig { scratch_mb: 128, ..FilesystemConfig::default() },
+        environment_variables: HashMap::new(),
+    }
+}
+
+fn driver() -> ProcessDriver {
+    ProcessDriver::new(&state()).unwrap()
+}
+
+/// A directory for an ordinary user's state; root's is elsewhere.
+fn state() -> std::path::PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    let directory = std::env::temp_dir().join(format!("symbiont-sandbox-tests-{user}"));
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+async fn sandbox(driver: &ProcessDriver) -> Arc<dyn Sandbox> {
+    sandbox_of(driver, &config()).await
+}
+
+async fn sandbox_of(driver: &ProcessDriver, config: &SandboxConfig) -> Arc<dyn Sandbox> {
+    let sandbox = driver.create(SandboxId::new(), config).await.unwrap();
+    sandbox.start().await.unwrap();
+    sandbox
+}
+
+fn shell(script: &str) -> Command {
+    Command::new("sh").args(["-c", script])
+}
+
+/// `code:standard output`, or what else happened.
+fn told(result: &Result<CommandResult, SandboxError>) -> String {
+    match result {
+        Ok(r) => {
+            let how = match (r.timed_out, r.oom_killed, r.exit_code, r.signal) {
+                (true, ..) => "timeout".to_owned(),
+                (_, true, ..) => "oom".to_owned(),
+                (_, _, Some(code), _) => code.to_string(),
+                (_, _, None, Some(signal)) => format!("signal {signal}"),
+                (_, _, None, None) => "nothing".to_owned(),
+            };
+            let mut text = format!("{how}:{}", String::from_utf8_lossy(&r.stdout));
+            if !r.stderr.is_empty() {
+                text += &format!(" err:{}", String::from_utf8_lossy(&r.stderr));
+            }
+            text
+        }
+        Err(error) => format!("error {error}"),
+    }
+}
+
+/// Runs scripts in one sandbox, one after the other.
+#[track_caller]
+fn check(cases: &[(&str, &str)]) {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        for (script, want) in cases {
+            let got = told(&sandbox.exec(shell(script)).await);
+            assert_eq!(got.trim_end(), *want, "{script}");
+        }
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[track_caller]
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether the kernel limits memory here; if not, the caller is told so and not passed.
+fn has(sandbox: &Arc<dyn Sandbox>, limit: &str) -> bool {
+    let has = sandbox.report().limits.iter().any(|line| line.starts_with(limit));
+    if !has {
+        eprintln!("not run: no control group limits {limit} here");
+    }
+    has
+}
+
+/// Processes of the host whose command line has this in it.
+fn processes_with(marker: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let ourselves = entry.file_name().to_str() == Some(&std::process::id().to_string());
+        if line.contains(marker) && !ourselves {
+            found.push(line);
+        }
+    }
+    found
+}
+
+/// Directories of sandboxes in any control group hierarchy.
+fn groups_of(name: &str) -> Vec<std::path::PathBuf> {
+    let mut left = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+    let mut found = Vec::new();
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().contains(name) {
+                    found.push(entry.path());
+                }
+                left.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+fn group_name(sandbox: &Arc<dyn Sandbox>) -> String {
+    format!("sbx-{}", sandbox.id().as_uuid().simple())
+}
+
+fn marker() -> String {
+    format!("marker{}", uuid::Uuid::new_v4().simple())
+}
+
+#[test]
+fn a_command_tells_how_it_ended() {
+    check(&[
+        ("echo hi", "0:hi"),
+        ("exit 3", "3:"),
+        ("kill -9 $$", "signal 9:"),
+        ("kill -TERM $$", "signal 15:"),
+        ("echo out; echo wrong >&2; exit 1", "1:out\n err:wrong"),
+        (
+            "pwd; id -u; id -g; echo $HOME $LANG $TMPDIR",
+            "0:/workspace\n1000\n1000\n/workspace C.UTF-8 /tmp",
+        ),
+        ("printf 'a\\0b\\377' | od -An -tx1", "0: 61 00 62 ff"),
+        ("cat", "0:"),
+        ("nproc", "0:1"),
+        ("hostname", "0:sandbox"),
+        // A process's own number is the one that /proc has for it.
+        ("test -d /proc/$$ && readlink /proc/self >/dev/null && echo same", "0:same"),
+    ]);
+}
+
+#[test]
+fn what_the_host_has_is_not_there() {
+    check(&[
+        ("env | sort | cut -d= -f1 | tr '\\n' ' '", "0:HOME LANG PATH PWD TMPDIR"),
+        (
+            "ls -d /root /home /etc/shadow /var/run/docker.sock /run /var /sys /work /old_root 2>/dev/null",
+            "2:",
+        ),
+        ("ls -d /proc/1 2>/dev/null", "2:"),
+        ("ls /proc/1/environ /proc/1/mem /proc/2/root/.. 2>&1 >/dev/null | wc -l", "0:2"),
+        ("ls /proc/self/fd | tr '\\n' ' '", "0:0 1 2 3"), // 3 is the directory being listed.
+        ("cat /proc/meminfo /proc/kcore /proc/sys/kernel/core_pattern 2>/dev/null", "1:"),
+        (
+            "echo x > /proc/sysrq-trigger",
+            "2: err:sh: 1: cannot create /proc/sysrq-trigger: Directory nonexistent",
+        ),
+        ("ls /dev | tr '\\n' ' '", "0:fd full null random shm stderr stdin stdout urandom zero"),
+        ("test -w / || test -w /usr || test -w /etc || echo sealed", "0:sealed"),
+        ("touch /workspace/a /tmp/a /dev/shm/a && echo ok", "0:ok"),
+    ]);
+}
+
+#[test]
+fn walls_hold_from_inside() {
+    let python = |code: &str| format!("python3 -c '{code}' 2>&1 | tail -1");
+    let call = |number: &str, arguments: &str| {
+        python(&format!(
+            "import ctypes,os; c=ctypes.CDLL(None,use_errno=True); r=c.syscall({number},{arguments}); \
+             print(r, os.strerror(ctypes.get_errno()))"
+        ))
+    };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let number = port.local_addr().unwrap().port();
+    let connect = |family: &str, address: &str| {
+        python(&format!(
+            "import socket; s=socket.socket(socket.{family}); s.settimeout(2); s.connect({address})"
+        ))
+    };
+    let here = connect("AF_INET", &format!("(\"127.0.0.1\",{number})"));
+    let metadata = connect("AF_INET", "(\"169.254.169.254\",80)");
+    let cases: Vec<(String, &str)> = vec![
+        (here, "0:OSError: [Errno 101] Network is unreachable"),
+        (metadata, "0:OSError: [Errno 101] Network is unreachable"),
+        (
+            python("import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)"),
+            "0:OSError: [Errno 97] Address family not supported by protocol",
+        ),
+        (
+            python(
+                "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); \
+                 socket.socket(socket.AF_INET6); socket.socket(socket.AF_UNIX); print(\"ok\")",
+            ),
+            "0:ok",
+        ),
+        (python("import socket; socket.socket(socket.AF_ALG)"), "0:OSError: [Errno 97] Address family not supported by protocol"),
+        (call("165", "b\"none\",b\"/tmp\",b\"tmpfs\",0,0"), "0:-1 Operation not permitted"), // mount
+        (call("166", "b\"/tmp\",2"), "0:-1 Operation not permitted"), // umount2
+        (call("272", "0x10000000"), "0:-1 Operation not permitted"), // unshare
+        (call("161", "b\"/tmp\""), "0:-1 Operation not permitted"), // chroot
+        (call("155", "b\"/tmp\",b\"/tmp\""), "0:-1 Operation not permitted"), // pivot_root
+        (call("308", "0,0"), "0:-1 Operation not permitted"), // setns
+        (call("425", "1,0"), "0:-1 Operation not permitted"), // io_uring_setup
+        (call("321", "0,0,0"), "0:-1 Operation not permitted"), // bpf
+        (call("323", "0"), "0:-1 Operation not permitted"), // userfaultfd
+        (call("250", "0,0"), "0:-1 Operation not permitted"), // keyctl
+        (call("298", "0,0,0,0,0"), "0:-1 Operation not permitted"), // perf_event_open
+        (call("101", "16,1,0,0"), "0:-1 Operation not permitted"), // ptrace
+        (call("310", "1,0,0,0,0,0"), "0:-1 Operation not permitted"), // process_vm_readv
+        (call("56", "0x10000011,0,0,0,0"), "0:-1 Operation not permitted"), // clone(NEWUSER)
+        (call("435", "0,0"), "0:-1 Function not implemented"), // clone3
+        (call("500", ""), "0:-1 Function not implemented"),
+        ("python3 -c 'import os; os.setuid(0)' 2>/dev/null || echo no".to_owned(), "0:no"),
+        ("mount -t tmpfs x /tmp 2>/dev/null || echo no".to_owned(), "0:no"),
+        // A program that asks for root's rights when it runs does not get them.
+        ("cp /usr/bin/id /workspace/id; chmod 6755 /workspace/id; /workspace/id -u; grep -h CapEff /proc/self/status".to_owned(), "0:1000\nCapEff:\t0000000000000000"),
+        ("su -c id root </dev/null >/dev/null 2>&1 || echo no".to_owned(), "0:no"),
+        // The x32 interface.
+        (format!("python3 -c '{}'; echo $?", "import ctypes; ctypes.CDLL(None).syscall(0x40000027)"), "0:159\n err:Bad system call"),
+    ];
+    let cases: Vec<(&str, &str)> = cases.iter().map(|(a, b)| (a.as_str(), *b)).collect();
+    check(&cases);
+}
+
+#[test]
+fn input_and_output_of_any_size_and_kind() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        // Input that is longer than every buffer between here and there.
+        let input: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[(n % 3) as usize]).collect();
+        let cat =
+            Command { stdin: Some(input.clone()), output_cap: 2 << 20, ..Command::new("cat") };
+        let result = sandbox.exec(cat).await.unwrap();
+        assert_eq!((result.exit_code, result.stdout == input), (Some(0), true));
+        // Input that nobody reads.
+        let head = Command { stdin: Some(vec![b'x'; 8 << 20]), ..Command::new("true") };
+        assert_eq!(told(&sandbox.exec(head).await), "0:");
+        let never = Command {
+            stdin: Some(vec![b'x'; 8 << 20]),
+            timeout: Duration::from_millis(300),
+            ..shell("sleep 60")
+        };
+        assert_eq!(told(&sandbox.exec(never).await), "timeout:");
+        // Output beyond the cap: the beginning and the end are kept, the program runs on.
+        let before = resident();
+        let many = Command {
+            output_cap: 1000,
+            ..shell("echo first; head -c 67108864 /dev/zero; printf last; exit 7")
+        };
+        let result = sandbox.exec(many).await.unwrap();
+        assert_eq!((result.exit_code, result.stdout_truncated), (Some(7), true));
+        assert_eq!((result.stdout.len(), result.stderr_truncated), (1000, false));
+        assert!(result.stdout.starts_with(b"first\n\0") && result.stdout.ends_with(b"\0last"));
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 8 << 20, "grew by {grown} bytes");
+        // Order within a stream.
+        let result = sandbox
+            .exec(shell("i=0; while [ $i -lt 2000 ]; do echo $i; echo $i >&2; i=$((i+1)); done"))
+            .await
+            .unwrap();
+        let want: String = (0..2000).map(|n| format!("{n}\n")).collect();
+        assert!(result.stdout == want.as_bytes() && result.stderr == want.as_bytes());
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+/// Memory that this process holds, in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[test]
+fn nothing_of_a_command_outlives_it() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let cases = [
+            // Two forks and a session of its own.
+            (
+                "(setsid sh -c 'sleep 600; : MARK' </dev/null >/dev/null 2>&1 &) ; sleep 600; : MARK",
+                "timeout:",
+            ),
+            ("trap '' TERM; while :; do sleep 1; done; : MARK", "timeout:"),
+            ("sh -c 'kill -STOP $$; : MARK' & kill -STOP $$; : MARK", "timeout:"),
+            // The leader goes; what it leaves behind holds its output open.
+            ("sh -c 'sleep 600; : MARK' & echo gone", "0:gone\n"),
+            ("trap 'echo asked; exit 5' TERM; sleep 600 & wait; : MARK", "timeout:asked\n"),
+        ];
+        for (script, want) in cases {
+            let marker = marker();
+            let command = Command {
+                timeout: Duration::from_millis(500),
+                grace: Duration::from_millis(500),
+                ..shell(&script.replace("MARK", &marker))
+            };
+            let start = Instant::now();
+            assert_eq!(told(&sandbox.exec(command).await), want, "{script}");
+            assert!(
+                start.elapsed() < Duration::from_millis(1500),
+                "{script}: {:?}",
+                start.elapsed()
+            );
+            assert_eq!(processes_with(&marker), Vec::<String>::new(), "{script}");
+        }
+        // A caller that gives up.
+        let marker = marker();
+        let command = shell(&format!("echo $$ > pid; sleep 600; : {marker}"));
+        let given_up =
+            tokio::time::timeout(Duration::from_millis(300), sandbox.exec(command)).await;
+        assert!(given_up.is_err());
+        until(|| processes_with(&marker).is_empty()).await;
+        assert_eq!(told(&sandbox.exec(shell("echo fine")).await), "0:fine\n");
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+/// Waits for what the kernel does not announce to bystanders.
+async fn until(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(5), "it did not come to pass");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn limits_hold_and_the_sandbox_lives_on() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let fine = || async { told(&sandbox.exec(shell("echo fine")).await) };
+        if has(&sandbox, "memory") {
+            let hog =
+                Command::new("python3").args(["-c", "x = bytearray(512 << 20); print(len(x))"]);
+            let result = sandbox.exec(hog).await;
+            assert_eq!(told(&result), "oom:");
+            assert_eq!(fine().await, "0:fine\n");
+            assert_eq!(sandbox.usage().await.unwrap().oom_kills, Some(1));
+        }
+        // A storm of forks ends at the limit; another command may find no place meanwhile.
+        let storm = Command {
+            timeout: Duration::from_secs(2),
+            grace: Duration::ZERO,
+            ..shell("b() { b | b & }; b; while :; do b; sleep 0.1; done")
+        };
+        let result = sandbox.exec(storm).await.unwrap();
+        assert!(String::from_utf8_lossy(&result.stderr).contains("fork"), "{}", told(&Ok(result)));
+        assert_eq!(fine().await, "0:fine\n");
+        for (script, want) in [
+            (
+                "head -c 200M /dev/zero > /workspace/big; rm /workspace/big; head -c 65M /dev/zero > /tmp/big; rm /tmp/big",
+                "0: err:head: error writing 'standard output': No space left on device\nhead: error writing 'standard output': No space left on device\n",
+            ),
+            (
+                "python3 -c 'import os\nn=0\ntry:\n  while True: os.dup(0); n+=1\nexcept OSError as e: print(n < 1024, e.errno)'",
+                "0:True 24\n",
+            ),
+        ] {
+            assert_eq!(
+                told(&sandbox.exec(shell(script)).await).replace("fine", ""),
+                want,
+                "{script}"
+            );
+        }
+        if has(&sandbox, "processor") {
+            let spin = "import os,time\nfor _ in range(3): os.fork()\nt=time.time()\nwhile time.time()-t<1: pass";
+            let before = sandbox.usage().await.unwrap().cpu_time.unwrap();
+            let start = Instant::now();
+            sandbox.exec(Command::new("python3").args(["-c", spin])).await.unwrap();
+            let used = sandbox.usage().await.unwrap().cpu_time.unwrap() - before;
+            let cores = used.as_secs_f64() / start.elapsed().as_secs_f64();
+            assert!(cores < 1.15, "{cores} cores");
+        }
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn commands_that_make_no_sense_start_nothing() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let base = || Command::new("true");
+        let cases: Vec<(Command, &str)> = vec![
+            (Command::new(""), "InvalidArgument"),
+            (Command::new("no-such-program"), "not found"),
+            (Command::new("/workspace"), "can't be executed"),
+            (base().args(["a\0b"]), "InvalidArgument"),
+            (base().args(["x".repeat(256 << 10)]), "InvalidArgument"),
+            (Command { env: vec![("A=B".into(), "c".into())], ..base() }, "InvalidArgument"),
+            (Command { env: vec![("LD_PRELOAD".into(), "c".into())], ..base() }, "InvalidArgument"),
+            (Command { env: vec![("A".into(), "\0".into())], ..base() }, "InvalidArgument"),
+            (Command { timeout: Duration::ZERO, ..base() }, "InvalidArgument"),
+            (Command { output_cap: usize::MAX, ..base() }, "InvalidArgument"),
+            (Command { cwd: Some("/proc/self/fd/3".into()), ..base() }, "PathForbidden"),
+            (Command { cwd: Some("../..".into()), ..base() }, "PathForbidden"),
+            (Command { cwd: Some("missing".into()), ..base() }, "No such file"),
+        ];
+        for (command, want) in cases {
+            let error = sandbox.exec(command.clone()).await.unwrap_err();
+            let text = format!("{error:?}");
+            assert!(text.contains(want), "{text} is not about {want}");
+        }
+        let value = "line one\nline \"two\" '$x'";
+        let env = vec![("ODD".to_owned(), value.to_owned())];
+        let result = sandbox.exec(Command { env, ..shell("printf %s \"$ODD\"") }).await;
+        assert_eq!(told(&result), format!("0:{value}"));
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn files_go_in_and_out() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let local = tempfile::tempdir().unwrap();
+        let (there, back) = (local.path().join("there"), local.path().join("back"));
+        let content: Vec<u8> = (0..3_000_001_u32).map(|n| n.to_le_bytes()[0] ^ 7).collect();
+        std::fs::write(&there, &content).unwrap();
+        let long = "n".repeat(255);
+        let names = [
+            "a",
+            "/workspace/b/c/d",
+            "/tmp/x",
+            "..\\x",
+            "%2e%2e/x",
+            "with space\nline",
+            "…🦀",
+            &long,
+        ];
+        for name in names {
+            assert_eq!(sandbox.upload(&there, name).await, Ok(3_000_001), "{name}");
+            assert_eq!(sandbox.download(name, &back).await, Ok(3_000_001), "{name}");
+            assert!(std::fs::read(&back).unwrap() == content, "{name}");
+        }
+        sandbox.write_file("modes", b"x", 0o6777).await.unwrap();
+        let stat = sandbox.stat("modes").await.unwrap().unwrap();
+        assert_eq!((stat.mode, stat.size, stat.kind), (0o777, 1, EntryKind::File));
+        sandbox.write_file("empty", b"", 0o600).await.unwrap();
+        assert_eq!(sandbox.read_file("empty", 0).await, Ok(Vec::new()));
+        assert_eq!(
+            told(&sandbox.exec(shell("stat -c '%U %a' modes empty")).await),
+            "0:agent 777\nagent 600\n"
+        );
+
+        let prepare = "ln -s /etc link; ln -s /etc/passwd file; ln -s loop loop; ln -s modes near; \
+                       mkfifo fifo; truncate -s 1T sparse 2>/dev/null || truncate -s 100G sparse; mkdir dir; \
+                       python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'";
+        assert_eq!(told(&sandbox.exec(shell(prepare)).await), "0:");
+        assert_eq!(sandbox.read_file("near", 9).await, Ok(b"x".to_vec()));
+        let writes = [
+            ("../x", "PathForbidden"),
+            ("a/../../x", "PathForbidden"),
+            ("/etc/passwd", "PathForbidden"),
+            ("link/passwd", "PathForbidden"),
+            ("file", "PathForbidden"),
+            ("fifo", "NotRegular"),
+            ("dir", "NotRegular"),
+            ("dir/", "PathForbidden"),
+            ("", "PathForbidden"),
+            ("/", "PathForbidden"),
+            ("a\0b", "PathForbidden"),
+            ("/workspacex/y", "PathForbidden"),
+        ];
+        for (path, want) in writes {
+            let error = format!("{:?}", sandbox.write_file(path, b"y", 0o644).await.unwrap_err());
+            assert!(error.starts_with(want), "{path}: {error}");
+        }
+        let reads = [
+            ("link/passwd", "PathForbidden"),
+            ("file", "PathForbidden"),
+            ("loop", "PathForbidden"),
+            ("fifo", "NotRegular"),
+            ("sock", "NotRegular"),
+            ("dir", "NotRegular"),
+            ("/dev/zero", "PathForbidden"),
+            ("/proc/1/environ", "PathForbidden"),
+            ("missing", "PathForbidden"),
+            ("sparse", "TransferTooLarge"),
+            ("modes", "TransferTooLarge"),
+        ];
+        for (path, want) in reads {
+            let start = Instant::now();
+            let error = format!("{:?}", sandbox.read_file(path, 0).await.unwrap_err());
+            assert!(error.starts_with(want), "{path}: {error}");
+            assert!(start.elapsed() < Duration::from_secs(1), "{path}");
+        }
+        assert!(sandbox.download("fifo", &back).await.is_err());
+        assert!(sandbox.download("sparse", &back).await.is_err());
+        assert!(std::fs::read(&back).unwrap() == content, "a refused download changes nothing");
+
+        // No room: typed, and nothing half remains.
+        std::fs::write(&there, vec![0; 100 << 20]).unwrap();
+        assert_eq!(sandbox.upload(&there, "/tmp/too-much").await, Err(SandboxError::StorageFull));
+        assert_eq!(sandbox.stat("/tmp/too-much").await, Ok(None));
+        let names: Vec<_> =
+            sandbox.list("/tmp").await.unwrap().into_iter().map(|e| e.name).collect();
+        assert_eq!(names, ["x"]);
+        sandbox.remove("dir").await.unwrap();
+        sandbox.remove("link").await.unwrap();
+        sandbox.remove("missing").await.unwrap();
+        assert!(sandbox.remove("b").await.is_err(), "it is not empty");
+        let left = sandbox.list(".").await.unwrap();
+        assert!(!left.iter().any(|e| e.name == "dir" || e.name == "link"));
+        assert!(!left.iter().any(|e| e.name.to_string_lossy().starts_with(".symbiont")));
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn what_a_sandbox_can_not_be_is_refused_before_it_is_made() {
+    run(async {
+        let driver = driver();
+        type Change = fn(&mut SandboxConfig);
+        let cases: Vec<(Change, &str)> = vec![
+            (|c| c.network_config.mode = NetworkMode::Host, "IsolationUnavailable"),
+            (
+                |c| c.network_config.mode = NetworkMode::Open { deny_private: true },
+                "IsolationUnavailable",
+            ),
+            (
+                |c| c.network_config.mode = NetworkMode::Proxy { allow: vec![] },
+                "IsolationUnavailable",
+            ),
+            (
+                |c| c.filesystem_config.rootfs = RootFilesystem::Image("debian".into()),
+                "ImageMissing",
+            ),
+            (
+                |c| c.filesystem_config.rootfs = RootFilesystem::Dir("/nonexistent".into()),
+                "InvalidArgument",
+            ),
+            (|c| c.filesystem_config.read_only = false, "InvalidArgument"),
+            (|c| c.filesystem_config.scratch_mb = 0, "InvalidArgument"),
+            (|c| c.filesystem_config.workdir = "x".into(), "InvalidArgument"),
+            (|c| c.resource_limits.memory_mb = 0, "InvalidArgument"),
+            (|c| c.resource_limits.cpu_cores = f64::NAN, "InvalidArgument"),
+            (|c| c.security_tier = SecurityTier::Tier2, "InvalidArgument"),
+            (
+                |c| drop(c.environment_variables.insert("LD_PRELOAD".into(), "x".into())),
+                "InvalidArgument",
+            ),
+            (
+                |c| {
+                    c.filesystem_config.mounts.push(Mount {
+                        source: "/usr".into(),
+                        target: "/proc".into(),
+                        read_only: true,
+                    });
+                },
+                "PathForbidden",
+            ),
+            (
+                |c| {
+                    c.filesystem_config.mounts.push(Mount {
+                        source: "/missing".into(),
+                        target: "/data".into(),
+                        read_only: true,
+                    });
+                },
+                "InvalidArgument",
+            ),
+        ];
+        for (change, want) in cases {
+            let mut config = config();
+            change(&mut config);
+            let error =
+                format!("{:?}", driver.create(SandboxId::new(), &config).await.unwrap_err());
+            assert!(error.starts_with(want), "{error} is not {want}");
+        }
+    });
+}
+
+#[test]
+fn mounts_and_directories_of_the_host_appear_where_they_were_asked_for() {
+    run(async {
+        let driver = driver();
+        let local = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode;
+        std::fs::set_permissions(local.path(), open(0o777)).unwrap();
+        std::fs::write(local.path().join("file"), "text").unwrap();
+        let mount = |target: &str, read_only| Mount {
+            source: local.path().to_owned(),
+            target: target.to_owned(),
+            read_only,
+        };
+        let mut config = config();
+        config.filesystem_config.mounts =
+            vec![mount("/data/in", true), mount("/workspace/out", false)];
+        let sandbox = sandbox_of(&driver, &config).await;
+        let script = "cat /data/in/file; touch /data/in/x 2>/dev/null || echo ' sealed'; echo y > out/y; cat /data/in/y";
+        assert_eq!(told(&sandbox.exec(shell(script)).await), "0:text sealed\ny\n");
+        assert_eq!(std::fs::read(local.path().join("y")).unwrap(), b"y\n");
+        sandbox.destroy().await.unwrap();
+
+        // A root of its own: the host's programs by links in it, and a file of its own.
+        let root = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(root.path(), open(0o755)).unwrap();
+        for directory in ["opt", "bin", "proc", "data"] {
+            std::fs::create_dir(root.path().join(directory)).unwrap();
+        }
+        std::fs::write(root.path().join("data/own"), "own").unwrap();
+        std::os::unix::fs::symlink("/opt/usr/lib64", root.path().join("lib64")).unwrap();
+        let mut config = self::config();
+        config.filesystem_config.rootfs = RootFilesystem::Dir(root.path().to_owned());
+        config.filesystem_config.mounts =
+            vec![Mount { source: "/usr".into(), target: "/usr2".into(), read_only: true }];
+        let sandbox = sandbox_of(&driver, &config).await;
+        assert_eq!(
+            sandbox.exec(Command::new("sh")).await.unwrap_err().to_string(),
+            "`sh` could not be run: not found"
+        );
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn states_follow_what_was_asked() {
+    run(async {
+        let driver = driver();
+        let sandbox = driver.create(SandboxId::new(), &config()).await.unwrap();
+        let refused = |error: SandboxError| matches!(error, SandboxError::InvalidState { .. });
+        assert_eq!(sandbox.status(), SandboxStatus::Created);
+        assert!(refused(sandbox.exec(shell("true")).await.unwrap_err()));
+        sandbox.start().await.unwrap();
+        sandbox.start().await.unwrap();
+        assert_eq!(sandbox.status(), SandboxStatus::Running);
+        sandbox.write_file("kept", b"kept", 0o644).await.unwrap();
+        let marker = marker();
+        let running = {
+            let (sandbox, marker) = (Arc::clone(&sandbox), marker.clone());
+            tokio::spawn(
+                async move { sandbox.exec(shell(&format!("sleep 600; : {marker}"))).await },
+            )
+        };
+        until(|| !processes_with(&marker).is_empty()).await;
+        sandbox.stop().await.unwrap();
+        assert_eq!(processes_with(&marker), Vec::<String>::new());
+        assert_eq!(told(&running.await.unwrap()), "signal 9:");
+        assert_eq!(sandbox.status(), SandboxStatus::Stopped);
+        assert!(refused(sandbox.exec(shell("true")).await.unwrap_err()));
+        sandbox.start().await.unwrap();
+        assert_eq!(sandbox.read_file("kept", 9).await, Ok(b"kept".to_vec()));
+        sandbox.destroy().await.unwrap();
+        sandbox.destroy().await.unwrap();
+        sandbox.stop().await.unwrap();
+        assert_eq!(sandbox.status(), SandboxStatus::Destroyed);
+        assert!(refused(sandbox.exec(shell("true")).await.unwrap_err()));
+        assert!(refused(sandbox.start().await.unwrap_err()));
+        assert!(refused(sandbox.usage().await.unwrap_err()));
+        assert!(refused(sandbox.read_file("kept", 9).await.unwrap_err()));
+    });
+}
+
+#[test]
+fn sandboxes_do_not_see_each_other() {
+    run(async {
+        let driver = driver();
+        let (one, two) = (sandbox(&driver).await, sandbox(&driver).await);
+        let marker = marker();
+        let server = {
+            let (one, marker) = (Arc::clone(&one), marker.clone());
+            let script =
+                format!("touch /tmp/{marker} /dev/shm/{marker} {marker}; sleep 600; : {marker}");
+            tokio::spawn(async move { one.exec(shell(&script)).await })
+        };
+        until(|| !processes_with(&marker).is_empty()).await;
+        let look = format!(
+            "ls /tmp /dev/shm /workspace | grep -c {marker}; ps -e -o args | grep -c '[s]leep 600'"
+        );
+        assert_eq!(told(&two.exec(shell(&look)).await), "1:0\n0\n");
+        one.destroy().await.unwrap();
+        assert!(matches!(server.await.unwrap(), Err(SandboxError::AgentLost { .. })));
+        assert_eq!(told(&two.exec(shell("echo fine")).await), "0:fine\n");
+        two.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn commands_run_beside_each_other() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let start = Instant::now();
+        let mut running = Vec::new();
+        for n in 0..32 {
+            let sandbox = Arc::clone(&sandbox);
+            running.push(tokio::spawn(async move {
+                told(&sandbox.exec(shell(&format!("sleep 1; echo {n}"))).await)
+            }));
+        }
+        for (n, one) in running.into_iter().enumerate() {
+            assert_eq!(one.await.unwrap(), format!("0:{n}\n"));
+        }
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+/// In a process of its own, as others open descriptors meanwhile.
+#[test]
+fn rounds_leave_nothing() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "rounds_alone"])
+        .env("SYMBIONT_TEST_ROUNDS", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Only [`rounds_leave_nothing`] starts it so that it does something.
+#[test]
+fn rounds_alone() {
+    if std::env::var_os("SYMBIONT_TEST_ROUNDS").is_none() {
+        return;
+    }
+    run(async {
+        let driver = driver();
+        let counts = || {
+            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+            (descriptors, mounts)
+        };
+        let round = async || {
+            let sandbox = sandbox(&driver).await;
+            let marker = marker();
+            let result = sandbox.exec(shell(&format!("sleep 600 & : {marker}; true"))).await;
+            assert_eq!(told(&result), "0:");
+            sandbox.destroy().await.unwrap();
+            assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
+            assert_eq!(processes_with(&marker), Vec::<String>::new());
+        };
+        round().await;
+        let before = counts();
+        for _ in 0..50 {
+            round().await;
+        }
+        let after = counts();
+        assert_eq!(before, after, "descriptors and mounts");
+    });
+}
+
+/// Plays the part of a host that is killed; only [`a_killed_host_leaves_nothing`] starts it so.
+#[test]
+fn a_host_that_will_be_killed() {
+    let Ok(marker) = std::env::var("SYMBIONT_TEST_MARKER") else { return };
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        println!("group {}", group_name(&sandbox));
+        let script = format!("(setsid sleep 600 &); trap '' TERM; sleep 600; : {marker}");
+        let _never =
+            sandbox.exec(Command { timeout: Duration::from_secs(600), ..shell(&script) }).await;
+    });
+}
+
+#[test]
+fn a_killed_host_leaves_nothing() {
+    let marker = marker();
+    let mut host = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_host_that_will_be_killed", "--nocapture"])
+        .env("SYMBIONT_TEST_MARKER", &marker)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(host.stdout.take().unwrap()));
+    let group = lines
+        .find_map(|line| line.unwrap().split_once("group ").map(|(_, name)| name.to_owned()))
+        .unwrap();
+    run(async {
+        until(|| !processes_with(&marker).is_empty()).await;
+        host.kill().unwrap();
+        host.wait().unwrap();
+        until(|| processes_with(&marker).is_empty()).await;
+        // The next instance removes what only a directory could still remind of.
+        until(|| {
+            drop(driver());
+            groups_of(&group).is_empty()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn the_probe_tells_what_works() {
+    run(async {
+        let driver = driver();
+        let probe = driver.probe().await;
+        assert!(probe.available, "{probe:?}");
+        assert_eq!((driver.name(), driver.tier()), ("process", SecurityTier::Tier1));
+        let sandbox = sandbox(&driver).await;
+        let report = sandbox.report();
+        assert!(report.no_new_privileges && report.capabilities_dropped, "{report:?}");
+        assert_eq!(report.namespaces.len(), 7);
+        assert_eq!(report.user_mapping.starts_with("65536 ids"), is_root());
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+/// Only [`without_user_namespaces_nothing_is_made`] starts it so that it does something.
+#[test]
+fn where_user_namespaces_are_forbidden() {
+    if std::env::var_os("SYMBIONT_TEST_FORBIDDEN").is_none() {
+        return;
+    }
+    run(async {
+        let driver = driver();
+        let probe = driver.probe().await;
+        assert!(!probe.available && probe.detail.contains("max_user_namespaces"), "{probe:?}");
+        let sandbox = driver.create(SandboxId::new(), &config()).await.unwrap();
+        let error = sandbox.start().await.unwrap_err();
+        assert!(matches!(error, SandboxError::IsolationUnavailable { .. }), "{error:?}");
+        assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
+        assert!(sandbox.exec(shell("true")).await.is_err());
+        sandbox.destroy().await.unwrap();
+        assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
+    });
+}
+
+#[test]
+fn without_user_namespaces_nothing_is_made() {
+    // The limit is one of a namespace of our own: the host's stays as it is.
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces || exit 77; exec \"$@\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", forbid, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "where_user_namespaces_are_forbidden"])
+        .env("SYMBIONT_TEST_FORBIDDEN", "1")
+        .output();
+    match output {
+        Err(error) => eprintln!("not run: unshare: {error}"),
+        Ok(output) if output.status.code() == Some(77) || !is_root() => {
+            eprintln!("not run: the limit can't be set here");
+        }
+        Ok(output) => assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+    }
+}
+
+/// All of the above once more, as a user without any power over the host.
+#[test]
+fn the_same_for_an_ordinary_user() {
+    if !is_root() {
+        eprintln!("not run: only root can become someone else");
+        return;
+    }
+    // Where an ordinary user can read it.
+    let directory = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let program = directory.path().join("it");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let output = std::process::Command::new("setpriv")
+        .args(user)
+        .arg(Path::new(&program))
+        .args(["--test-threads", "2", "--skip", "the_same_for_an_ordinary_user"])
+        .current_dir("/")
+        .output();
+    match output {
+        Err(error) => eprintln!("not run: setpriv: {error}"),
+        Ok(output) => assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+    }
+}
