@@ -383,7 +383,7 @@ impl Run {
         }
         let mut last: Arc<str> = "null".into();
         for (entry, arguments) in plan {
-            match self.entry(program, entry, arguments, tally).await {
+            match self.play(program, entry, arguments, tally).await {
                 RunOutcome::Returned(json) => last = json,
                 ended => return ended,
             }
@@ -391,7 +391,7 @@ impl Run {
         RunOutcome::Returned(last)
     }
 
-    async fn entry(
+    async fn play(
         &self,
         program: &program::Program,
         entry: Entry,

@@ -277,6 +277,28 @@ impl DefaultSandboxOrchestrator {
     }
 }
 
+/// The walls of a sandbox in a line, for the trail.
+fn walls(report: &IsolationReport) -> String {
+    let mut parts = vec![
+        format!("own {}", report.namespaces.join(" ")),
+        report.user_mapping.clone(),
+        report.limits.join(", "),
+        format!("network {}", report.network),
+        format!("root {}", report.rootfs),
+    ];
+    parts.extend(report.seccomp.clone());
+    if report.no_new_privileges {
+        parts.push("no new privileges".to_owned());
+    }
+    if report.capabilities_dropped {
+        parts.push("no capabilities".to_owned());
+    }
+    if !report.degraded.is_empty() {
+        parts.push(format!("not applied here: {}", report.degraded.join(", ")));
+    }
+    parts.join("; ")
+}
+
 /// Why a tier without a driver is not served.
 fn unserved(tier: SecurityTier) -> &'static str {
     match tier {
@@ -405,7 +427,7 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
             .event(AuditEventType::SecurityEvent, "sandbox.started")
             .agent(entry.agent_id)
             .with("sandbox", sandbox_id)
-            .details(format!("{report}"));
+            .details(walls(&report));
         self.record(Change::new().record(event)).await;
         Ok(())
     }
@@ -444,15 +466,7 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
         args: Vec<String>,
     ) -> Result<CommandResult, SandboxError> {
         let timeout = self.entry(sandbox_id)?.timeout;
-        let command = Command {
-            program: command.to_owned(),
-            args,
-            env: Vec::new(),
-            stdin: None,
-            cwd: None,
-            timeout,
-            output_cap: self.output_cap,
-        };
+        let command = Command { timeout, output_cap: self.output_cap, ..Command::new(command).args(args) };
         self.execute(sandbox_id, command).await
     }
 

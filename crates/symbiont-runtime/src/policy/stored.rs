@@ -100,17 +100,18 @@ enum Obligation {
 
 /// Conversions of enums whose variants carry the same on both sides.
 macro_rules! mirror {
-    ($here:ident, $there:ty { $($variant:ident $(($($inner:ident),*))? $({$($field:ident),*})?),* $(,)? }) => {
-        impl From<&$there> for $here {
-            fn from(value: &$there) -> Self {
+    ($here:ident, $there:ident { $($variant:ident $(($($inner:ident),*))? $({$($field:ident),*})?),* $(,)? }) => {
+        impl From<&types::$there> for $here {
+            fn from(value: &types::$there) -> Self {
+                use types::$there as There;
                 match value {
-                    $(<$there>::$variant $(($($inner),*))? $({$($field),*})? =>
+                    $(There::$variant $(($($inner),*))? $({$($field),*})? =>
                         Self::$variant $(($(Keep::keep($inner)),*))? $({$($field: Keep::keep($field)),*})?,)*
                 }
             }
         }
 
-        impl From<$here> for $there {
+        impl From<$here> for types::$there {
             fn from(value: $here) -> Self {
                 match value {
                     $($here::$variant $(($($inner),*))? $({$($field),*})? =>
@@ -119,8 +120,17 @@ macro_rules! mirror {
             }
         }
 
-        impl Keep<$here> for $there { fn keep(&self) -> $here { self.into() } }
-        impl Restore<$there> for $here { fn restore(self) -> $there { self.into() } }
+        impl Keep<$here> for types::$there {
+            fn keep(&self) -> $here {
+                self.into()
+            }
+        }
+
+        impl Restore<types::$there> for $here {
+            fn restore(self) -> types::$there {
+                self.into()
+            }
+        }
     };
 }
 
@@ -191,22 +201,22 @@ impl<A, B: Restore<A>> Restore<BTreeMap<String, A>> for BTreeMap<String, B> {
     }
 }
 
-mirror!(Effect, types::PolicyEffect {
+mirror!(Effect, PolicyEffect {
     Allow, Deny, RequireApproval { approvers, quorum, ttl }, Audit, Shadow(inner),
 });
-mirror!(Principal, types::PrincipalSelector { Id(id), Name(name), Metadata { key, value } });
-mirror!(Value, types::PolicyValue {
+mirror!(Principal, PrincipalSelector { Id(id), Name(name), Metadata { key, value } });
+mirror!(Value, PolicyValue {
     Null, Bool(value), Int(value), Float(value), String(value), List(values), Record(values),
 });
-mirror!(Operand, types::Operand { Literal(value), Attribute(path) });
-mirror!(Comparison, types::Comparison {
+mirror!(Operand, Operand { Literal(value), Attribute(path) });
+mirror!(Comparison, Comparison {
     Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual,
 });
-mirror!(Condition, types::Condition {
+mirror!(Condition, Condition {
     All(all), Any(any), Not(inner), Is(operand), Compare { left, op, right }, In { value, set },
     Like { value, pattern }, TierAtLeast(tier), Has(path), Inexpressible(text),
 });
-mirror!(Obligation, types::Obligation {
+mirror!(Obligation, Obligation {
     RateLimit { count, per }, Timeout(after), LogLevel(level), Redact(fields), Notify(channel),
 });
 
