@@ -26,12 +26,10 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use symbiont_store::StoreError;
-use symbiont_types::{
-    AuditError, AuditEvent, AuditId, AuditQuery, ExportFormat, IntegrityReport,
-};
+use symbiont_types::{AuditError, AuditEvent, AuditId, AuditQuery, ExportFormat, IntegrityReport};
 
-use crate::journal::{Change, Journal};
 use crate::clock::Clock;
+use crate::journal::{Change, Journal};
 
 /// A record of what happened.
 #[async_trait]
@@ -99,11 +97,7 @@ pub struct AuditTrailConfig {
 impl Default for AuditTrailConfig {
     /// 64 KiB of details, 64 entries of metadata, five minutes.
     fn default() -> Self {
-        Self {
-            max_details: 64 * 1024,
-            max_metadata: 64,
-            skew_tolerance: Duration::from_secs(300),
-        }
+        Self { max_details: 64 * 1024, max_metadata: 64, skew_tolerance: Duration::from_secs(300) }
     }
 }
 
@@ -209,7 +203,8 @@ impl AuditTrail for DefaultAuditTrail {
                 reason: "the range ends before it begins".to_owned(),
             });
         }
-        let report = verify::verify(self.journal.store(), from_time, to_time).await.map_err(storage)?;
+        let report =
+            verify::verify(self.journal.store(), from_time, to_time).await.map_err(storage)?;
         *self.last_verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Some(self.journal.now());
         Ok(report)

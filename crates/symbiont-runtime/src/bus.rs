@@ -34,8 +34,8 @@ use symbiont_types::{
 };
 use tokio::sync::Notify;
 
-use self::mailbox::{Letter, Mailbox, Office, Slot};
 pub use self::mailbox::{DeadCause, DeadLetter};
+use self::mailbox::{Letter, Mailbox, Office, Slot};
 pub use self::seal::verify_message;
 use self::seal::{AgentKeys, Keystore, Sealing};
 use crate::clock::{Clock, FAR, from_micros, micros};
@@ -82,21 +82,32 @@ pub trait CommunicationBus: Send + Sync {
     ///
     /// `AgentNotRegistered`; `DeliveryFailed` when the hand-over can't be recorded (the messages
     /// then still wait).
-    async fn receive_messages(&self, agent_id: AgentId) -> Result<Vec<SecureMessage>, CommunicationError>;
+    async fn receive_messages(
+        &self,
+        agent_id: AgentId,
+    ) -> Result<Vec<SecureMessage>, CommunicationError>;
 
     /// Subscribes the agent; the first subscriber creates the topic. Again is fine.
     ///
     /// # Errors
     ///
     /// `AgentNotRegistered`, `DeliveryFailed` for a topic that is no topic.
-    async fn subscribe_to_topic(&self, agent_id: AgentId, topic: String) -> Result<(), CommunicationError>;
+    async fn subscribe_to_topic(
+        &self,
+        agent_id: AgentId,
+        topic: String,
+    ) -> Result<(), CommunicationError>;
 
     /// Ends the subscription; that there is none is fine.
     ///
     /// # Errors
     ///
     /// `AgentNotRegistered`, `TopicNotFound`.
-    async fn unsubscribe_from_topic(&self, agent_id: AgentId, topic: String) -> Result<(), CommunicationError>;
+    async fn unsubscribe_from_topic(
+        &self,
+        agent_id: AgentId,
+        topic: String,
+    ) -> Result<(), CommunicationError>;
 
     /// Sends a copy to each subscriber, the sender included if it is one; `message.to` and
     /// `message.id` are rewritten in each. Returns the ids of the copies.
@@ -116,7 +127,10 @@ pub trait CommunicationBus: Send + Sync {
     /// # Errors
     ///
     /// `DeliveryFailed` for an id that is not known.
-    async fn get_message_status(&self, message_id: MessageId) -> Result<DeliveryStatus, CommunicationError>;
+    async fn get_message_status(
+        &self,
+        message_id: MessageId,
+    ) -> Result<DeliveryStatus, CommunicationError>;
 
     /// The agent's subscriptions, sorted.
     ///
@@ -350,7 +364,10 @@ impl BusBuilder {
             return Err(refused(MessageId::new(), format!("`{name}` must not be zero")));
         }
         if u32::try_from(c.max_message_size).is_err() {
-            return Err(refused(MessageId::new(), "`max_message_size` must be below 4 GiB".to_owned()));
+            return Err(refused(
+                MessageId::new(),
+                "`max_message_size` must be below 4 GiB".to_owned(),
+            ));
         }
         let keystore = match &self.keystore {
             Some(file) => Keystore::open(file)?,
@@ -385,7 +402,9 @@ impl BusBuilder {
 async fn restore(journal: &Journal, keystore: &Keystore) -> Result<Office, CommunicationError> {
     let store = journal.store();
     let mut office = Office::default();
-    for (key, kept) in rows::<stored::Registration>(store, MAILBOXES, &[]).await.map_err(unreadable)? {
+    for (key, kept) in
+        rows::<stored::Registration>(store, MAILBOXES, &[]).await.map_err(unreadable)?
+    {
         let Ok(uuid) = uuid::Uuid::from_slice(&key) else { continue };
         let agent_id = AgentId::from(uuid);
         let keys = keystore.open_keys(agent_id, kept.epoch, &kept.sealed_keys)?;
@@ -523,7 +542,11 @@ impl Inner {
         })
     }
 
-    async fn commit(&self, message_id: MessageId, change: Change) -> Result<(), CommunicationError> {
+    async fn commit(
+        &self,
+        message_id: MessageId,
+        change: Change,
+    ) -> Result<(), CommunicationError> {
         self.journal.commit(change).await.map(|_| ()).map_err(|error| match error {
             StoreError::Closed => self.closing(message_id),
             error => refused(message_id, format!("not recorded: {error}")),
@@ -540,7 +563,11 @@ impl Inner {
         })
     }
 
-    async fn register(&self, agent_id: AgentId, capabilities: Vec<Capability>) -> Result<(), CommunicationError> {
+    async fn register(
+        &self,
+        agent_id: AgentId,
+        capabilities: Vec<Capability>,
+    ) -> Result<(), CommunicationError> {
         self.take_place(agent_id)?;
         let change = {
             let mut office = self.open()?;
@@ -640,13 +667,17 @@ impl Inner {
         let topic = message.topic.clone();
         let sealed = Arc::new(seal::seal(message, sequence, now, &sender, &receiver, sealing)?);
         let slot: Slot = (Reverse(priority), order);
-        let mut change = Change::new()
-            .put_bytes(MAIL, stored::mail_key(to, order), stored::encode(&sealed, expires_at, 0, None));
+        let mut change = Change::new().put_bytes(
+            MAIL,
+            stored::mail_key(to, order),
+            stored::encode(&sealed, expires_at, 0, None),
+        );
         for old in forgotten {
             change = change.remove(RECEIPTS, *old.as_uuid().as_bytes());
         }
         if new_step && let Some(mailbox) = self.lock().boxes.get(&from) {
-            change = change.put(MAILBOXES, *from.as_uuid().as_bytes(), &self.registration(mailbox)?);
+            change =
+                change.put(MAILBOXES, *from.as_uuid().as_bytes(), &self.registration(mailbox)?);
         }
         if first_use {
             change = change.record(self.key_listed(&sender)?);
@@ -687,7 +718,13 @@ impl Inner {
 
     /// Takes letters that are ready, up to the bounds, out of the mailbox, and says which had
     /// expired.
-    fn pick(&self, office: &Office, agent_id: AgentId, most: usize, now: SystemTime) -> Result<Vec<Slot>, CommunicationError> {
+    fn pick(
+        &self,
+        office: &Office,
+        agent_id: AgentId,
+        most: usize,
+        now: SystemTime,
+    ) -> Result<Vec<Slot>, CommunicationError> {
         let mailbox = office.mailbox(agent_id)?;
         let mut bytes = 0;
         Ok(mailbox
@@ -695,7 +732,8 @@ impl Inner {
             .take(most.min(MOST_MESSAGES))
             .take_while(|(_, letter)| {
                 let first = bytes == 0;
-                bytes += letter.sealed.encrypted_payload.len() + letter.sealed.message.payload.len() + 1;
+                bytes +=
+                    letter.sealed.encrypted_payload.len() + letter.sealed.message.payload.len() + 1;
                 first || bytes <= MOST_BYTES
             })
             .map(|(slot, _)| *slot)
@@ -703,13 +741,19 @@ impl Inner {
     }
 
     /// The message behind a letter, if it is what its sender signed.
-    fn unseal(&self, letter: &Letter, receiver: &AgentKeys) -> Result<SecureMessage, CommunicationError> {
+    fn unseal(
+        &self,
+        letter: &Letter,
+        receiver: &AgentKeys,
+    ) -> Result<SecureMessage, CommunicationError> {
         let sender = {
             let office = self.lock();
             let from = letter.sealed.message.from;
             let mailbox = office.boxes.get(&from);
-            mailbox.map(|m| Arc::clone(&m.keys)).ok_or_else(|| CommunicationError::EncryptionFailed {
-                reason: format!("the public key of `{from}` is not known any more"),
+            mailbox.map(|m| Arc::clone(&m.keys)).ok_or_else(|| {
+                CommunicationError::EncryptionFailed {
+                    reason: format!("the public key of `{from}` is not known any more"),
+                }
             })?
         };
         let sealed = SecureMessage::clone(&letter.sealed);
@@ -717,14 +761,20 @@ impl Inner {
     }
 
     /// Takes messages for good.
-    async fn receive(&self, agent_id: AgentId, most: usize) -> Result<Vec<SecureMessage>, CommunicationError> {
+    async fn receive(
+        &self,
+        agent_id: AgentId,
+        most: usize,
+    ) -> Result<Vec<SecureMessage>, CommunicationError> {
         let now = self.journal.now();
         let (taken, receiver) = {
             let mut office = self.open()?;
             let slots = self.pick(&office, agent_id, most, now)?;
             let receiver = Arc::clone(&office.mailbox(agent_id)?.keys);
-            let taken: Vec<(Slot, Letter)> =
-                slots.into_iter().filter_map(|slot| Some((slot, office.take(agent_id, slot)?))).collect();
+            let taken: Vec<(Slot, Letter)> = slots
+                .into_iter()
+                .filter_map(|slot| Some((slot, office.take(agent_id, slot)?)))
+                .collect();
             (taken, receiver)
         };
         if taken.is_empty() {
@@ -738,7 +788,8 @@ impl Inner {
             change = change.remove(MAIL, stored::mail_key(agent_id, slot.1));
             match self.unseal(letter, &receiver) {
                 Ok(message) => {
-                    let ended = stored::Ended { status: DeliveryStatus::Delivered, at: micros(now) };
+                    let ended =
+                        stored::Ended { status: DeliveryStatus::Delivered, at: micros(now) };
                     change = change
                         .put(RECEIPTS, *id.as_uuid().as_bytes(), &ended)
                         .record(self.received(agent_id, &message));
@@ -792,7 +843,11 @@ impl Inner {
             .with("from", message.message.from)
     }
 
-    async fn lease(&self, agent_id: AgentId, most: usize) -> Result<Vec<LeasedMessage>, CommunicationError> {
+    async fn lease(
+        &self,
+        agent_id: AgentId,
+        most: usize,
+    ) -> Result<Vec<LeasedMessage>, CommunicationError> {
         let now = self.journal.now();
         let until = now + self.settings.delivery_timeout;
         let (leased, receiver) = {
@@ -818,7 +873,9 @@ impl Inner {
         let mut bad = Vec::new();
         for (slot, letter) in leased {
             match self.unseal(&letter, &receiver) {
-                Ok(message) => messages.push(LeasedMessage { message, attempt: letter.attempts, until }),
+                Ok(message) => {
+                    messages.push(LeasedMessage { message, attempt: letter.attempts, until })
+                }
                 Err(_) => bad.push(slot),
             }
         }
@@ -831,11 +888,24 @@ impl Inner {
     }
 
     /// Where a message is that is in the caller's hands by its newest hand-over.
-    fn in_hand(office: &Office, id: MessageId, attempt: u32) -> Result<(AgentId, Slot), CommunicationError> {
+    fn in_hand(
+        office: &Office,
+        id: MessageId,
+        attempt: u32,
+    ) -> Result<(AgentId, Slot), CommunicationError> {
         let over = || refused(id, "this hand-over is over".to_owned());
-        let (to, slot) = office.receipts.get(id).and_then(|receipt| receipt.place).ok_or_else(over)?;
-        let letter = office.boxes.get(&to).and_then(|mailbox| mailbox.letters.get(&slot)).ok_or_else(over)?;
-        if letter.attempts == attempt && letter.away_until.is_some() { Ok((to, slot)) } else { Err(over()) }
+        let (to, slot) =
+            office.receipts.get(id).and_then(|receipt| receipt.place).ok_or_else(over)?;
+        let letter = office
+            .boxes
+            .get(&to)
+            .and_then(|mailbox| mailbox.letters.get(&slot))
+            .ok_or_else(over)?;
+        if letter.attempts == attempt && letter.away_until.is_some() {
+            Ok((to, slot))
+        } else {
+            Err(over())
+        }
     }
 
     async fn ack(&self, id: MessageId, attempt: u32) -> Result<(), CommunicationError> {
@@ -876,7 +946,13 @@ impl Inner {
     }
 
     /// Puts letters that were taken out among the dead ones.
-    async fn bury(&self, to: AgentId, letters: Vec<(Slot, Letter)>, cause: DeadCause, now: SystemTime) {
+    async fn bury(
+        &self,
+        to: AgentId,
+        letters: Vec<(Slot, Letter)>,
+        cause: DeadCause,
+        now: SystemTime,
+    ) {
         for (slot, letter) in letters {
             let id = letter.sealed.message.id;
             let sealed = Arc::clone(&letter.sealed);
@@ -999,13 +1075,20 @@ impl Inner {
             let mut office = self.lock();
             let Some(mailbox) = office.boxes.get(&agent_id) else { return };
             let slots: Vec<Slot> = mailbox.letters.keys().copied().collect();
-            slots.into_iter().filter_map(|slot| Some((slot, office.take(agent_id, slot)?))).collect()
+            slots
+                .into_iter()
+                .filter_map(|slot| Some((slot, office.take(agent_id, slot)?)))
+                .collect()
         };
         self.bury(agent_id, letters, DeadCause::ReceiverGone, now).await;
         self.directory.clear_mail(agent_id);
     }
 
-    async fn publish_copies(&self, topic: String, message: Message) -> Result<Vec<MessageId>, CommunicationError> {
+    async fn publish_copies(
+        &self,
+        topic: String,
+        message: Message,
+    ) -> Result<Vec<MessageId>, CommunicationError> {
         check_topic(message.id, &topic)?;
         let subscribers = {
             let office = self.open()?;
@@ -1018,7 +1101,8 @@ impl Inner {
         let mut sent = Vec::new();
         let mut last_error = None;
         for to in subscribers {
-            let copy = Message { id: MessageId::new(), to, topic: topic.clone(), ..message.clone() };
+            let copy =
+                Message { id: MessageId::new(), to, topic: topic.clone(), ..message.clone() };
             match self.send(copy).await {
                 Ok(id) => sent.push(id),
                 // A subscriber that left is no reason to fail.
@@ -1068,12 +1152,19 @@ impl CommunicationBus for DefaultCommunicationBus {
         self.inner.detached(async move { inner.send(message).await }).await
     }
 
-    async fn receive_messages(&self, agent_id: AgentId) -> Result<Vec<SecureMessage>, CommunicationError> {
+    async fn receive_messages(
+        &self,
+        agent_id: AgentId,
+    ) -> Result<Vec<SecureMessage>, CommunicationError> {
         let inner = Arc::clone(&self.inner);
         self.inner.detached(async move { inner.receive(agent_id, MOST_MESSAGES).await }).await
     }
 
-    async fn subscribe_to_topic(&self, agent_id: AgentId, topic: String) -> Result<(), CommunicationError> {
+    async fn subscribe_to_topic(
+        &self,
+        agent_id: AgentId,
+        topic: String,
+    ) -> Result<(), CommunicationError> {
         let inner = Arc::clone(&self.inner);
         let subscribe = async move {
             check_topic(MessageId::new(), &topic)?;
@@ -1081,16 +1172,19 @@ impl CommunicationBus for DefaultCommunicationBus {
                 let mut office = inner.open()?;
                 office.mailbox(agent_id)?;
                 if !office.topics.contains(&topic) && office.topics.len() >= MOST_TOPICS {
-                    let reason = format!("there are {MOST_TOPICS} topics already, which is the most");
+                    let reason =
+                        format!("there are {MOST_TOPICS} topics already, which is the most");
                     return Err(refused(MessageId::new(), reason));
                 }
                 if !office.topics.subscribe(&topic, agent_id) {
                     return Ok(());
                 }
             }
-            let change = Change::new()
-                .put(TOPICS, stored::topic_key(&topic, None), &())
-                .put(TOPICS, stored::topic_key(&topic, Some(agent_id)), &());
+            let change = Change::new().put(TOPICS, stored::topic_key(&topic, None), &()).put(
+                TOPICS,
+                stored::topic_key(&topic, Some(agent_id)),
+                &(),
+            );
             let outcome = inner.commit(MessageId::new(), change).await;
             if outcome.is_err() {
                 inner.lock().topics.unsubscribe(&topic, agent_id);
@@ -1100,7 +1194,11 @@ impl CommunicationBus for DefaultCommunicationBus {
         self.inner.detached(subscribe).await
     }
 
-    async fn unsubscribe_from_topic(&self, agent_id: AgentId, topic: String) -> Result<(), CommunicationError> {
+    async fn unsubscribe_from_topic(
+        &self,
+        agent_id: AgentId,
+        topic: String,
+    ) -> Result<(), CommunicationError> {
         let inner = Arc::clone(&self.inner);
         let unsubscribe = async move {
             {
@@ -1131,13 +1229,16 @@ impl CommunicationBus for DefaultCommunicationBus {
         self.inner.detached(async move { inner.publish_copies(topic, message).await }).await
     }
 
-    async fn get_message_status(&self, message_id: MessageId) -> Result<DeliveryStatus, CommunicationError> {
+    async fn get_message_status(
+        &self,
+        message_id: MessageId,
+    ) -> Result<DeliveryStatus, CommunicationError> {
         let office = self.inner.lock();
         let unknown = || refused(message_id, "nothing is known of it".to_owned());
         let receipt = office.receipts.get(message_id).ok_or_else(unknown)?;
-        let expires_at = receipt.place.and_then(|(to, slot)| {
-            Some(office.boxes.get(&to)?.letters.get(&slot)?.expires_at)
-        });
+        let expires_at = receipt
+            .place
+            .and_then(|(to, slot)| Some(office.boxes.get(&to)?.letters.get(&slot)?.expires_at));
         // The timer that buries it may not have rung yet; the truth does not wait for it.
         match expires_at {
             Some(at) if at <= self.inner.journal.now() => Ok(DeliveryStatus::Expired),
@@ -1164,10 +1265,21 @@ impl MailPort for Inner {
         Inner::send(self, message).await
     }
 
-    async fn publish(&self, from: AgentId, outgoing: Outgoing) -> Result<Vec<MessageId>, CommunicationError> {
+    async fn publish(
+        &self,
+        from: AgentId,
+        outgoing: Outgoing,
+    ) -> Result<Vec<MessageId>, CommunicationError> {
         let Outgoing { topic, payload, priority, ttl } = outgoing;
-        let message =
-            Message { id: MessageId::new(), from, to: from, topic: topic.clone(), payload, priority, ttl };
+        let message = Message {
+            id: MessageId::new(),
+            from,
+            to: from,
+            topic: topic.clone(),
+            payload,
+            priority,
+            ttl,
+        };
         self.publish_copies(topic, message).await
     }
 

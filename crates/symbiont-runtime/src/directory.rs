@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use symbiont_types::{
     AgentId, AgentState, CommunicationError, ErrorAction, LifecycleError, Message, MessageId,
-    Priority, ResourceLimits, ResourceUsage, RuntimeError, SecureMessage, TaskId, UsageSource,
+    Priority, ResourceLimits, RuntimeError, SecureMessage, TaskId, UsageSource,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -191,7 +191,6 @@ pub(crate) struct Usage {
 #[async_trait]
 pub(crate) trait AgentPort: Send + Sync {
     fn state(&self, id: AgentId) -> Option<AgentState>;
-    fn name(&self, id: AgentId) -> Option<String>;
     fn limits(&self, id: AgentId) -> Option<ResourceLimits>;
     fn is_ephemeral(&self, id: AgentId) -> bool;
     fn readiness(&self, id: AgentId) -> Readiness;
@@ -200,7 +199,12 @@ pub(crate) trait AgentPort: Send + Sync {
     fn mail_waiting(&self, id: AgentId);
     async fn usage(&self, id: AgentId) -> Result<Usage, String>;
     /// Carries out what was decided about an error or a violation.
-    async fn control(&self, id: AgentId, action: &ErrorAction, reason: &str) -> Result<(), LifecycleError>;
+    async fn control(
+        &self,
+        id: AgentId,
+        action: &ErrorAction,
+        reason: &str,
+    ) -> Result<(), LifecycleError>;
 }
 
 /// A message as a program sends it.
@@ -216,7 +220,11 @@ pub(crate) struct Outgoing {
 #[async_trait]
 pub(crate) trait MailPort: Send + Sync {
     async fn send(&self, message: Message) -> Result<MessageId, CommunicationError>;
-    async fn publish(&self, from: AgentId, outgoing: Outgoing) -> Result<Vec<MessageId>, CommunicationError>;
+    async fn publish(
+        &self,
+        from: AgentId,
+        outgoing: Outgoing,
+    ) -> Result<Vec<MessageId>, CommunicationError>;
     /// Takes the oldest waiting message, if there is one.
     async fn take(&self, id: AgentId) -> Result<Option<SecureMessage>, CommunicationError>;
     /// How many messages wait.
@@ -230,8 +238,6 @@ pub(crate) trait MailPort: Send + Sync {
 pub(crate) trait LedgerPort: Send + Sync {
     /// The agent has ended: what was promised to it is free again.
     async fn agent_gone(&self, id: AgentId);
-    /// The usage of the agent as the manager computes rates from it.
-    fn last_usage(&self, id: AgentId) -> Option<ResourceUsage>;
 }
 
 /// Answers for the work that waits for an agent.

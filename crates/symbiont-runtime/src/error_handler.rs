@@ -64,7 +64,10 @@ pub trait ErrorHandler: Send + Sync {
     /// # Errors
     ///
     /// `AgentNotFound` for an agent that nobody runs and that had no errors.
-    async fn get_error_stats(&self, agent_id: AgentId) -> Result<ErrorStatistics, ErrorHandlerError>;
+    async fn get_error_stats(
+        &self,
+        agent_id: AgentId,
+    ) -> Result<ErrorStatistics, ErrorHandlerError>;
 
     /// The errors of all agents.
     async fn get_system_error_stats(&self) -> SystemErrorStatistics;
@@ -225,7 +228,12 @@ impl DefaultErrorHandler {
     }
 
     /// Steps 2 to 8 of the selection: records the error and chooses.
-    fn choose(&self, agent_id: AgentId, error: &RuntimeError, ephemeral: bool) -> Result<(ErrorType, ErrorAction, bool), ErrorHandlerError> {
+    fn choose(
+        &self,
+        agent_id: AgentId,
+        error: &RuntimeError,
+        ephemeral: bool,
+    ) -> Result<(ErrorType, ErrorAction, bool), ErrorHandlerError> {
         let now = self.journal.now();
         let error_type = decide::classify(error);
         let window = self.settings.error_aggregation_window;
@@ -242,11 +250,16 @@ impl DefaultErrorHandler {
         let in_window = history.recent.iter().filter(|(at, _)| within(*at, window)).count();
         let breached = history.thresholds.as_ref().is_some_and(|t| {
             let of_type = |kind: ErrorType| {
-                let same = |(at, there): &&(SystemTime, ErrorType)| *there == kind && within(*at, t.window);
+                let same = |(at, there): &&(SystemTime, ErrorType)| {
+                    *there == kind && within(*at, t.window)
+                };
                 history.recent.iter().filter(same).count()
             };
             let all = history.recent.iter().filter(|(at, _)| within(*at, t.window)).count();
-            let own = t.per_type.get(&error_type).is_some_and(|most| of_type(error_type) >= *most as usize);
+            let own = t
+                .per_type
+                .get(&error_type)
+                .is_some_and(|most| of_type(error_type) >= *most as usize);
             own || all >= t.max_errors as usize || history.consecutive >= t.max_consecutive
         });
         let on_breach = history.thresholds.as_ref().map(|t| t.action_on_breach.clone());
@@ -332,7 +345,8 @@ impl State {
         if self.agents.len() < MOST_AGENTS {
             return;
         }
-        let quietest = self.agents.iter().min_by_key(|(_, history)| history.last_at).map(|(id, _)| *id);
+        let quietest =
+            self.agents.iter().min_by_key(|(_, history)| history.last_at).map(|(id, _)| *id);
         if let Some(id) = quietest {
             self.agents.remove(&id);
         }
@@ -384,7 +398,11 @@ impl History {
             first_at: self.first_at,
             last_at: self.last_at,
             top,
-            breakers: self.breakers.iter().map(|(kind, breaker)| breaker.status(*kind, now)).collect(),
+            breakers: self
+                .breakers
+                .iter()
+                .map(|(kind, breaker)| breaker.status(*kind, now))
+                .collect(),
             actions: self.actions.clone(),
             recovered: self.recovered,
             recovery_failed: self.recovery_failed,
@@ -427,7 +445,9 @@ impl ErrorHandlerBuilder {
             ),
         ];
         if let Some((name, _, fit)) = wrong.iter().find(|(_, is_wrong, _)| *is_wrong) {
-            return Err(ErrorHandlerError::InvalidStrategy { reason: format!("`{name}` must be {fit}") });
+            return Err(ErrorHandlerError::InvalidStrategy {
+                reason: format!("`{name}` must be {fit}"),
+            });
         }
         Ok(DefaultErrorHandler {
             settings: self.config,
@@ -483,9 +503,8 @@ impl ErrorHandler for DefaultErrorHandler {
         error_type: ErrorType,
         strategy: RecoveryStrategy,
     ) -> Result<(), ErrorHandlerError> {
-        let invalid = |reason: &str| {
-            Err(ErrorHandlerError::InvalidStrategy { reason: reason.to_owned() })
-        };
+        let invalid =
+            |reason: &str| Err(ErrorHandlerError::InvalidStrategy { reason: reason.to_owned() });
         match &strategy {
             RecoveryStrategy::Retry { max_attempts: 0, .. } => {
                 return invalid("a retry needs at least one attempt");
@@ -513,7 +532,10 @@ impl ErrorHandler for DefaultErrorHandler {
         Ok(())
     }
 
-    async fn get_error_stats(&self, agent_id: AgentId) -> Result<ErrorStatistics, ErrorHandlerError> {
+    async fn get_error_stats(
+        &self,
+        agent_id: AgentId,
+    ) -> Result<ErrorStatistics, ErrorHandlerError> {
         let now = self.journal.now();
         let window = self.settings.error_aggregation_window;
         if let Some(history) = self.lock().agents.get(&agent_id) {

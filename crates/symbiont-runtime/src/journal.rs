@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use symbiont_store::{Batch, Head, MemoryStore, SqliteStore, Store, StoreError, StoreOptions, Table};
+use symbiont_store::{
+    Batch, Head, MemoryStore, SqliteStore, Store, StoreError, StoreOptions, Table,
+};
 use symbiont_types::{AgentId, AuditEvent, AuditEventType, AuditId};
 use tokio::sync::broadcast;
 
@@ -41,8 +43,20 @@ pub(crate) const ALLOCATIONS: Table = Table("allocations");
 pub(crate) const SETTINGS: Table = Table("settings");
 
 const TABLES: [Table; 14] = [
-    AGENTS, CONFIGS, MEMORY, RUNS, TASKS, RESULTS, MAIL, DEAD, RECEIPTS, MAILBOXES, TOPICS,
-    POLICIES, ALLOCATIONS, SETTINGS,
+    AGENTS,
+    CONFIGS,
+    MEMORY,
+    RUNS,
+    TASKS,
+    RESULTS,
+    MAIL,
+    DEAD,
+    RECEIPTS,
+    MAILBOXES,
+    TOPICS,
+    POLICIES,
+    ALLOCATIONS,
+    SETTINGS,
 ];
 
 /// The most records that someone who looks on may fall behind.
@@ -160,10 +174,6 @@ impl Entry {
             None => self,
         }
     }
-
-    pub(crate) fn id(&self) -> AuditId {
-        self.event.id
-    }
 }
 
 /// A change of tables and the events that tell of it.
@@ -178,13 +188,23 @@ impl Change {
         Self::default()
     }
 
-    pub(crate) fn put(mut self, table: Table, key: impl Into<Vec<u8>>, value: &impl serde::Serialize) -> Self {
+    pub(crate) fn put(
+        mut self,
+        table: Table,
+        key: impl Into<Vec<u8>>,
+        value: &impl serde::Serialize,
+    ) -> Self {
         let bytes = serde_json::to_vec(value).expect("stored forms are plain data with text keys");
         self.batch = self.batch.put(table, key, bytes);
         self
     }
 
-    pub(crate) fn put_bytes(mut self, table: Table, key: impl Into<Vec<u8>>, value: Vec<u8>) -> Self {
+    pub(crate) fn put_bytes(
+        mut self,
+        table: Table,
+        key: impl Into<Vec<u8>>,
+        value: Vec<u8>,
+    ) -> Self {
         self.batch = self.batch.put(table, key, value);
         self
     }
@@ -201,12 +221,6 @@ impl Change {
 
     pub(crate) fn record_event(mut self, event: AuditEvent) -> Self {
         self.events.push(event);
-        self
-    }
-
-    pub(crate) fn and(mut self, other: Self) -> Self {
-        self.batch = self.batch.and(other.batch);
-        self.events.extend(other.events);
         self
     }
 
@@ -248,6 +262,7 @@ pub(crate) async fn row<T: serde::de::DeserializeOwned>(
 }
 
 fn decode<T: serde::de::DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| StoreError::Corrupted { reason: format!("a row of `{}`: {error}", table.0) })
+    serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupted {
+        reason: format!("a row of `{}`: {error}", table.0),
+    })
 }

@@ -14,10 +14,11 @@
 
 pub(crate) mod config;
 pub(crate) mod fleet;
-pub mod machine;
+pub(crate) mod machine;
 mod stored;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -131,7 +132,11 @@ pub trait LifecycleController: Send + Sync {
     ///
     /// `AgentNotFound`; `ConfigurationInvalid` for a config that is not fit or of another id;
     /// `InvalidStateTransition` for an agent that has ended.
-    async fn update_agent_config(&self, agent_id: AgentId, config: AgentConfig) -> Result<(), LifecycleError>;
+    async fn update_agent_config(
+        &self,
+        agent_id: AgentId,
+        config: AgentConfig,
+    ) -> Result<(), LifecycleError>;
 
     /// Stops, initializes and starts the agent anew. It keeps its id, mail and tasks.
     ///
@@ -271,7 +276,11 @@ impl DefaultLifecycleController {
     /// # Errors
     ///
     /// As there; `ConfigurationInvalid` for an input that is no JSON or has more than 1 MiB.
-    pub async fn start_agent_with_input(&self, agent_id: AgentId, input: &str) -> Result<(), LifecycleError> {
+    pub async fn start_agent_with_input(
+        &self,
+        agent_id: AgentId,
+        input: &str,
+    ) -> Result<(), LifecycleError> {
         if input.len() > LARGEST_INPUT {
             return Err(invalid("the input has more than 1 MiB"));
         }
@@ -279,7 +288,9 @@ impl DefaultLifecycleController {
             return Err(invalid(&format!("the input is no JSON: {error}")));
         }
         let input = Input::Json(input.into());
-        self.inner.act(agent_id, move |inner, member| async move { inner.start(&member, input).await }).await
+        self.inner
+            .act(agent_id, move |inner, member| async move { inner.start(&member, input).await })
+            .await
     }
 
     /// Waits until no run of the agent is under way and none can begin by itself at once, and gives
@@ -288,7 +299,10 @@ impl DefaultLifecycleController {
     /// # Errors
     ///
     /// `AgentNotFound`.
-    pub async fn settled(&self, agent_id: AgentId) -> Result<Option<Arc<RunReport>>, LifecycleError> {
+    pub async fn settled(
+        &self,
+        agent_id: AgentId,
+    ) -> Result<Option<Arc<RunReport>>, LifecycleError> {
         let member = self.inner.fleet.get(agent_id)?;
         let mut changes = member.changes.subscribe();
         loop {
@@ -310,7 +324,11 @@ impl DefaultLifecycleController {
     /// # Errors
     ///
     /// `AgentNotFound`.
-    pub async fn until(&self, agent_id: AgentId, states: &[AgentState]) -> Result<AgentState, LifecycleError> {
+    pub async fn until(
+        &self,
+        agent_id: AgentId,
+        states: &[AgentState],
+    ) -> Result<AgentState, LifecycleError> {
         let member = self.inner.fleet.get(agent_id)?;
         let mut changes = member.changes.subscribe();
         loop {
@@ -330,7 +348,12 @@ impl DefaultLifecycleController {
     /// # Errors
     ///
     /// `AgentNotFound`; `ConfigurationInvalid` when the file can't be read.
-    pub fn provide_file(&self, agent_id: AgentId, local: PathBuf, remote: String) -> Result<(), LifecycleError> {
+    pub fn provide_file(
+        &self,
+        agent_id: AgentId,
+        local: PathBuf,
+        remote: String,
+    ) -> Result<(), LifecycleError> {
         let member = self.inner.fleet.get(agent_id)?;
         match std::fs::metadata(&local) {
             Ok(metadata) if metadata.is_file() => {}
@@ -485,7 +508,8 @@ async fn recur(this: Weak<Inner>, id: AgentId, first: SystemTime, interval: Dura
         let still = {
             let cell = member.cell();
             let same = cell.record.first_tick == Some(micros(first));
-            same && cell.record.started && !matches!(cell.record.state, AgentState::Terminating | AgentState::Terminated)
+            same && cell.record.started
+                && !matches!(cell.record.state, AgentState::Terminating | AgentState::Terminated)
         };
         if !still {
             return;
@@ -596,7 +620,11 @@ impl Inner {
         outcome.map(|()| member.instance())
     }
 
-    async fn announce(&self, member: &Member, record: &stored::Agent) -> Result<(), LifecycleError> {
+    async fn announce(
+        &self,
+        member: &Member,
+        record: &stored::Agent,
+    ) -> Result<(), LifecycleError> {
         self.take_place(member.id)?;
         let config = Arc::clone(&member.cell().config);
         self.tell_policy(member.id, &config, &config.policies, config.security_tier)?;
@@ -658,7 +686,11 @@ impl Inner {
         self.initialize_in_turn(member, event).await
     }
 
-    async fn initialize_in_turn(&self, member: &Arc<Member>, event: Event) -> Result<(), LifecycleError> {
+    async fn initialize_in_turn(
+        &self,
+        member: &Arc<Member>,
+        event: Event,
+    ) -> Result<(), LifecycleError> {
         let entry = self.entry(member, AuditEventType::AgentCreated, "agent.initializing");
         {
             let mut cell = member.cell();
@@ -722,8 +754,19 @@ impl Inner {
         Ok(())
     }
 
-    async fn eager_sandbox(&self, member: &Member, definition: &Arc<Definition>) -> Result<(), String> {
-        let run = self.run_of(member, Arc::clone(definition), Cause::Start, Input::None, ActiveRun::new(), None);
+    async fn eager_sandbox(
+        &self,
+        member: &Member,
+        definition: &Arc<Definition>,
+    ) -> Result<(), String> {
+        let run = self.run_of(
+            member,
+            Arc::clone(definition),
+            Cause::Start,
+            Input::None,
+            ActiveRun::new(),
+            None,
+        );
         crate::run::open_sandbox(&run).await.map_err(|error| error.to_string())
     }
 
@@ -765,7 +808,8 @@ impl Inner {
         self.may_start(member, &definition)?;
         let was_unallocated = match &self.resources {
             Some(resources) => {
-                let allocated = resources.allocate_resources(member.id, definition.limits.clone()).await;
+                let allocated =
+                    resources.allocate_resources(member.id, definition.limits.clone()).await;
                 match allocated {
                     Ok(_) | Err(symbiont_types::ResourceError::AllocationFailed { .. }) => {}
                     Err(error) => return Err(invalid(&error.to_string())),
@@ -776,7 +820,9 @@ impl Inner {
         };
         let interval = match definition.mode {
             ExecutionMode::Scheduled { interval } => Some(interval),
-            ExecutionMode::Persistent | ExecutionMode::Ephemeral | ExecutionMode::EventDriven => None,
+            ExecutionMode::Persistent | ExecutionMode::Ephemeral | ExecutionMode::EventDriven => {
+                None
+            }
         };
         let first_tick = interval.map(|interval| micros(self.journal.now() + interval.min(FAR)));
         let begun = self
@@ -786,7 +832,12 @@ impl Inner {
         match begun {
             Ok(_outcome) => {
                 if let (Some(interval), Some(first)) = (interval, first_tick) {
-                    self.tasks.spawn(recur(Weak::clone(&self.this), member.id, from_micros(first), interval));
+                    self.tasks.spawn(recur(
+                        Weak::clone(&self.this),
+                        member.id,
+                        from_micros(first),
+                        interval,
+                    ));
                 }
                 Ok(())
             }
@@ -893,7 +944,13 @@ impl Inner {
     }
 
     /// Records the end of a run and puts the agent to rest. Whether the agent has failed.
-    async fn conclude(&self, member: &Arc<Member>, report: &Arc<RunReport>, active: &ActiveRun, mode: &ExecutionMode) -> bool {
+    async fn conclude(
+        &self,
+        member: &Arc<Member>,
+        report: &Arc<RunReport>,
+        active: &ActiveRun,
+        mode: &ExecutionMode,
+    ) -> bool {
         let _turn = self.turn_to_conclude(member, active).await;
         let rest = match mode {
             ExecutionMode::Persistent | ExecutionMode::EventDriven => Rest::Waiting,
@@ -914,7 +971,11 @@ impl Inner {
         let (entry, event, fails) = match &report.outcome {
             RunOutcome::Returned(json) => {
                 let shown: String = json.chars().take(4096).collect();
-                (entry(AuditEventType::AgentStopped, "run.completed").details(shown), Event::Finish(rest), false)
+                (
+                    entry(AuditEventType::AgentStopped, "run.completed").details(shown),
+                    Event::Finish(rest),
+                    false,
+                )
             }
             RunOutcome::Failed(failure) => {
                 let entry = entry(AuditEventType::ErrorOccurred, "run.failed")
@@ -924,13 +985,17 @@ impl Inner {
                 let event = if lasting { Event::Finish(rest) } else { Event::Fail };
                 (entry, event, !lasting)
             }
-            RunOutcome::Cancelled(by) => {
-                (entry(AuditEventType::AgentStopped, "run.cancelled").details(by.clone()), Event::Stop, false)
-            }
+            RunOutcome::Cancelled(by) => (
+                entry(AuditEventType::AgentStopped, "run.cancelled").details(by.clone()),
+                Event::Stop,
+                false,
+            ),
         };
         let also = match report.cause {
             Cause::Task(task) => Change::new().remove(RUNS, *task.as_uuid().as_bytes()),
-            Cause::Start | Cause::Message(_) | Cause::Tick | Cause::Agent(_) | Cause::Stop => Change::new(),
+            Cause::Start | Cause::Message(_) | Cause::Tick | Cause::Agent(_) | Cause::Stop => {
+                Change::new()
+            }
         };
         {
             let mut cell = member.cell();
@@ -985,7 +1050,11 @@ impl Inner {
     }
 
     /// The agent's turn, once its run is not to hold still any more.
-    async fn turn_to_conclude<'a>(&self, member: &'a Member, active: &ActiveRun) -> tokio::sync::MutexGuard<'a, ()> {
+    async fn turn_to_conclude<'a>(
+        &self,
+        member: &'a Member,
+        active: &ActiveRun,
+    ) -> tokio::sync::MutexGuard<'a, ()> {
         let mut wish = active.wish.subscribe();
         loop {
             while *wish.borrow_and_update() == Wish::Pause && !active.cancel.is_cancelled() {
@@ -1004,18 +1073,24 @@ impl Inner {
     /// Whether a start ran nothing because the agent needs an input first.
     fn lacks_input(&self, member: &Member, report: &RunReport) -> bool {
         let definition = member.cell().definition.clone();
-        let returned_nothing = matches!(&report.outcome, RunOutcome::Returned(json) if &**json == "null");
+        let returned_nothing =
+            matches!(&report.outcome, RunOutcome::Returned(json) if &**json == "null");
         report.cause == Cause::Start
             && returned_nothing
             && report.steps == 0
             && definition.is_some_and(|definition| definition.needs_input())
     }
 
-    /// What follows a run: the next message, if one waits.
-    async fn after(&self, member: &Arc<Member>) {
-        if let Err(error) = self.next_message(member).await {
-            tracing::warn!(agent_id = %member.id, %error, "a message could not be taken");
-        }
+    /// What follows a run: the next message, if one waits. Boxed, since that begins a run in turn.
+    fn after<'a>(
+        &'a self,
+        member: &'a Arc<Member>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            if let Err(error) = self.next_message(member).await {
+                tracing::warn!(agent_id = %member.id, %error, "a message could not be taken");
+            }
+        })
     }
 
     /// Begins a run for the next message that waits, if the agent takes messages now.
@@ -1054,11 +1129,10 @@ impl Inner {
             (ready, cell.record.state)
         };
         let outcome = match (ready, self.definition(member)) {
-            (true, Ok(definition)) => {
-                self.begin(member, definition, Cause::Tick, Input::None, Event::Run, None, None)
-                    .await
-                    .map(|_| ())
-            }
+            (true, Ok(definition)) => self
+                .begin(member, definition, Cause::Tick, Input::None, Event::Run, None, None)
+                .await
+                .map(|_| ()),
             (true, Err(reason)) => Err(invalid(&reason)),
             (false, _) => {
                 let entry = self
@@ -1086,9 +1160,8 @@ impl Inner {
             active.wish.send_replace(Wish::Stop);
         }
         let grace = Clock::instant_in(self.settings.termination_timeout);
-        let over = |member: &Member| {
-            member.cell().run.as_ref().is_none_or(|run| run.id != active.id)
-        };
+        let over =
+            |member: &Member| member.cell().run.as_ref().is_none_or(|run| run.id != active.id);
         let mut cut = at_once;
         loop {
             changes.borrow_and_update();
@@ -1135,7 +1208,8 @@ impl Inner {
                 record.started = false;
                 record.first_tick = None;
                 let key = *member.id.as_uuid().as_bytes();
-                let change = Change::new().put(AGENTS, key, &record).record(entry.with("state", state));
+                let change =
+                    Change::new().put(AGENTS, key, &record).record(entry.with("state", state));
                 self.journal.commit(change).await.map_err(storage)?;
                 member.cell().record = record;
                 self.tell(member);
@@ -1144,7 +1218,9 @@ impl Inner {
         }
         let definition = member.cell().definition.clone();
         drop(turn);
-        if was_started && let Some(definition) = definition.filter(|definition| definition.has_on_stop()) {
+        if was_started
+            && let Some(definition) = definition.filter(|definition| definition.has_on_stop())
+        {
             self.say_goodbye(member, definition).await;
         }
         Ok(())
@@ -1153,7 +1229,8 @@ impl Inner {
     /// Runs `on stop`, for as long as the grace.
     async fn say_goodbye(&self, member: &Arc<Member>, definition: Arc<Definition>) {
         let timeout = Some(self.settings.termination_timeout);
-        let run = self.run_of(member, definition, Cause::Stop, Input::None, ActiveRun::new(), timeout);
+        let run =
+            self.run_of(member, definition, Cause::Stop, Input::None, ActiveRun::new(), timeout);
         let (outcome, _) = run.drive().await;
         if let RunOutcome::Failed(failure) = outcome {
             let entry = self
@@ -1222,7 +1299,8 @@ impl Inner {
                 AgentState::Terminated => return Ok(()),
                 AgentState::Terminating => {}
                 _ => {
-                    let entry = self.entry(member, AuditEventType::AgentStopped, "agent.terminating");
+                    let entry =
+                        self.entry(member, AuditEventType::AgentStopped, "agent.terminating");
                     self.shift(member, Event::Terminate, entry, Change::new(), |record| {
                         record.started = false;
                         record.first_tick = None;
@@ -1323,7 +1401,11 @@ impl Inner {
 
     // Changes.
 
-    async fn update(&self, member: &Arc<Member>, config: AgentConfig) -> Result<(), LifecycleError> {
+    async fn update(
+        &self,
+        member: &Arc<Member>,
+        config: AgentConfig,
+    ) -> Result<(), LifecycleError> {
         if config.id != member.id {
             return Err(invalid("the config is of another agent: its `id` can't change"));
         }
@@ -1348,16 +1430,24 @@ impl Inner {
             dsl_source: current.dsl_source.clone(),
             security_tier: current.security_tier,
             execution_mode: current.execution_mode.clone(),
-            capabilities: if narrows { config.capabilities.clone() } else { current.capabilities.clone() },
+            capabilities: if narrows {
+                config.capabilities.clone()
+            } else {
+                current.capabilities.clone()
+            },
             ..config.clone()
         };
         let later = (now_config != config).then(|| Arc::new(config.clone()));
         let definition = match state {
             AgentState::Created => None,
-            _ => Some(Arc::new(self.programs.define(&now_config).map_err(|reason| invalid(&reason))?)),
+            _ => Some(Arc::new(
+                self.programs.define(&now_config).map_err(|reason| invalid(&reason))?,
+            )),
         };
-        let policies = definition.as_ref().map_or(&now_config.policies, |definition| &definition.policies);
-        let tier = definition.as_ref().map_or(now_config.security_tier, |definition| definition.tier);
+        let policies =
+            definition.as_ref().map_or(&now_config.policies, |definition| &definition.policies);
+        let tier =
+            definition.as_ref().map_or(now_config.security_tier, |definition| definition.tier);
         self.tell_policy(member.id, &now_config, policies, tier)?;
         let entry = self
             .entry(member, AuditEventType::SecurityEvent, "config.updated")
@@ -1493,7 +1583,8 @@ impl Inner {
         let mut change = Change::new();
         let mut again = Vec::new();
         for (key, config) in configs {
-            let found = crate::journal::row::<stored::Agent>(store, AGENTS, &key).await.map_err(storage)?;
+            let found =
+                crate::journal::row::<stored::Agent>(store, AGENTS, &key).await.map_err(storage)?;
             let Some(mut record) = found else { continue };
             let config = AgentConfig::from(config);
             let before = record.state;
@@ -1538,9 +1629,13 @@ impl Inner {
             self.take_place(member.id)?;
             let config = Arc::clone(&member.cell().config);
             match self.definition(&member) {
-                Ok(definition) => self.tell_policy(member.id, &config, &definition.policies, definition.tier)?,
+                Ok(definition) => {
+                    self.tell_policy(member.id, &config, &definition.policies, definition.tier)?
+                }
                 // A program that this version refuses fails when it is initialized or run.
-                Err(_) => self.tell_policy(member.id, &config, &config.policies, config.security_tier)?,
+                Err(_) => {
+                    self.tell_policy(member.id, &config, &config.policies, config.security_tier)?
+                }
             }
             if before == AgentState::Running || before == AgentState::Initializing {
                 again.push(Arc::clone(&member));
@@ -1552,7 +1647,12 @@ impl Inner {
             if let (Some(first), true, ExecutionMode::Scheduled { interval }) =
                 (first_tick, started, &config.execution_mode)
             {
-                self.tasks.spawn(recur(Weak::clone(&self.this), member.id, from_micros(first), *interval));
+                self.tasks.spawn(recur(
+                    Weak::clone(&self.this),
+                    member.id,
+                    from_micros(first),
+                    *interval,
+                ));
             }
         }
         if !change.is_empty() {
@@ -1602,7 +1702,9 @@ impl LifecycleController for DefaultLifecycleController {
     }
 
     async fn start_agent(&self, agent_id: AgentId) -> Result<(), LifecycleError> {
-        self.inner.act(agent_id, |inner, member| async move { inner.start(&member, Input::None).await }).await
+        self.inner
+            .act(agent_id, |inner, member| async move { inner.start(&member, Input::None).await })
+            .await
     }
 
     async fn stop_agent(&self, agent_id: AgentId) -> Result<(), LifecycleError> {
@@ -1611,7 +1713,10 @@ impl LifecycleController for DefaultLifecycleController {
 
     async fn suspend_agent(&self, agent_id: AgentId) -> Result<(), LifecycleError> {
         self.inner
-            .act(agent_id, |inner, member| async move { inner.suspend(&member, "suspend_agent").await })
+            .act(
+                agent_id,
+                |inner, member| async move { inner.suspend(&member, "suspend_agent").await },
+            )
             .await
     }
 
@@ -1620,7 +1725,9 @@ impl LifecycleController for DefaultLifecycleController {
     }
 
     async fn terminate_agent(&self, agent_id: AgentId) -> Result<(), LifecycleError> {
-        self.inner.act(agent_id, |inner, member| async move { inner.terminate(&member).await }).await
+        self.inner
+            .act(agent_id, |inner, member| async move { inner.terminate(&member).await })
+            .await
     }
 
     async fn get_agent_state(&self, agent_id: AgentId) -> Result<AgentState, LifecycleError> {
@@ -1635,8 +1742,14 @@ impl LifecycleController for DefaultLifecycleController {
         Ok(self.inner.fleet.get(agent_id)?.instance())
     }
 
-    async fn update_agent_config(&self, agent_id: AgentId, config: AgentConfig) -> Result<(), LifecycleError> {
-        self.inner.act(agent_id, |inner, member| async move { inner.update(&member, config).await }).await
+    async fn update_agent_config(
+        &self,
+        agent_id: AgentId,
+        config: AgentConfig,
+    ) -> Result<(), LifecycleError> {
+        self.inner
+            .act(agent_id, |inner, member| async move { inner.update(&member, config).await })
+            .await
     }
 
     async fn restart_agent(&self, agent_id: AgentId) -> Result<(), LifecycleError> {
@@ -1680,8 +1793,10 @@ impl Inner {
             (false, _, true) => Phase::Running,
         };
         let store = self.journal.store().status().await;
-        let mut warnings: Vec<String> =
-            stuck.into_iter().map(|(id, why)| format!("agent `{id}` can't be ended: {why}")).collect();
+        let mut warnings: Vec<String> = stuck
+            .into_iter()
+            .map(|(id, why)| format!("agent `{id}` can't be ended: {why}"))
+            .collect();
         let (storage, head) = match store {
             Ok(store) => (
                 symbiont_types::StorageStatus {
@@ -1750,10 +1865,6 @@ impl AgentPort for Inner {
         self.fleet.find(id).map(|member| member.state())
     }
 
-    fn name(&self, id: AgentId) -> Option<String> {
-        self.fleet.find(id).map(|member| member.cell().config.name.clone())
-    }
-
     fn limits(&self, id: AgentId) -> Option<ResourceLimits> {
         let member = self.fleet.find(id)?;
         let cell = member.cell();
@@ -1780,7 +1891,9 @@ impl AgentPort for Inner {
         let task = async move { inner.attempt(&member, activation).await };
         match self.tasks.detached(task).await {
             Ok(Some(outcome)) => outcome,
-            Ok(None) | Err(_) => AttemptOutcome::Cancelled { by: "the runtime is shutting down".to_owned() },
+            Ok(None) | Err(_) => {
+                AttemptOutcome::Cancelled { by: "the runtime is shutting down".to_owned() }
+            }
         }
     }
 
@@ -1806,7 +1919,8 @@ impl AgentPort for Inner {
                 };
                 (load(&run.meter.memory), load(&run.meter.cpu_nanos))
             });
-            let ended = (cell.record.state == AgentState::Terminated).then_some(cell.record.updated_at);
+            let ended =
+                (cell.record.state == AgentState::Terminated).then_some(cell.record.updated_at);
             (memory, cell.cpu_nanos + cpu, cell.record.created_at, ended)
         };
         let until = ended_at.map_or_else(|| self.journal.now(), from_micros);
@@ -1830,7 +1944,8 @@ impl AgentPort for Inner {
             usage = Usage {
                 memory,
                 cpu_nanos,
-                disk_bytes: measured.io_read_bytes.unwrap_or(0) + measured.io_write_bytes.unwrap_or(0),
+                disk_bytes: measured.io_read_bytes.unwrap_or(0)
+                    + measured.io_write_bytes.unwrap_or(0),
                 throttled: measured.throttled,
                 oom_kills: measured.oom_kills,
                 source: UsageSource::Kernel,
@@ -1840,9 +1955,15 @@ impl AgentPort for Inner {
         Ok(usage)
     }
 
-    async fn control(&self, id: AgentId, action: &ErrorAction, reason: &str) -> Result<(), LifecycleError> {
+    async fn control(
+        &self,
+        id: AgentId,
+        action: &ErrorAction,
+        reason: &str,
+    ) -> Result<(), LifecycleError> {
         let (action, reason) = (action.clone(), reason.to_owned());
-        self.act(id, |inner, member| async move { inner.carry_out(&member, action, &reason).await }).await
+        self.act(id, |inner, member| async move { inner.carry_out(&member, action, &reason).await })
+            .await
     }
 }
 
@@ -1859,7 +1980,9 @@ fn readiness(cell: &Cell) -> Readiness {
         AgentState::Ready | AgentState::Waiting => Readiness::Ready,
         AgentState::Running => not_now("the agent is busy with another run"),
         AgentState::Suspended => not_now("the agent is suspended"),
-        AgentState::Completed | AgentState::Failed if ephemeral && cell.record.started => Readiness::Ready,
+        AgentState::Completed | AgentState::Failed if ephemeral && cell.record.started => {
+            Readiness::Ready
+        }
         AgentState::Completed => not_now("the agent is not started"),
         AgentState::Failed => not_now("the agent has failed: initialize and start it again"),
         AgentState::Terminating | AgentState::Terminated => Readiness::Gone,
@@ -1917,7 +2040,9 @@ impl Inner {
         };
         match &report.outcome {
             RunOutcome::Returned(json) => AttemptOutcome::Completed(Arc::clone(json)),
-            RunOutcome::Failed(failure) if failure.kind == "Timeout" && failure.operation.is_none() => {
+            RunOutcome::Failed(failure)
+                if failure.kind == "Timeout" && failure.operation.is_none() =>
+            {
                 AttemptOutcome::TimedOut
             }
             RunOutcome::Failed(failure) => AttemptOutcome::Failed {
@@ -1947,9 +2072,17 @@ impl Inner {
     }
 
     /// Does what was decided about an error or a violation.
-    async fn carry_out(&self, member: &Arc<Member>, action: ErrorAction, reason: &str) -> Result<(), LifecycleError> {
+    async fn carry_out(
+        &self,
+        member: &Arc<Member>,
+        action: ErrorAction,
+        reason: &str,
+    ) -> Result<(), LifecycleError> {
         let failed = |reason: &str| {
-            Err(LifecycleError::InitializationFailed { agent_id: member.id, reason: reason.to_owned() })
+            Err(LifecycleError::InitializationFailed {
+                agent_id: member.id,
+                reason: reason.to_owned(),
+            })
         };
         match action {
             ErrorAction::Retry { backoff, .. } => {
@@ -1975,7 +2108,9 @@ impl Inner {
             }
             ErrorAction::Restart => {
                 if !self.take_restart(member) {
-                    return failed("its restarts in five minutes are used up (see max_restart_attempts)");
+                    return failed(
+                        "its restarts in five minutes are used up (see max_restart_attempts)",
+                    );
                 }
                 self.restart(member).await
             }
@@ -2008,7 +2143,9 @@ impl Blocking for Inner {
             let entry = self
                 .entry(&member, AuditEventType::AgentStopped, "run.waiting")
                 .details(format!("waits for {on}"));
-            if let Err(error) = self.shift(&member, Event::Block, entry, Change::new(), |_| {}).await {
+            if let Err(error) =
+                self.shift(&member, Event::Block, entry, Change::new(), |_| {}).await
+            {
                 tracing::warn!(%agent_id, %error, "a wait could not be recorded");
             }
         }
@@ -2020,7 +2157,8 @@ impl Blocking for Inner {
         member.cell().blocked_on = None;
         if member.state() == AgentState::Waiting {
             let entry = self.entry(&member, AuditEventType::AgentStarted, "run.resumed");
-            if let Err(error) = self.shift(&member, Event::Run, entry, Change::new(), |_| {}).await {
+            if let Err(error) = self.shift(&member, Event::Run, entry, Change::new(), |_| {}).await
+            {
                 tracing::warn!(%agent_id, %error, "the end of a wait could not be recorded");
             }
         }
@@ -2041,7 +2179,8 @@ impl Blocking for Inner {
         loop {
             changes.borrow_and_update();
             let input = Input::Json(Arc::clone(&input));
-            let outcome = self.work(&member, Cause::Agent(from), input, None, CancellationToken::new()).await;
+            let outcome =
+                self.work(&member, Cause::Agent(from), input, None, CancellationToken::new()).await;
             return match outcome {
                 AttemptOutcome::NotNow(_) => match changes.changed().await {
                     Ok(()) => continue,
@@ -2056,7 +2195,9 @@ impl Blocking for Inner {
                     }
                 }
                 AttemptOutcome::Cancelled { by } => RunOutcome::Cancelled(by),
-                AttemptOutcome::Gone => RunOutcome::Cancelled("the agent has terminated".to_owned()),
+                AttemptOutcome::Gone => {
+                    RunOutcome::Cancelled("the agent has terminated".to_owned())
+                }
             };
         }
     }
@@ -2086,7 +2227,8 @@ impl Inner {
             .entry(member, AuditEventType::AgentStarted, "agent.admitted")
             .details("it works for another agent")
             .with("state", record.state);
-        let change = Change::new().put(AGENTS, *member.id.as_uuid().as_bytes(), &record).record(entry);
+        let change =
+            Change::new().put(AGENTS, *member.id.as_uuid().as_bytes(), &record).record(entry);
         self.journal.commit(change).await.map_err(storage)?;
         member.cell().record = record;
         self.tell(member);

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use symbiont_policy::{PolicySet, Request};
 pub use symbiont_policy::Profile;
+use symbiont_policy::{PolicySet, Request};
 use symbiont_store::StoreError;
 use symbiont_types::{
     AgentConfig, AgentId, AuditEventType, Policy, PolicyContext, PolicyDecision, PolicyEffect,
@@ -228,7 +228,11 @@ impl DefaultPolicyEngine {
         }
     }
 
-    fn ask<T>(&self, question: &Question<'_>, answer: impl FnOnce(&PolicySet, Option<&PolicySet>, &Request<'_>) -> T) -> T {
+    fn ask<T>(
+        &self,
+        question: &Question<'_>,
+        answer: impl FnOnce(&PolicySet, Option<&PolicySet>, &Request<'_>) -> T,
+    ) -> T {
         let agents = self.agents.pin();
         let known = agents.get(&question.agent_id);
         let nothing = HashMap::new();
@@ -260,10 +264,12 @@ impl DefaultPolicyEngine {
         let mut policies = before.policies().to_vec();
         let rows = change(&mut policies)?;
         if policies.len() > self.max_policies {
-            let reason = format!("there are {} policies already, which is the most", self.max_policies);
+            let reason =
+                format!("there are {} policies already, which is the most", self.max_policies);
             return Err(PolicyError::Conflict { reason });
         }
-        let after = PolicySet::compile(&policies).map_err(|errors| PolicyError::Invalid { errors })?;
+        let after =
+            PolicySet::compile(&policies).map_err(|errors| PolicyError::Invalid { errors })?;
         let entry = self
             .journal
             .event(AuditEventType::SecurityEvent, kind)
@@ -293,8 +299,11 @@ impl PolicyEngineBuilder {
     pub async fn build(self) -> Result<DefaultPolicyEngine, PolicyError> {
         let kept: Vec<(Vec<u8>, stored::Policy)> =
             rows(self.journal.store(), POLICIES, &[]).await.map_err(storage)?;
-        let mut policies: BTreeMap<String, Policy> =
-            kept.into_iter().map(|(_, stored)| Policy::from(stored)).map(|p| (p.id.clone(), p)).collect();
+        let mut policies: BTreeMap<String, Policy> = kept
+            .into_iter()
+            .map(|(_, stored)| Policy::from(stored))
+            .map(|p| (p.id.clone(), p))
+            .collect();
         for policy in self.config.policies {
             policies.insert(policy.id.clone(), policy);
         }
@@ -359,9 +368,11 @@ impl PolicyEngine for DefaultPolicyEngine {
         config: &AgentConfig,
     ) -> Result<PolicyValidationResult, PolicyError> {
         let mut errors = crate::lifecycle::config::issues(config);
-        errors.extend(symbiont_policy::validate(&config.policies).into_iter().map(|issue| {
-            PolicyIssue { path: format!("policies.{}", issue.path), ..issue }
-        }));
+        errors.extend(
+            symbiont_policy::validate(&config.policies)
+                .into_iter()
+                .map(|issue| PolicyIssue { path: format!("policies.{}", issue.path), ..issue }),
+        );
         let allowed = |effect: &PolicyEffect| matches!(effect, PolicyEffect::Allow);
         let rules = || config.policies.iter().filter(|p| p.enabled).flat_map(|p| &p.rules);
         Ok(PolicyValidationResult {
@@ -391,7 +402,10 @@ impl PolicyEngine for DefaultPolicyEngine {
             return Err(invalid("context.agent_id", "is another agent than the one asked about"));
         }
         if context.operation != operation {
-            return Err(invalid("context.operation", "is another operation than the one asked about"));
+            return Err(invalid(
+                "context.operation",
+                "is another operation than the one asked about",
+            ));
         }
         well_formed(operation)?;
         let named = BTreeMap::new();
@@ -409,7 +423,8 @@ impl PolicyEngine for DefaultPolicyEngine {
     async fn update_policy(&self, policy: Policy) -> Result<(), PolicyError> {
         let id = policy.id.clone();
         let change = move |policies: &mut Vec<Policy>| {
-            let row = Change::new().put(POLICIES, policy.id.as_bytes(), &stored::Policy::from(&policy));
+            let row =
+                Change::new().put(POLICIES, policy.id.as_bytes(), &stored::Policy::from(&policy));
             match policies.iter_mut().find(|there| there.id == policy.id) {
                 Some(there) => *there = policy,
                 None => policies.push(policy),
@@ -466,7 +481,10 @@ pub(crate) fn own_policies_alone(journal: Journal) -> Arc<dyn PolicyGate> {
 
 fn well_formed(operation: &str) -> Result<(), PolicyError> {
     if operation.is_empty() {
-        return Err(invalid("context.operation", "is empty: name one such as `fs.read:/workspace/a`"));
+        return Err(invalid(
+            "context.operation",
+            "is empty: name one such as `fs.read:/workspace/a`",
+        ));
     }
     if operation.len() > LONGEST_OPERATION {
         return Err(invalid("context.operation", "is longer than 8 KiB"));

@@ -327,14 +327,18 @@ impl ResourceManagerBuilder {
             let at = kind as usize;
             totals[at] = if chosen[at] == 0 { detected[at] } else { Some(chosen[at]) };
             if totals[at].is_none() {
-                degraded.push(format!("the host does not tell its total of {kind}: promises of it are not checked"));
+                degraded.push(format!(
+                    "the host does not tell its total of {kind}: promises of it are not checked"
+                ));
             }
         }
         let mut ledger = Ledger::new(totals, f64::from(share), config.auto_scaling_enabled);
         let kept = rows::<Stored>(self.journal.store(), ALLOCATIONS, &[]).await;
         for (key, stored) in kept.map_err(|error| failed(error.to_string()))? {
             if let Ok(uuid) = uuid::Uuid::from_slice(&key)
-                && ledger.allocate(uuid.into(), &stored.limits(), from_micros(stored.since)).is_err()
+                && ledger
+                    .allocate(uuid.into(), &stored.limits(), from_micros(stored.since))
+                    .is_err()
             {
                 degraded.push(format!(
                     "the promise to agent {uuid} does not fit what there is any more, and is not held"
@@ -346,8 +350,10 @@ impl ResourceManagerBuilder {
             enforcing: config.enforcement_enabled,
             interval: config.monitoring_interval.min(FAR),
             degraded,
-            backend: format!("/proc and the control groups of this host; {} chosen in the configuration",
-                chosen.iter().filter(|amount| **amount > 0).count()),
+            backend: format!(
+                "/proc and the control groups of this host; {} chosen in the configuration",
+                chosen.iter().filter(|amount| **amount > 0).count()
+            ),
             journal: self.journal,
             directory: self.directory,
             books: Mutex::new(Books {
@@ -451,14 +457,18 @@ impl Inner {
 
     fn open(&self) -> Result<MutexGuard<'_, Books>, ResourceError> {
         let books = self.lock();
-        if books.closed { Err(failed("the resource manager is shutting down".to_owned())) } else { Ok(books) }
+        if books.closed {
+            Err(failed("the resource manager is shutting down".to_owned()))
+        } else {
+            Ok(books)
+        }
     }
 
     fn take_place(&self, agent_id: AgentId) -> Result<(), ResourceError> {
         let port: Arc<dyn LedgerPort> = self.this.upgrade().expect("`self` is alive");
-        self.directory
-            .set_ledger(agent_id, &port)
-            .map_err(|_| failed(format!("another resource manager has promised to agent `{agent_id}`")))
+        self.directory.set_ledger(agent_id, &port).map_err(|_| {
+            failed(format!("another resource manager has promised to agent `{agent_id}`"))
+        })
     }
 
     async fn detached<T: Send + 'static>(
@@ -471,7 +481,11 @@ impl Inner {
         }
     }
 
-    async fn allocate(&self, agent_id: AgentId, limits: ResourceLimits) -> Result<ResourceAllocation, ResourceError> {
+    async fn allocate(
+        &self,
+        agent_id: AgentId,
+        limits: ResourceLimits,
+    ) -> Result<ResourceAllocation, ResourceError> {
         let now = from_micros(micros(self.journal.now()));
         let (promise, is_new) = {
             let mut books = self.open()?;
@@ -492,7 +506,8 @@ impl Inner {
             }
             self.watch.notify_one();
         }
-        let current_usage = self.lock().watched.get(&agent_id).map(|w| w.usage.clone()).unwrap_or_default();
+        let current_usage =
+            self.lock().watched.get(&agent_id).map(|w| w.usage.clone()).unwrap_or_default();
         Ok(ResourceAllocation {
             agent_id,
             allocated_at: promise.since,
@@ -534,7 +549,12 @@ impl Inner {
         recorded
     }
 
-    async fn record(&self, agent_id: AgentId, promise: Option<&Promise>, kind: &'static str) -> Result<(), ResourceError> {
+    async fn record(
+        &self,
+        agent_id: AgentId,
+        promise: Option<&Promise>,
+        kind: &'static str,
+    ) -> Result<(), ResourceError> {
         let event_type = match promise {
             Some(_) => AuditEventType::ResourceAllocated,
             None => AuditEventType::ResourceDeallocated,
@@ -590,16 +610,21 @@ impl Inner {
         if due {
             // Before the first sample rates are over the agent's whole life.
             let (elapsed, base) = match &watched.last {
-                Some((before, last)) => {
-                    (now.duration_since(*before), (last.cpu_nanos, last.disk_bytes, last.network_bytes))
-                }
+                Some((before, last)) => (
+                    now.duration_since(*before),
+                    (last.cpu_nanos, last.disk_bytes, last.network_bytes),
+                ),
                 None => (measured.uptime.max(SHORTEST), (0, 0, 0)),
             };
             let seconds = elapsed.as_secs_f64();
             #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
             let rate = |total: u64, before: u64| total.saturating_sub(before) as f64 / seconds;
             usage.cpu_usage = rate(measured.cpu_nanos, base.0) / 1e9;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "never negative"
+            )]
             {
                 usage.disk_io_rate = rate(measured.disk_bytes, base.1) as u64;
                 usage.network_io_rate = rate(measured.network_bytes, base.2) as u64;
@@ -643,7 +668,11 @@ impl Inner {
 
     /// Lets a floating share follow what is used.
     async fn follow(&self, agent_id: AgentId, usage: &ResourceUsage) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "usage is never negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "usage is never negative"
+        )]
         let used = Amounts {
             memory: usage.memory_used,
             cpu: (usage.cpu_usage * 1000.0) as u64,
@@ -655,7 +684,11 @@ impl Inner {
             .journal
             .event(AuditEventType::ResourceAllocated, "resources.scaled")
             .agent(agent_id)
-            .details(format!("{} MiB and {} thousandths of a core are set aside", share.memory / ledger::MIB, share.cpu));
+            .details(format!(
+                "{} MiB and {} thousandths of a core are set aside",
+                share.memory / ledger::MIB,
+                share.cpu
+            ));
         self.note(Change::new().record(entry)).await;
     }
 
@@ -665,7 +698,10 @@ impl Inner {
         let mut to_do = Vec::new();
         {
             let mut books = self.lock();
-            let Some(limits) = books.ledger.get(agent_id).map(|promise| promise.limits.clone()) else { return };
+            let Some(limits) = books.ledger.get(agent_id).map(|promise| promise.limits.clone())
+            else {
+                return;
+            };
             let Some(watched) = books.watched.get_mut(&agent_id) else { return };
             let kernel = watched.history.back().is_some_and(|s| s.source == UsageSource::Kernel);
             for (kind, used, limit, slack) in compared(usage, &limits) {
@@ -710,14 +746,18 @@ impl Inner {
             violation.used, violation.kind, violation.limit
         );
         let action = match violation.action {
-            ViolationAction::Observed | ViolationAction::Notified | ViolationAction::Throttled => None,
+            ViolationAction::Observed | ViolationAction::Notified | ViolationAction::Throttled => {
+                None
+            }
             ViolationAction::Suspended => Some(ErrorAction::Suspend),
             ViolationAction::Terminated => Some(ErrorAction::Terminate),
         };
         let mut failure = None;
         if let Some(action) = action {
             let done = match self.directory.agent(agent_id) {
-                Some(port) => port.control(agent_id, &action, &reason).await.map_err(|e| e.to_string()),
+                Some(port) => {
+                    port.control(agent_id, &action, &reason).await.map_err(|e| e.to_string())
+                }
                 None => Err("nobody runs the agent".to_owned()),
             };
             if let Err(error) = done {
@@ -747,11 +787,16 @@ impl Inner {
         let mut news = Vec::new();
         {
             let mut books = self.lock();
-            let Some(limits) = books.ledger.get(agent_id).map(|promise| promise.limits.clone()) else { return };
+            let Some(limits) = books.ledger.get(agent_id).map(|promise| promise.limits.clone())
+            else {
+                return;
+            };
             let Some(watched) = books.watched.get_mut(&agent_id) else { return };
             let Some(thresholds) = watched.thresholds.clone() else { return };
             for (kind, used, limit, _) in compared(usage, &limits) {
-                let Some((_, threshold)) = thresholds.kinds.iter().find(|(k, _)| *k == kind) else { continue };
+                let Some((_, threshold)) = thresholds.kinds.iter().find(|(k, _)| *k == kind) else {
+                    continue;
+                };
                 let ratio = used / limit.max(f64::MIN_POSITIVE);
                 let alert = watched.alerts.entry(kind).or_default();
                 if ratio >= threshold.warn {
@@ -760,7 +805,8 @@ impl Inner {
                     if alert.samples >= thresholds.consecutive_samples && !alert.active && quiet {
                         alert.active = true;
                         alert.raised_at = Some(now);
-                        let level = if ratio >= threshold.critical { "critical" } else { "warning" };
+                        let level =
+                            if ratio >= threshold.critical { "critical" } else { "warning" };
                         news.push((kind, level, ratio));
                     }
                 } else {
@@ -842,7 +888,7 @@ impl ResourceManager for DefaultResourceManager {
     }
 
     async fn get_resource_usage(&self, agent_id: AgentId) -> Result<ResourceUsage, ResourceError> {
-        self.inner.open()?;
+        drop(self.inner.open()?);
         if !self.inner.lock().known.contains(&agent_id) {
             return Err(never(agent_id));
         }
@@ -865,7 +911,9 @@ impl ResourceManager for DefaultResourceManager {
                     .watched
                     .iter()
                     .filter(|(agent, _)| promised(agent))
-                    .map(|(_, watched)| compared(&watched.usage, &ResourceLimits::default())[kind as usize].1)
+                    .map(|(_, watched)| {
+                        compared(&watched.usage, &ResourceLimits::default())[kind as usize].1
+                    })
                     .sum();
                 let total = books.ledger.total(kind);
                 overcommitted |= total.is_some_and(|total| used > shown(kind, total));
@@ -938,7 +986,9 @@ impl ResourceManager for DefaultResourceManager {
         let now = self.inner.journal.now();
         let books = self.inner.lock();
         let watched = books.watched.get(&agent_id).ok_or_else(|| never(agent_id))?;
-        let recent = |sample: &&ResourceSnapshot| now.duration_since(sample.at).unwrap_or_default() <= duration;
+        let recent = |sample: &&ResourceSnapshot| {
+            now.duration_since(sample.at).unwrap_or_default() <= duration
+        };
         Ok(watched.history.iter().filter(recent).cloned().collect())
     }
 
@@ -956,10 +1006,6 @@ impl LedgerPort for Inner {
             tracing::error!(agent_id = %id, %error, "what was promised could not be taken back");
         }
     }
-
-    fn last_usage(&self, id: AgentId) -> Option<ResourceUsage> {
-        self.lock().watched.get(&id).map(|watched| watched.usage.clone())
-    }
 }
 
 impl std::fmt::Debug for Inner {
@@ -975,14 +1021,20 @@ fn refusal(agent_id: AgentId, refusal: Refusal) -> ResourceError {
         Refusal::NotEnough(lacking) => {
             #[expect(clippy::cast_precision_loss, reason = "figures for people")]
             let shown = |kind: ResourceKind, amount: u64| match kind {
-                ResourceKind::Memory | ResourceKind::Disk => format!("{} MiB", amount / ledger::MIB),
+                ResourceKind::Memory | ResourceKind::Disk => {
+                    format!("{} MiB", amount / ledger::MIB)
+                }
                 ResourceKind::Cpu => format!("{} cores", amount as f64 / 1000.0),
                 ResourceKind::Network => format!("{} MB/s", amount / 1_000_000),
             };
             let requirements: Vec<String> = lacking
                 .into_iter()
                 .map(|(kind, asked, available)| {
-                    format!("{kind}: {} asked, {} available", shown(kind, asked), shown(kind, available))
+                    format!(
+                        "{kind}: {} asked, {} available",
+                        shown(kind, asked),
+                        shown(kind, available)
+                    )
                 })
                 .collect();
             ResourceError::InsufficientResources { requirements: requirements.join("; ") }

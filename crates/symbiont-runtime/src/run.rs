@@ -19,8 +19,8 @@ use std::time::{Duration, SystemTime};
 use symbiont_dsl::machine::{Entry, Limits, Machine, Step};
 use symbiont_dsl::value::{ErrorValue, Value, to_json_text};
 use symbiont_types::{
-    AgentId, CommunicationError, ConfigurationError, MessageId, PolicyDecision, PolicyError,
-    PolicyEffect, ResourceError, RuntimeError, SandboxError, SandboxId, SecureMessage,
+    AgentId, CommunicationError, ConfigurationError, MessageId, PolicyDecision, PolicyEffect,
+    PolicyError, ResourceError, RuntimeError, SandboxError, SandboxId, SecureMessage,
     SecurityError, SecurityTier, TaskId,
 };
 use tokio::sync::{Notify, watch};
@@ -164,11 +164,9 @@ impl RunFailure {
             "LimitExceeded" | "Timeout" => {
                 ResourceError::UsageExceeded { agent_id, resource: reason }.into()
             }
-            "NetworkError" | "MessageError" => CommunicationError::DeliveryFailed {
-                message_id: MessageId::new(),
-                reason,
+            "NetworkError" | "MessageError" => {
+                CommunicationError::DeliveryFailed { message_id: MessageId::new(), reason }.into()
             }
-            .into(),
             _ if self.retryable => RuntimeError::Internal(reason),
             // The program itself is at fault: running it again gives the same.
             _ => ConfigurationError::Invalid { key: "dsl_source".to_owned(), reason }.into(),
@@ -350,7 +348,10 @@ impl Run {
             (Cause::Message(_), Input::Message(message)) if agent.has_on_message => {
                 let payload = payload(&message.message.payload);
                 let topic = Value::from(message.message.topic.as_str());
-                plan.push((Entry::OnMessage, vec![("topic".to_owned(), topic), ("payload".to_owned(), payload)]));
+                plan.push((
+                    Entry::OnMessage,
+                    vec![("topic".to_owned(), topic), ("payload".to_owned(), payload)],
+                ));
                 Ok(None)
             }
             (Cause::Message(_), Input::Message(message)) => {
@@ -375,7 +376,10 @@ impl Run {
             Ok(None) => {}
             Ok(Some((arguments, ignored))) => {
                 if !ignored.is_empty() {
-                    let text = format!("the input has keys that no parameter takes: {}", ignored.join(", "));
+                    let text = format!(
+                        "the input has keys that no parameter takes: {}",
+                        ignored.join(", ")
+                    );
                     host::note(self, "input.ignored", &text).await;
                 }
                 plan.push((Entry::With, arguments));

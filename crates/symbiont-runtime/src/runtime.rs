@@ -122,7 +122,8 @@ impl Runtime {
                 .or_else(|| config.data_dir.as_ref().map(|data| data.join("sandbox"))),
             ..config.sandbox
         };
-        let sandbox = DefaultSandboxOrchestrator::builder(sandbox).journal(journal.clone()).build()?;
+        let sandbox =
+            DefaultSandboxOrchestrator::builder(sandbox).journal(journal.clone()).build()?;
         let sandbox = Arc::new(sandbox);
         let resources = DefaultResourceManager::builder(config.resources)
             .directory(Arc::clone(&directory))
@@ -246,13 +247,33 @@ impl Runtime {
         let well = |is_well: bool| if is_well { Health::Healthy } else { Health::Degraded };
         let degraded = status.resources.as_ref().map_or(0, |resources| resources.degraded.len());
         status.components = vec![
-            component("lifecycle", well(status.warnings.is_empty()), format!("{} agents", status.agents_total)),
-            component("resources", well(degraded == 0), format!("{degraded} figures are not known here")),
-            component("scheduler", Health::Healthy, format!("{} tasks ended", metrics.completed + metrics.failed)),
+            component(
+                "lifecycle",
+                well(status.warnings.is_empty()),
+                format!("{} agents", status.agents_total),
+            ),
+            component(
+                "resources",
+                well(degraded == 0),
+                format!("{degraded} figures are not known here"),
+            ),
+            component(
+                "scheduler",
+                Health::Healthy,
+                format!("{} tasks ended", metrics.completed + metrics.failed),
+            ),
             component("bus", Health::Healthy, format!("{} messages wait", self.bus.pending())),
-            component("errors", well(errors.breakers_open == 0), format!("{} breakers open", errors.breakers_open)),
+            component(
+                "errors",
+                well(errors.breakers_open == 0),
+                format!("{} breakers open", errors.breakers_open),
+            ),
             component("policy", Health::Healthy, self.policy.digest()),
-            component("sandbox", well(served > 0), format!("{served} of {} tiers are served here", status.tiers.len())),
+            component(
+                "sandbox",
+                well(served > 0),
+                format!("{served} of {} tiers are served here", status.tiers.len()),
+            ),
             component("audit", Health::Healthy, format!("{} records", status.audit_head.sequence)),
         ];
         status
@@ -270,7 +291,9 @@ impl Runtime {
             failed.extend(self.bus.shutdown().await.map_err(RuntimeError::from).err());
         });
         if closed.await.is_err() {
-            failed.push(RuntimeError::Internal(format!("what ran did not come to rest in {DRAIN:?}")));
+            failed.push(RuntimeError::Internal(format!(
+                "what ran did not come to rest in {DRAIN:?}"
+            )));
         }
         // What belongs to the kernel is taken down whatever happened before.
         self.sandbox.shutdown().await;

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use symbiont_sandbox::{Driver, ProcessDriver, Sandbox};
 pub use symbiont_sandbox::{Command, DirEntry, IsolationReport, SandboxUsage, Stat};
+use symbiont_sandbox::{Driver, ProcessDriver, Sandbox};
 use symbiont_types::{
     AgentId, AuditEventType, CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
     SecurityTier, TierStatus,
@@ -64,7 +64,10 @@ pub trait SandboxOrchestrator: Send + Sync {
     /// # Errors
     ///
     /// `NotFound`.
-    async fn get_sandbox_status(&self, sandbox_id: SandboxId) -> Result<SandboxStatus, SandboxError>;
+    async fn get_sandbox_status(
+        &self,
+        sandbox_id: SandboxId,
+    ) -> Result<SandboxStatus, SandboxError>;
 
     /// Runs a command to its end, without a shell, bounded by the sandbox's `execution_timeout`.
     /// A command that exits with another code than 0, is killed at its deadline or writes too much
@@ -115,21 +118,28 @@ pub trait SandboxExt: SandboxOrchestrator {
     /// # Errors
     ///
     /// As for [`SandboxOrchestrator::execute_command`].
-    async fn execute(&self, id: SandboxId, command: Command) -> Result<CommandResult, SandboxError>;
+    async fn execute(&self, id: SandboxId, command: Command)
+    -> Result<CommandResult, SandboxError>;
 
     /// The content of a file of at most `max` bytes.
     ///
     /// # Errors
     ///
     /// As for [`SandboxOrchestrator::download_file`].
-    async fn read_file(&self, id: SandboxId, path: &str, max: u64) -> Result<Vec<u8>, SandboxError>;
+    async fn read_file(&self, id: SandboxId, path: &str, max: u64)
+    -> Result<Vec<u8>, SandboxError>;
 
     /// Writes a file, and the directories above it that are missing.
     ///
     /// # Errors
     ///
     /// As for [`SandboxOrchestrator::upload_file`].
-    async fn write_file(&self, id: SandboxId, path: &str, content: &[u8]) -> Result<(), SandboxError>;
+    async fn write_file(
+        &self,
+        id: SandboxId,
+        path: &str,
+        content: &[u8],
+    ) -> Result<(), SandboxError>;
 
     /// What is in a directory.
     ///
@@ -338,10 +348,15 @@ impl SandboxOrchestratorBuilder {
             return invalid("`max_sandboxes` and `output_cap` must be at least 1");
         }
         if allow_emulation {
-            return invalid("`allow_emulation` needs a microVM driver, which this version does not have yet");
+            return invalid(
+                "`allow_emulation` needs a microVM driver, which this version does not have yet",
+            );
         }
         if let Some(unknown) = drivers.iter().find(|name| *name != "process") {
-            let what = format!("no driver `{}` in this version: there is `process`", unknown.escape_debug());
+            let what = format!(
+                "no driver `{}` in this version: there is `process`",
+                unknown.escape_debug()
+            );
             return Err(SandboxError::InvalidArgument { what });
         }
         let directory = state_directory.unwrap_or_else(|| std::env::temp_dir().join("symbiont"));
@@ -407,7 +422,11 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
         let entry = entry.agent(config.agent_id).with("sandbox", id).with("driver", driver.name());
         match &outcome {
             Ok(_) => {
-                let entry = entry.details(format!("{} by the {} driver", config.security_tier, driver.name()));
+                let entry = entry.details(format!(
+                    "{} by the {} driver",
+                    config.security_tier,
+                    driver.name()
+                ));
                 self.record(Change::new().record(entry)).await;
             }
             Err(error) => {
@@ -455,7 +474,10 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
         Ok(())
     }
 
-    async fn get_sandbox_status(&self, sandbox_id: SandboxId) -> Result<SandboxStatus, SandboxError> {
+    async fn get_sandbox_status(
+        &self,
+        sandbox_id: SandboxId,
+    ) -> Result<SandboxStatus, SandboxError> {
         Ok(self.entry(sandbox_id)?.sandbox.status())
     }
 
@@ -466,7 +488,8 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
         args: Vec<String>,
     ) -> Result<CommandResult, SandboxError> {
         let timeout = self.entry(sandbox_id)?.timeout;
-        let command = Command { timeout, output_cap: self.output_cap, ..Command::new(command).args(args) };
+        let command =
+            Command { timeout, output_cap: self.output_cap, ..Command::new(command).args(args) };
         self.execute(sandbox_id, command).await
     }
 
@@ -493,18 +516,32 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
 
 #[async_trait]
 impl SandboxExt for DefaultSandboxOrchestrator {
-    async fn execute(&self, id: SandboxId, command: Command) -> Result<CommandResult, SandboxError> {
+    async fn execute(
+        &self,
+        id: SandboxId,
+        command: Command,
+    ) -> Result<CommandResult, SandboxError> {
         let entry = self.entry(id)?;
         let output_cap = command.output_cap.min(self.output_cap);
         let timeout = command.timeout.min(entry.timeout);
         entry.sandbox.exec(Command { output_cap, timeout, ..command }).await
     }
 
-    async fn read_file(&self, id: SandboxId, path: &str, max: u64) -> Result<Vec<u8>, SandboxError> {
+    async fn read_file(
+        &self,
+        id: SandboxId,
+        path: &str,
+        max: u64,
+    ) -> Result<Vec<u8>, SandboxError> {
         self.entry(id)?.sandbox.read_file(path, max).await
     }
 
-    async fn write_file(&self, id: SandboxId, path: &str, content: &[u8]) -> Result<(), SandboxError> {
+    async fn write_file(
+        &self,
+        id: SandboxId,
+        path: &str,
+        content: &[u8],
+    ) -> Result<(), SandboxError> {
         self.entry(id)?.sandbox.write_file(path, content, 0o644).await
     }
 

@@ -75,7 +75,11 @@ pub trait Scheduler: Send + Sync {
     /// # Errors
     ///
     /// `TaskNotFound`, `AlreadyFinished`, `Storage`.
-    async fn update_task_priority(&self, task_id: TaskId, priority: Priority) -> Result<(), SchedulerError>;
+    async fn update_task_priority(
+        &self,
+        task_id: TaskId,
+        priority: Priority,
+    ) -> Result<(), SchedulerError>;
 
     /// Starts no more attempts until [`Scheduler::resume_scheduling`]; what runs goes on, and tasks
     /// are accepted. Survives a restart on a durable journal. Again is fine.
@@ -362,7 +366,11 @@ impl SchedulerBuilder {
         let paused = self.journal.store().get(SETTINGS, PAUSED).await.map_err(storage)?.is_some();
         let mut state = State {
             queue: Queue::new(settings.enable_priority_scheduling),
-            lanes: Lanes::new(lanes, settings.max_concurrent_tasks, settings.load_balancing_strategy),
+            lanes: Lanes::new(
+                lanes,
+                settings.max_concurrent_tasks,
+                settings.load_balancing_strategy,
+            ),
             jobs: HashMap::new(),
             busy: HashSet::new(),
             ended: VecDeque::new(),
@@ -376,7 +384,8 @@ impl SchedulerBuilder {
             paused,
             closed: false,
         };
-        let change = restore(&self.journal, &mut state, settings.retry_attempts).await.map_err(storage)?;
+        let change =
+            restore(&self.journal, &mut state, settings.retry_attempts).await.map_err(storage)?;
         if !change.is_empty() {
             self.journal.commit(change).await.map_err(storage)?;
         }
@@ -418,7 +427,8 @@ async fn restore(journal: &Journal, state: &mut State, retries: u32) -> Result<C
                 kept.end = Some(End { at: micros(now), how: How::Unknown { attempt } });
             } else if task.retry_count >= retries {
                 let error = "the process ended during the last attempt".to_owned();
-                kept.end = Some(End { at: micros(now), how: How::Failed { error, attempts: attempt } });
+                kept.end =
+                    Some(End { at: micros(now), how: How::Failed { error, attempts: attempt } });
             } else {
                 task.retry_count += 1;
                 kept.last_error = Some("the process ended during the attempt".to_owned());
@@ -463,7 +473,8 @@ async fn dispatch(this: Weak<Inner>, stop: CancellationToken) {
         let Some(inner) = this.upgrade() else { return };
         inner.start_all();
         let due = inner.lock().queue.next_due();
-        let due = due.map_or_else(|| Clock::instant_in(FAR), |at| inner.journal.clock().instant_of(at));
+        let due =
+            due.map_or_else(|| Clock::instant_in(FAR), |at| inner.journal.clock().instant_of(at));
         tokio::select! {
             () = stop.cancelled() => return,
             () = inner.wake.notified() => {}
@@ -500,14 +511,25 @@ impl Inner {
         }
     }
 
-    async fn accept(&self, task: ScheduledTask, input: Option<Arc<str>>, now_only: bool) -> Result<(), SchedulerError> {
+    async fn accept(
+        &self,
+        task: ScheduledTask,
+        input: Option<Arc<str>>,
+        now_only: bool,
+    ) -> Result<(), SchedulerError> {
         let this = self.this.upgrade().expect("`self` is alive");
         self.detached(async move { this.accept_here(task, input, now_only).await }).await
     }
 
-    async fn accept_here(&self, task: ScheduledTask, input: Option<Arc<str>>, now_only: bool) -> Result<(), SchedulerError> {
+    async fn accept_here(
+        &self,
+        task: ScheduledTask,
+        input: Option<Arc<str>>,
+        now_only: bool,
+    ) -> Result<(), SchedulerError> {
         let ScheduledTask { id, agent_id, .. } = task;
-        let port = self.directory.agent(agent_id).ok_or(SchedulerError::AgentNotFound { agent_id })?;
+        let port =
+            self.directory.agent(agent_id).ok_or(SchedulerError::AgentNotFound { agent_id })?;
         match port.readiness(agent_id) {
             Readiness::Gone if port.state(agent_id).is_none() => {
                 return Err(SchedulerError::AgentNotFound { agent_id });
@@ -722,7 +744,8 @@ impl Inner {
                     job.phase = Phase::Waiting { ticket, last_error: Some(error) };
                 }
                 Next::Again(reason) => {
-                    let (agent, priority, due) = (job.task.agent_id, job.task.priority, job.task.scheduled_time);
+                    let (agent, priority, due) =
+                        (job.task.agent_id, job.task.priority, job.task.scheduled_time);
                     let ticket = state.queue.ticket(priority, due);
                     state.queue.hold(agent, id, ticket, reason);
                     let job = state.jobs.get_mut(&id).expect("it was there a line ago");
@@ -816,7 +839,9 @@ impl Inner {
                 .jobs
                 .iter()
                 .filter_map(|(id, job)| match &job.phase {
-                    Phase::Running(attempt) if attempt.lease_until < now => Some((*id, attempt.fence)),
+                    Phase::Running(attempt) if attempt.lease_until < now => {
+                        Some((*id, attempt.fence))
+                    }
                     Phase::Running(_) | Phase::Waiting { .. } | Phase::Ended(_) => None,
                 })
                 .collect();
@@ -833,7 +858,8 @@ impl Inner {
         let now = self.journal.now();
         {
             let mut state = self.lock();
-            let job = state.jobs.get_mut(&task_id).ok_or(SchedulerError::TaskNotFound { task_id })?;
+            let job =
+                state.jobs.get_mut(&task_id).ok_or(SchedulerError::TaskNotFound { task_id })?;
             match &mut job.phase {
                 Phase::Ended(_) => return Err(SchedulerError::AlreadyFinished { task_id }),
                 Phase::Running(attempt) => {
@@ -844,7 +870,12 @@ impl Inner {
                 Phase::Waiting { ticket, .. } => {
                     let (agent, ticket) = (job.task.agent_id, *ticket);
                     state.queue.remove(agent, task_id, ticket);
-                    self.end_in_memory(&mut state, task_id, How::Cancelled { by: by.to_owned() }, now);
+                    self.end_in_memory(
+                        &mut state,
+                        task_id,
+                        How::Cancelled { by: by.to_owned() },
+                        now,
+                    );
                 }
             }
         }
@@ -911,7 +942,9 @@ fn next(outcome: AttemptOutcome, cancelling: bool, consumed: u32, budget: u32) -
     let attempts = consumed + 1;
     let again = consumed < budget && !cancelling;
     match outcome {
-        AttemptOutcome::Completed(json) => Next::End(How::Completed { has_result: &*json != "null" }),
+        AttemptOutcome::Completed(json) => {
+            Next::End(How::Completed { has_result: &*json != "null" })
+        }
         AttemptOutcome::Failed { error, retryable } if again && retryable => Next::Retry(error),
         AttemptOutcome::TimedOut if again => Next::Retry("the attempt timed out".to_owned()),
         AttemptOutcome::Failed { .. } | AttemptOutcome::TimedOut if cancelling => {
@@ -970,7 +1003,9 @@ impl Scheduler for DefaultScheduler {
                     last_error: error.clone(),
                 }
             }
-            Phase::Waiting { ticket, .. } if ticket.due > now => TaskStatus::Scheduled { due: ticket.due },
+            Phase::Waiting { ticket, .. } if ticket.due > now => {
+                TaskStatus::Scheduled { due: ticket.due }
+            }
             Phase::Waiting { ticket, .. } => {
                 let reason = match state.queue.held_reason(job.task.agent_id, task_id) {
                     Some(reason) => reason.to_owned(),
@@ -1044,7 +1079,10 @@ impl Scheduler for DefaultScheduler {
             throughput: state.throughput.rates(),
             wait_time: state.wait_time.summary(),
             run_time: state.run_time.summary(),
-            oldest_pending: state.queue.oldest_due().map(|due| now.duration_since(due).unwrap_or_default()),
+            oldest_pending: state
+                .queue
+                .oldest_due()
+                .map(|due| now.duration_since(due).unwrap_or_default()),
             retries: state.counts.retries,
             lease_losses: state.counts.lease_losses,
             lane_utilisation: state.lanes.utilisation(),
@@ -1053,14 +1091,19 @@ impl Scheduler for DefaultScheduler {
         }
     }
 
-    async fn update_task_priority(&self, task_id: TaskId, priority: Priority) -> Result<(), SchedulerError> {
+    async fn update_task_priority(
+        &self,
+        task_id: TaskId,
+        priority: Priority,
+    ) -> Result<(), SchedulerError> {
         let inner = Arc::clone(&self.inner);
         let update = async move {
             let now = inner.journal.now();
             {
                 let mut guard = inner.lock();
                 let state = &mut *guard;
-                let job = state.jobs.get_mut(&task_id).ok_or(SchedulerError::TaskNotFound { task_id })?;
+                let job =
+                    state.jobs.get_mut(&task_id).ok_or(SchedulerError::TaskNotFound { task_id })?;
                 match &mut job.phase {
                     Phase::Ended(_) => return Err(SchedulerError::AlreadyFinished { task_id }),
                     Phase::Running(_) => {}
@@ -1123,7 +1166,10 @@ impl WorkPort for Inner {
         let waiting: Vec<TaskId> = {
             let state = self.lock();
             let of_agent = state.jobs.iter().filter(|(_, job)| job.task.agent_id == id);
-            of_agent.filter(|(_, job)| !matches!(job.phase, Phase::Ended(_))).map(|(id, _)| *id).collect()
+            of_agent
+                .filter(|(_, job)| !matches!(job.phase, Phase::Ended(_)))
+                .map(|(id, _)| *id)
+                .collect()
         };
         for task in waiting {
             // One that ended meanwhile is as gone as it can be.

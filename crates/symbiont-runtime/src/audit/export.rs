@@ -74,8 +74,19 @@ fn object(stored: &StoredRecord) -> Value {
 }
 
 const COLUMNS: [&str; 13] = [
-    "sequence", "id", "timestamp", "ingest_time", "event_type", "kind", "agent_id", "actor",
-    "correlation", "details", "metadata", "prev_hash", "leaf_hash",
+    "sequence",
+    "id",
+    "timestamp",
+    "ingest_time",
+    "event_type",
+    "kind",
+    "agent_id",
+    "actor",
+    "correlation",
+    "details",
+    "metadata",
+    "prev_hash",
+    "leaf_hash",
 ];
 
 fn csv_table(records: &[StoredRecord]) -> Result<Vec<u8>, AuditError> {

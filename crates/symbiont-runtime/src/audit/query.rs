@@ -43,7 +43,11 @@ pub(crate) fn checked(query: &AuditQuery) -> Result<RecordQuery, AuditError> {
         actor: query.actor.clone(),
         correlation: query.correlation.clone(),
         text: query.text.clone(),
-        metadata: query.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>(),
+        metadata: query
+            .metadata
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<BTreeMap<_, _>>(),
         oldest_first: query.order == AuditOrder::OldestFirst,
         limit,
     })
@@ -57,7 +61,11 @@ pub(crate) fn event(record: &Record) -> AuditEvent {
         event_type: event_type(&record.event_type),
         agent_id: record.agent_id.map(Into::into),
         details: record.details.clone(),
-        metadata: record.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<HashMap<_, _>>(),
+        metadata: record
+            .metadata
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<HashMap<_, _>>(),
     }
 }
 

@@ -67,11 +67,6 @@ impl Mailbox {
             .filter(move |(_, letter)| letter.away_until.is_none_or(|until| until <= now))
             .filter(move |(_, letter)| now < letter.expires_at)
     }
-
-    /// Letters whose time has passed.
-    pub(crate) fn expired(&self, now: SystemTime) -> Vec<Slot> {
-        self.letters.iter().filter(|(_, l)| l.expires_at <= now).map(|(slot, _)| *slot).collect()
-    }
 }
 
 /// What became of a message.

@@ -19,7 +19,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{
+    AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
+};
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey as AgreementPublicKey, X25519};
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -505,7 +507,8 @@ impl Keystore {
             .key
             .open_in_place(nonce, aad, &mut body)
             .map_err(|_| failed("a kept key can't be opened with this keystore"))?;
-        let seeds: [u8; 64] = (&*seeds).try_into().map_err(|_| failed("a kept key is cut short"))?;
+        let seeds: [u8; 64] =
+            (&*seeds).try_into().map_err(|_| failed("a kept key is cut short"))?;
         Ok(AgentKeys::from_seeds(agent_id, epoch, Zeroizing::new(seeds)))
     }
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use symbiont_store::StoreError;
-use symbiont_types::{AgentId, Capability, DeliveryStatus, Message, MessageId, Priority, SecureMessage};
+use symbiont_types::{
+    AgentId, Capability, DeliveryStatus, Message, MessageId, Priority, SecureMessage,
+};
 
 use super::mailbox::DeadCause;
 use crate::clock::{from_micros, micros};
@@ -60,7 +62,8 @@ pub(crate) fn encode(
     };
     let head = serde_json::to_vec(&head).expect("a head is plain data");
     let length = u32::try_from(head.len()).expect("a topic has at most 1 KiB");
-    [&length.to_be_bytes()[..], &head, &sealed.signature, payload, &sealed.encrypted_payload].concat()
+    [&length.to_be_bytes()[..], &head, &sealed.signature, payload, &sealed.encrypted_payload]
+        .concat()
 }
 
 /// The message of these bytes.

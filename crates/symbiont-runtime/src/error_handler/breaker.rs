@@ -123,7 +123,10 @@ mod tests {
     fn it_opens_at_the_threshold_and_only_within_the_window() {
         check(&[('F', 0), ('F', 1), ('F', 2)], "try:Closed try:Closed stop:Open");
         check(&[('F', 0), ('F', 1), ('F', 62)], "try:Closed try:Closed try:Closed");
-        check(&[('F', 0), ('F', 1), ('S', 2), ('F', 3)], "try:Closed try:Closed ok:Closed try:Closed");
+        check(
+            &[('F', 0), ('F', 1), ('S', 2), ('F', 3)],
+            "try:Closed try:Closed ok:Closed try:Closed",
+        );
     }
 
     #[test]

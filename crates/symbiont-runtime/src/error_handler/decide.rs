@@ -153,8 +153,7 @@ pub(crate) fn decide(
     {
         return action.clone();
     }
-    let give_up =
-        if situation.has_backup { ErrorAction::Failover } else { ErrorAction::Suspend };
+    let give_up = if situation.has_backup { ErrorAction::Failover } else { ErrorAction::Suspend };
     let spent = situation.recoveries >= situation.max_recoveries;
     match strategy {
         // What ends the agent, or puts it aside, is no attempt to recover.
@@ -181,7 +180,8 @@ pub(crate) fn decide(
 /// The pause before a retry: grown by the multiplier with each, half of it by chance, at most a
 /// minute.
 fn pause(base: Duration, situation: Situation) -> Duration {
-    let growth = f64::from(situation.multiplier).powi(i32::try_from(situation.retries).unwrap_or(i32::MAX));
+    let growth =
+        f64::from(situation.multiplier).powi(i32::try_from(situation.retries).unwrap_or(i32::MAX));
     let seconds = (base.as_secs_f64() * growth).min(LONGEST_BACKOFF.as_secs_f64());
     Duration::from_secs_f64(seconds * (0.5 + situation.chance / 2.0))
 }
@@ -190,7 +190,9 @@ fn pause(base: Duration, situation: Situation) -> Duration {
 pub(crate) fn fingerprint(error: &RuntimeError) -> String {
     let text = error.to_string();
     let mut pattern = String::new();
-    for word in text.split_inclusive(|c: char| c.is_whitespace() || "`\"'():,;".contains(c)).take(40) {
+    for word in
+        text.split_inclusive(|c: char| c.is_whitespace() || "`\"'():,;".contains(c)).take(40)
+    {
         let varies = word.chars().any(|c| c.is_ascii_digit());
         pattern.push_str(if varies { "# " } else { word });
     }
@@ -231,12 +233,20 @@ mod tests {
             (&retry, Situation { retries: 2, recoveries: 3, ..CALM }, ErrorAction::Suspend),
             (&restart, CALM, ErrorAction::Restart),
             (&restart, Situation { recoveries: 3, ..CALM }, ErrorAction::Suspend),
-            (&restart, Situation { recoveries: 3, has_backup: true, ..CALM }, ErrorAction::Failover),
+            (
+                &restart,
+                Situation { recoveries: 3, has_backup: true, ..CALM },
+                ErrorAction::Failover,
+            ),
             (&restart, Situation { breaker_allows: false, ..CALM }, ErrorAction::Suspend),
             (&restart, Situation { recovering: false, ..CALM }, ErrorAction::Suspend),
             (&restart, Situation { breached: true, ..CALM }, ErrorAction::Terminate),
             (&RecoveryStrategy::None, CALM, ErrorAction::Suspend),
-            (&RecoveryStrategy::None, Situation { ephemeral: true, ..CALM }, ErrorAction::Terminate),
+            (
+                &RecoveryStrategy::None,
+                Situation { ephemeral: true, ..CALM },
+                ErrorAction::Terminate,
+            ),
             (&RecoveryStrategy::Terminate { cleanup: true }, CALM, ErrorAction::Terminate),
             (&RecoveryStrategy::Manual { reason: "x".to_owned() }, CALM, ErrorAction::Suspend),
             (&RecoveryStrategy::Failover { backup_agent: None }, CALM, ErrorAction::Suspend),
@@ -264,8 +274,14 @@ mod tests {
         let cases: [(RuntimeError, ErrorType); 9] = [
             (ResourceError::AllocationFailed { agent_id }.into(), ErrorType::ResourceExhaustion),
             (ResourceError::MonitoringFailed { reason: reason() }.into(), ErrorType::SystemError),
-            (CommunicationError::AgentNotRegistered { agent_id }.into(), ErrorType::ValidationError),
-            (CommunicationError::EncryptionFailed { reason: reason() }.into(), ErrorType::SecurityViolation),
+            (
+                CommunicationError::AgentNotRegistered { agent_id }.into(),
+                ErrorType::ValidationError,
+            ),
+            (
+                CommunicationError::EncryptionFailed { reason: reason() }.into(),
+                ErrorType::SecurityViolation,
+            ),
             (SecurityError::KeyNotFound { key_id: reason() }.into(), ErrorType::SecurityViolation),
             (PolicyError::EvaluationFailed { reason: reason() }.into(), ErrorType::SystemError),
             (SandboxError::StorageFull.into(), ErrorType::ResourceExhaustion),

@@ -28,7 +28,8 @@ pub(crate) fn issues(config: &AgentConfig) -> Vec<PolicyIssue> {
         });
     };
     let name = &config.name;
-    if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+    if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control)
+    {
         wrong("name", "has to have 1 to 128 characters, none of them a control character");
     }
     if config.dsl_source.trim().is_empty() {

@@ -82,8 +82,13 @@ pub fn transition(from: AgentState, event: Event) -> Result<AgentState, Lifecycl
 
 #[cfg(test)]
 mod tests {
-    use AgentState::{Completed, Created, Failed, Initializing, Ready, Running, Suspended, Terminating, Waiting};
-    use Event::{Block, Fail, Finish, Initialize, Initialized, Reinitialize, Resume, Rewind, Run, Start, Stop, Suspend, Terminate};
+    use AgentState::{
+        Completed, Created, Failed, Initializing, Ready, Running, Suspended, Terminating, Waiting,
+    };
+    use Event::{
+        Block, Fail, Finish, Initialize, Initialized, Reinitialize, Resume, Rewind, Run, Start,
+        Stop, Suspend, Terminate,
+    };
 
     use super::*;
 

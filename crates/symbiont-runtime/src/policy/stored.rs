@@ -209,9 +209,7 @@ mirror!(Value, PolicyValue {
     Null, Bool(value), Int(value), Float(value), String(value), List(values), Record(values),
 });
 mirror!(Operand, Operand { Literal(value), Attribute(path) });
-mirror!(Comparison, Comparison {
-    Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual,
-});
+mirror!(Comparison, Comparison { Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual });
 mirror!(Condition, Condition {
     All(all), Any(any), Not(inner), Is(operand), Compare { left, op, right }, In { value, set },
     Like { value, pattern }, TierAtLeast(tier), Has(path), Inexpressible(text),

@@ -60,7 +60,11 @@ impl Amounts {
         if !cores.is_finite() || !(0.001..=1_000_000.0).contains(&cores) {
             return None;
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked above"
+        )]
         let cpu = (cores * 1000.0).round() as u64;
         let memory = limits.memory_mb.checked_mul(MIB).filter(|bytes| *bytes > 0)?;
         // Zero of disk or network traffic is a wall and no special case.
@@ -140,9 +144,9 @@ impl Ledger {
     pub(crate) fn available(&self, kind: ResourceKind) -> u64 {
         match self.total(kind) {
             None => u64::MAX,
-            Some(total) => total
-                .saturating_sub(self.reserved.of(kind))
-                .saturating_sub(self.promised.of(kind)),
+            Some(total) => {
+                total.saturating_sub(self.reserved.of(kind)).saturating_sub(self.promised.of(kind))
+            }
         }
     }
 
@@ -167,7 +171,11 @@ impl Ledger {
     ) -> Result<Promise, Refusal> {
         let ceiling = Amounts::promised_by(limits).ok_or(Refusal::NotANumber)?;
         if let Some(there) = self.promises.get(&agent) {
-            return if there.limits == *limits { Ok(there.clone()) } else { Err(Refusal::HoldsAnother) };
+            return if there.limits == *limits {
+                Ok(there.clone())
+            } else {
+                Err(Refusal::HoldsAnother)
+            };
         }
         let share = if self.floating { floor(ceiling) } else { ceiling };
         self.take(Amounts::default(), share)?;
@@ -238,7 +246,9 @@ impl Ledger {
     fn take(&mut self, before: Amounts, after: Amounts) -> Result<(), Refusal> {
         let lacking: Vec<_> = ResourceKind::ALL
             .into_iter()
-            .map(|kind| (kind, after.of(kind), self.available(kind).saturating_add(before.of(kind))))
+            .map(|kind| {
+                (kind, after.of(kind), self.available(kind).saturating_add(before.of(kind)))
+            })
             .filter(|(_, asked, available)| asked > available)
             .collect();
         if !lacking.is_empty() {

@@ -86,7 +86,11 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
     let (answer, settled) = match perform(run, call, &shown).await {
         Ok(Done { value, change, note }) => (Ok(value), (change, note, None)),
         Err(error) => {
-            let error = if error.operation.is_none() { error.with_operation(shown.as_str()) } else { error };
+            let error = if error.operation.is_none() {
+                error.with_operation(shown.as_str())
+            } else {
+                error
+            };
             let note = error.to_string();
             (Err(error.clone()), (Change::new(), note, Some(error.kind)))
         }
@@ -156,7 +160,8 @@ impl Done {
 fn uncovered(run: &Run, operation: &Operation) -> Option<String> {
     let lists = [&run.definition.capabilities, &run.definition.granted];
     let lacking = lists.into_iter().filter(|list| !list.is_empty()).find(|list| {
-        let covered = |name: &String| list.iter().any(|capability| operations::covers(capability, name));
+        let covered =
+            |name: &String| list.iter().any(|capability| operations::covers(capability, name));
         !operation.names.iter().any(covered)
     })?;
     let name = operation.names.first().map_or("", String::as_str);
@@ -168,9 +173,15 @@ fn uncovered(run: &Run, operation: &Operation) -> Option<String> {
 }
 
 /// The record of a decision, and why it is a refusal if it is one.
-fn decide(run: &Run, call: &HostCall, operation: &str, line: usize) -> (Entry, Option<(&'static str, String)>) {
+fn decide(
+    run: &Run,
+    call: &HostCall,
+    operation: &str,
+    line: usize,
+) -> (Entry, Option<(&'static str, String)>) {
     let arguments: Vec<PolicyValue> = call.args.iter().map(fact).collect();
-    let named: Named = call.named.iter().map(|(name, value)| (name.to_string(), fact(value))).collect();
+    let named: Named =
+        call.named.iter().map(|(name, value)| (name.to_string(), fact(value))).collect();
     let decision = run.services.policy.decide(&Question {
         agent_id: run.agent_id,
         operation,
@@ -191,9 +202,11 @@ fn decide(run: &Run, call: &HostCall, operation: &str, line: usize) -> (Entry, O
                 format!("{}; asking a person for approval is not served yet", decision.reason),
             )),
         ),
-        Some(PolicyEffect::Deny | PolicyEffect::Audit | PolicyEffect::Shadow(_)) | None => {
-            (AuditEventType::PolicyViolation, "deny", Some(("PolicyDenied", decision.reason.clone())))
-        }
+        Some(PolicyEffect::Deny | PolicyEffect::Audit | PolicyEffect::Shadow(_)) | None => (
+            AuditEventType::PolicyViolation,
+            "deny",
+            Some(("PolicyDenied", decision.reason.clone())),
+        ),
     };
     let entry = run
         .entry(event_type, "policy.decision", line)
@@ -201,15 +214,23 @@ fn decide(run: &Run, call: &HostCall, operation: &str, line: usize) -> (Entry, O
         .with("operation", cut(operation))
         .with("decision", word)
         .with("bundle", &decision.bundle_digest)
-        .with_some("rules", (!decision.matched_rules.is_empty()).then(|| decision.matched_rules.join(" ")))
-        .with_some("shadow", (!decision.shadow_results.is_empty()).then(|| decision.shadow_results.join(" ")));
+        .with_some(
+            "rules",
+            (!decision.matched_rules.is_empty()).then(|| decision.matched_rules.join(" ")),
+        )
+        .with_some(
+            "shadow",
+            (!decision.shadow_results.is_empty()).then(|| decision.shadow_results.join(" ")),
+        );
     (entry, refusal)
 }
 
 /// A value as policies see it.
 fn fact(value: &Value) -> PolicyValue {
     match value {
-        Value::Null | Value::None | Value::Any | Value::Function(_) | Value::Range(..) => PolicyValue::Null,
+        Value::Null | Value::None | Value::Any | Value::Function(_) | Value::Range(..) => {
+            PolicyValue::Null
+        }
         Value::Bool(value) => PolicyValue::Bool(*value),
         Value::Int(value) => PolicyValue::Int(*value),
         Value::Float(value) => PolicyValue::Float(*value),
@@ -218,7 +239,9 @@ fn fact(value: &Value) -> PolicyValue {
         Value::Duration(duration) => PolicyValue::Float(duration.as_secs_f64()),
         Value::Some(inner) | Value::Ok(inner) => fact(inner),
         Value::Array(items) => PolicyValue::List(items.iter().map(fact).collect()),
-        Value::Map(map) => PolicyValue::Record(map.iter().map(|(k, v)| (k.to_string(), fact(v))).collect()),
+        Value::Map(map) => {
+            PolicyValue::Record(map.iter().map(|(k, v)| (k.to_string(), fact(v))).collect())
+        }
         Value::String(_) | Value::Bytes(_) | Value::Error(_) | Value::Err(_) | Value::Secret(_) => {
             PolicyValue::String(value.to_string())
         }
@@ -228,8 +251,18 @@ fn fact(value: &Value) -> PolicyValue {
 /// The operation without its part after the colon: the kind of the call's records.
 fn head(operation: &Operation) -> &'static str {
     const KINDS: [&str; 13] = [
-        "sandbox.exec", "fs.read", "fs.write", "net.connect", "message.send", "message.publish",
-        "memory.read", "memory.write", "model.call", "tool.call", "approval.request", "agent.spawn",
+        "sandbox.exec",
+        "fs.read",
+        "fs.write",
+        "net.connect",
+        "message.send",
+        "message.publish",
+        "memory.read",
+        "memory.write",
+        "model.call",
+        "tool.call",
+        "approval.request",
+        "agent.spawn",
         "secret.read",
     ];
     let name = operation.names.first().map_or("", String::as_str);
@@ -311,12 +344,16 @@ fn text(call: &HostCall, index: usize, name: &str) -> Result<String, ErrorValue>
     match argument(call, index, name) {
         Some(value @ Value::String(_)) => Ok(value.to_string()),
         Some(other) => Err(type_error(call, name, "a string", other)),
-        None => Err(ErrorValue::new("TypeError", format!("`{}` needs its argument `{name}`", call.name))),
+        None => Err(ErrorValue::new(
+            "TypeError",
+            format!("`{}` needs its argument `{name}`", call.name),
+        )),
     }
 }
 
 fn type_error(call: &HostCall, name: &str, wanted: &str, got: &Value) -> ErrorValue {
-    let message = format!("`{}` takes {wanted} as `{name}`, and got {}", call.name, got.type_name());
+    let message =
+        format!("`{}` takes {wanted} as `{name}`, and got {}", call.name, got.type_name());
     ErrorValue::new("TypeError", message)
 }
 
@@ -347,9 +384,9 @@ async fn free(run: &Run, call: &HostCall, line: usize) -> Answer {
         "log" | "print" | "emit" | "checkpoint" => return say(run, call, line).await,
         "now" => now(run),
         "time_since" => match (argument(call, 0, "t"), now(run)) {
-            (Some(Value::Time(then)), Ok(Value::Time(now))) => {
-                Ok(Value::Duration(Duration::from_nanos(now.saturating_sub(*then).max(0).unsigned_abs())))
-            }
+            (Some(Value::Time(then)), Ok(Value::Time(now))) => Ok(Value::Duration(
+                Duration::from_nanos(now.saturating_sub(*then).max(0).unsigned_abs()),
+            )),
             (Some(other), _) => Err(type_error(call, "t", "a time", other)),
             (None, _) => Err(ErrorValue::new("TypeError", "`time_since` needs a time")),
         },
@@ -368,7 +405,9 @@ fn now(run: &Run) -> Result<Value, ErrorValue> {
 async fn say(run: &Run, call: &HostCall, line: usize) -> Answer {
     let texts: Vec<String> = call.args.iter().map(ToString::to_string).collect();
     let (level, message) = match (&*call.name, texts.as_slice()) {
-        ("log", [level, rest @ ..]) if !rest.is_empty() => (Some(level.to_lowercase()), rest.join(" ")),
+        ("log", [level, rest @ ..]) if !rest.is_empty() => {
+            (Some(level.to_lowercase()), rest.join(" "))
+        }
         _ => (None, texts.join(" ")),
     };
     let kind = match &*call.name {
@@ -414,7 +453,8 @@ async fn sleep(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
 }
 
 async fn receive(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
-    let timeout = argument(call, 0, "timeout").map(|value| duration(call, "timeout", value)).transpose()?;
+    let timeout =
+        argument(call, 0, "timeout").map(|value| duration(call, "timeout", value)).transpose()?;
     let mail = run.services.directory.mail(run.agent_id).ok_or_else(no_bus)?;
     let until = timeout.map(Clock::instant_in);
     let mut blocked = false;
@@ -491,8 +531,12 @@ fn no_bus() -> ErrorValue {
 
 fn sandbox_error(error: &SandboxError) -> ErrorValue {
     match error {
-        SandboxError::TierUnavailable { .. } => ErrorValue::new("TierUnavailable", error.to_string()),
-        SandboxError::BackendUnavailable { .. } | SandboxError::AgentLost { .. } | SandboxError::Timeout { .. } => {
+        SandboxError::TierUnavailable { .. } => {
+            ErrorValue::new("TierUnavailable", error.to_string())
+        }
+        SandboxError::BackendUnavailable { .. }
+        | SandboxError::AgentLost { .. }
+        | SandboxError::Timeout { .. } => {
             ErrorValue::new("SandboxError", error.to_string()).with_retryable(true)
         }
         error => ErrorValue::new("SandboxError", error.to_string()),
@@ -500,7 +544,9 @@ fn sandbox_error(error: &SandboxError) -> ErrorValue {
 }
 
 /// The agent's sandbox, made if it is not there.
-pub(super) async fn sandbox(run: &Run) -> Result<(SandboxId, &dyn crate::sandbox::SandboxExt), ErrorValue> {
+pub(super) async fn sandbox(
+    run: &Run,
+) -> Result<(SandboxId, &dyn crate::sandbox::SandboxExt), ErrorValue> {
     let orchestrator = run.services.sandbox.as_deref().ok_or_else(|| {
         ErrorValue::new(
             "SandboxError",
@@ -525,7 +571,10 @@ pub(super) async fn sandbox(run: &Run) -> Result<(SandboxId, &dyn crate::sandbox
     Ok((id, orchestrator))
 }
 
-async fn make_sandbox(run: &Run, orchestrator: &dyn crate::sandbox::SandboxExt) -> Result<SandboxId, SandboxError> {
+async fn make_sandbox(
+    run: &Run,
+    orchestrator: &dyn crate::sandbox::SandboxExt,
+) -> Result<SandboxId, SandboxError> {
     let definition = &run.definition;
     if let Some(name) = &definition.unserved_tier {
         return Err(SandboxError::TierUnavailable {
@@ -538,13 +587,17 @@ async fn make_sandbox(run: &Run, orchestrator: &dyn crate::sandbox::SandboxExt) 
         security_tier: definition.tier,
         resource_limits: definition.limits.clone(),
         network_config: NetworkConfig::default(),
-        filesystem_config: FilesystemConfig { scratch_mb: WORKSPACE_MB, ..FilesystemConfig::default() },
+        filesystem_config: FilesystemConfig {
+            scratch_mb: WORKSPACE_MB,
+            ..FilesystemConfig::default()
+        },
         environment_variables: HashMap::new(),
     };
     let id = orchestrator.create_sandbox(config).await?;
     let prepared = async {
         orchestrator.start_sandbox(id).await?;
-        let files = run.seat.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let files =
+            run.seat.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         for (local, remote) in files {
             let local = local.to_str().ok_or_else(|| SandboxError::InvalidArgument {
                 what: format!("the path `{}` is no text", local.display()),
@@ -618,7 +671,11 @@ async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
             note = format!("{note}, {word}");
         }
     }
-    note = format!("{note}, {} bytes in {:?}", result.stdout.len() + result.stderr.len(), result.duration);
+    note = format!(
+        "{note}, {} bytes in {:?}",
+        result.stdout.len() + result.stderr.len(),
+        result.duration
+    );
     let code = |code: Option<i32>| code.map_or(Value::Null, |code| Value::Int(code.into()));
     let lossy = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).into_owned());
     let value = Value::map([
@@ -641,7 +698,8 @@ async fn files(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     let refused = |error: SandboxError| sandbox_error(&error);
     match &*call.name {
         "fs.read" => {
-            let content = sandbox.read_file(id, &path, LARGEST_FILE as u64).await.map_err(refused)?;
+            let content =
+                sandbox.read_file(id, &path, LARGEST_FILE as u64).await.map_err(refused)?;
             let note = format!("{} bytes", content.len());
             let value = match String::from_utf8(content) {
                 Ok(text) => Value::from(text),
@@ -656,7 +714,8 @@ async fn files(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         "fs.list" => {
             let entries = sandbox.list_dir(id, &path).await.map_err(refused)?;
             let note = format!("{} entries", entries.len());
-            let names = entries.iter().map(|entry| Value::from(entry.name.to_string_lossy().into_owned()));
+            let names =
+                entries.iter().map(|entry| Value::from(entry.name.to_string_lossy().into_owned()));
             Ok(Done::new(Value::array(names), note))
         }
         "fs.write" => {
@@ -683,7 +742,9 @@ async fn send(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         (Some(topic), Some(payload)) => (topic.to_string(), bytes(payload)?),
         (Some(payload), None) => ("message".to_owned(), bytes(payload)?),
         (None, Some(payload)) => ("message".to_owned(), bytes(payload)?),
-        (None, None) => return Err(ErrorValue::new("TypeError", "`send` needs a topic and a payload")),
+        (None, None) => {
+            return Err(ErrorValue::new("TypeError", "`send` needs a topic and a payload"));
+        }
     };
     let owner = run.services.owner.upgrade();
     let receiver = owner
@@ -700,7 +761,10 @@ async fn send(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         priority: Priority::Normal,
         ttl: Duration::ZERO,
     };
-    let id = mail.send(message).await.map_err(|error| ErrorValue::new("MessageError", error.to_string()))?;
+    let id = mail
+        .send(message)
+        .await
+        .map_err(|error| ErrorValue::new("MessageError", error.to_string()))?;
     Ok(Done::new(Value::from(id.to_string()), format!("message {id}")))
 }
 
@@ -748,7 +812,10 @@ async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
             let key = memory_key(run, &store, &text(call, 0, "key")?)?;
             let kept = journal.store().get(MEMORY, &key).await.map_err(storage)?;
             let Some(kept) = kept else { return Ok(Done::new(Value::Null, "nothing")) };
-            Ok(Done::new(from_json_text(&String::from_utf8_lossy(&kept))?, format!("{} bytes", kept.len())))
+            Ok(Done::new(
+                from_json_text(&String::from_utf8_lossy(&kept))?,
+                format!("{} bytes", kept.len()),
+            ))
         }
         "memory.set" | "memory_write" => {
             let key = memory_key(run, &store, &text(call, first, "key")?)?;
@@ -760,7 +827,11 @@ async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         }
         "memory.remove" => {
             let key = memory_key(run, &store, &text(call, 0, "key")?)?;
-            Ok(Done { value: Value::Null, change: Change::new().remove(MEMORY, key), note: "removed".to_owned() })
+            Ok(Done {
+                value: Value::Null,
+                change: Change::new().remove(MEMORY, key),
+                note: "removed".to_owned(),
+            })
         }
         _ => {
             let wanted = match &*call.name {
@@ -768,14 +839,18 @@ async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
                 _ => Some(text(call, first, "query")?.to_lowercase()),
             };
             let prefix = memory_key(run, &store, "")?;
-            let rows = journal.store().scan(MEMORY, &prefix, None, MOST_KEYS).await.map_err(storage)?;
+            let rows =
+                journal.store().scan(MEMORY, &prefix, None, MOST_KEYS).await.map_err(storage)?;
             let mut found = Vec::new();
             for (key, json) in rows {
                 let key = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
                 let json = String::from_utf8_lossy(&json).into_owned();
                 match &wanted {
                     None => found.push(Value::from(key)),
-                    Some(wanted) if key.to_lowercase().contains(wanted) || json.to_lowercase().contains(wanted) => {
+                    Some(wanted)
+                        if key.to_lowercase().contains(wanted)
+                            || json.to_lowercase().contains(wanted) =>
+                    {
                         let value = from_json_text(&json)?;
                         found.push(Value::map([("key", Value::from(key)), ("value", value)]));
                     }
@@ -795,14 +870,19 @@ fn option_text(call: &HostCall, name: &str) -> String {
 
 async fn delegate(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     let name = text(call, 0, "agent")?;
-    let owner = run.services.owner.upgrade().ok_or_else(|| {
-        ErrorValue::new("Cancelled", "the runtime is shutting down")
-    })?;
+    let owner = run
+        .services
+        .owner
+        .upgrade()
+        .ok_or_else(|| ErrorValue::new("Cancelled", "the runtime is shutting down"))?;
     let to = owner
         .named(&name)
         .ok_or_else(|| ErrorValue::new("KeyError", format!("no agent `{name}` is known here")))?;
     if to == run.agent_id {
-        return Err(ErrorValue::new("TypeError", "an agent can't delegate to itself: it is busy with this run"));
+        return Err(ErrorValue::new(
+            "TypeError",
+            "an agent can't delegate to itself: it is busy with this run",
+        ));
     }
     let input = match argument(call, 1, "input") {
         None => "{}".to_owned(),
@@ -812,7 +892,9 @@ async fn delegate(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     let outcome = owner.delegate(run.agent_id, to, input.into()).await;
     owner.unblock(run.agent_id).await;
     match outcome {
-        RunOutcome::Returned(json) => Ok(Done::new(from_json_text(&json)?, format!("agent `{name}` returned"))),
+        RunOutcome::Returned(json) => {
+            Ok(Done::new(from_json_text(&json)?, format!("agent `{name}` returned")))
+        }
         RunOutcome::Failed(failure) => {
             Err(ErrorValue::new(failure.kind, failure.message).with_retryable(failure.retryable))
         }

@@ -4,11 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use symbiont_dsl::definition::{AgentDefinition, CheckedProgram, SourceKind, bind_input, check, classify};
+use symbiont_dsl::definition::{
+    AgentDefinition, CheckedProgram, SourceKind, bind_input, check, classify,
+};
 use symbiont_dsl::diagnostic::{Severity, render};
 use symbiont_dsl::machine::{Code, compile};
 use symbiont_dsl::value::{Value, from_json};
-use symbiont_types::{AgentConfig, Capability, ExecutionMode, Policy, ResourceLimits, SecurityTier};
+use symbiont_types::{
+    AgentConfig, Capability, ExecutionMode, Policy, ResourceLimits, SecurityTier,
+};
 
 use super::Input;
 
@@ -68,7 +72,10 @@ impl Program {
     }
 
     /// The arguments that an input gives, and its keys that nobody takes.
-    pub(crate) fn bind(&self, input: &serde_json::Value) -> Result<(Vec<(String, Value)>, Vec<String>), String> {
+    pub(crate) fn bind(
+        &self,
+        input: &serde_json::Value,
+    ) -> Result<(Vec<(String, Value)>, Vec<String>), String> {
         let bound = bind_input(&self.source.checked.hir.agents[self.index], input)?;
         let mut arguments = Vec::with_capacity(bound.values.len());
         for (name, value) in bound.values {
@@ -81,10 +88,14 @@ impl Program {
         Ok((arguments, bound.ignored))
     }
 
-    pub(crate) fn bind_text(&self, input: &Input) -> Result<(Vec<(String, Value)>, Vec<String>), String> {
+    pub(crate) fn bind_text(
+        &self,
+        input: &Input,
+    ) -> Result<(Vec<(String, Value)>, Vec<String>), String> {
         let json = match input {
             Input::None | Input::Message(_) => serde_json::Value::Null,
-            Input::Json(text) => serde_json::from_str(text).map_err(|error| format!("the input is no JSON: {error}"))?,
+            Input::Json(text) => serde_json::from_str(text)
+                .map_err(|error| format!("the input is no JSON: {error}"))?,
         };
         self.bind(&json)
     }
@@ -106,7 +117,9 @@ impl Definition {
     pub(crate) fn needs_input(&self) -> bool {
         match &self.behaviour {
             Behaviour::Instruction => false,
-            Behaviour::Program(program) => program.agent().params.iter().any(|param| !param.optional),
+            Behaviour::Program(program) => {
+                program.agent().params.iter().any(|param| !param.optional)
+            }
         }
     }
 
@@ -134,7 +147,9 @@ impl Definition {
 /// The name of a capability as a program would write it.
 fn capability_name(capability: &Capability) -> String {
     match capability {
-        Capability::FileSystem | Capability::Network | Capability::Database => format!("{capability:?}"),
+        Capability::FileSystem | Capability::Network | Capability::Database => {
+            format!("{capability:?}")
+        }
         Capability::Custom(name) => name.clone(),
     }
 }
@@ -173,7 +188,8 @@ impl Programs {
         let code = match source.codes[index].get() {
             Some(code) => Arc::clone(code),
             None => {
-                let code = compile(&source.checked.hir, index).map_err(|error| error.to_string())?;
+                let code =
+                    compile(&source.checked.hir, index).map_err(|error| error.to_string())?;
                 Arc::clone(source.codes[index].get_or_init(|| Arc::new(code)))
             }
         };
@@ -183,8 +199,12 @@ impl Programs {
         let tighter = |limit: u64, own: Option<u64>| own.map_or(limit, |own| own.min(limit));
         let limits = ResourceLimits {
             memory_mb: tighter(given.memory_mb, attributes.max_memory_mb),
-            cpu_cores: attributes.max_cpu_cores.map_or(given.cpu_cores, |own| own.min(given.cpu_cores)),
-            execution_timeout: attributes.timeout.map_or(given.execution_timeout, |own| own.min(given.execution_timeout)),
+            cpu_cores: attributes
+                .max_cpu_cores
+                .map_or(given.cpu_cores, |own| own.min(given.cpu_cores)),
+            execution_timeout: attributes
+                .timeout
+                .map_or(given.execution_timeout, |own| own.min(given.execution_timeout)),
             ..given.clone()
         };
         let mut policies = config.policies.clone();
@@ -200,7 +220,8 @@ impl Programs {
     }
 
     fn source(&self, text: &str) -> Result<Arc<Source>, String> {
-        let key: [u8; 32] = digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 gives 32 bytes");
+        let key: [u8; 32] =
+            digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 gives 32 bytes");
         let known = {
             let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
             sources.get(&key).and_then(Weak::upgrade)
@@ -212,9 +233,13 @@ impl Programs {
         let Some(program) = checked.program else {
             let errors: Vec<_> =
                 checked.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect();
-            return Err(format!("the program has errors\n{}", render(&errors, text, "dsl_source", false)));
+            return Err(format!(
+                "the program has errors\n{}",
+                render(&errors, text, "dsl_source", false)
+            ));
         };
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let lines =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let codes = program.agents.iter().map(|_| OnceLock::new()).collect();
         let source = Arc::new(Source { checked: program, codes, lines });
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);

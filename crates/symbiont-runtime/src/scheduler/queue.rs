@@ -257,13 +257,13 @@ impl Lanes {
             LoadBalancingStrategy::LeastConnections => (0..count)
                 .filter(|at| has_room(&self.lanes[*at]))
                 .min_by_key(|at| self.lanes[*at].running)?,
-            LoadBalancingStrategy::ResourceBased => (0..count)
-                .filter(|at| has_room(&self.lanes[*at]))
-                .min_by_key(|at| {
+            LoadBalancingStrategy::ResourceBased => {
+                (0..count).filter(|at| has_room(&self.lanes[*at])).min_by_key(|at| {
                     let lane = &self.lanes[*at];
                     // Cores and memory weigh alike: a core goes with 4 GiB.
                     lane.cpu * 4096 / 1000 + lane.memory
-                })?,
+                })?
+            }
             LoadBalancingStrategy::WeightedRoundRobin => {
                 // Smooth weighted round robin, as nginx does it: each lane saves its weight, the
                 // richest goes and pays the sum.
@@ -363,7 +363,10 @@ mod tests {
         assert_eq!(queue.held_reason(agent, first), Some("busy"));
         queue.unhold(agent);
         assert_eq!(queue.first(at(1), false), Some((Normal, first)));
-        assert_eq!((queue.position(first, ticket), queue.position(second, later)), (Some(0), Some(1)));
+        assert_eq!(
+            (queue.position(first, ticket), queue.position(second, later)),
+            (Some(0), Some(1))
+        );
         assert!(queue.remove(agent, first, ticket) && !queue.remove(agent, first, ticket));
         assert_eq!(queue.len(), 1);
     }
