@@ -1,0 +1,4 @@
+//! The runtime through its public face.
+
+mod reference;
+mod support;
