@@ -1,6 +1,6 @@
 //! The runtime through its public face.
 
-mod joined;
-mod lifecycle;
-mod reference;
+mod audit;
+mod bus;
+mod scheduler;
 mod support;

@@ -1,0 +1,340 @@
+//! The audit trail: recording, asking, verifying and exporting, in memory and in a directory, and
+//! that tampering with the file is found.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use symbiont_runtime::*;
+
+const FAR: Duration = Duration::from_secs(1 << 36);
+
+fn event(details: &str) -> AuditEvent {
+    AuditEvent {
+        id: AuditId::new(),
+        timestamp: SystemTime::now(),
+        event_type: AuditEventType::SecurityEvent,
+        agent_id: None,
+        details: details.to_owned(),
+        metadata: [("kind".to_owned(), "test.event".to_owned())].into(),
+    }
+}
+
+async fn verify(trail: &DefaultAuditTrail) -> IntegrityReport {
+    let (from, to) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + FAR);
+    trail.verify_integrity(from, to).await.expect("damage is no error")
+}
+
+/// What is damaged, without what is only to be known.
+fn damage(report: &IntegrityReport) -> Vec<FindingKind> {
+    let kinds = report.findings.iter().map(|finding| finding.kind);
+    kinds.filter(|kind| *kind != FindingKind::UnanchoredTail).collect()
+}
+
+/// Plays the same on a trail in memory and on one in a directory.
+async fn on_both(check: impl AsyncFn(&DefaultAuditTrail)) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let durable = Journal::open(&directory.path().join("data"), Clock::system()).expect("opens");
+    for journal in [Journal::in_memory(Clock::system()), durable] {
+        let trail = DefaultAuditTrail::builder(AuditTrailConfig::default()).journal(journal);
+        check(&trail.build().expect("it builds")).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_recorded_is_found_again() {
+    on_both(async |trail| {
+        let agent = AgentId::new();
+        let mut first = event("the first");
+        first.agent_id = Some(agent);
+        first.metadata.insert("task".to_owned(), "17".to_owned());
+        let second = AuditEvent { event_type: AuditEventType::AgentCreated, ..event("a second") };
+        for event in [&first, &second] {
+            assert_eq!(trail.record_event(event.clone()).await, Ok(event.id));
+        }
+        let micros = |event: &AuditEvent| {
+            event.timestamp.duration_since(SystemTime::UNIX_EPOCH).expect("now").as_micros()
+        };
+        let there = trail.get_event(first.id).await.expect("it is there");
+        assert_eq!(micros(&there), micros(&first));
+        assert_eq!(AuditEvent { timestamp: first.timestamp, ..there }, first);
+
+        let of = |adjust: fn(&mut AuditQuery)| {
+            let mut query = AuditQuery::default();
+            adjust(&mut query);
+            query
+        };
+        let both = vec![second.id, first.id];
+        let cases: [(&str, AuditQuery, Vec<AuditId>); 12] = [
+            ("everything", AuditQuery::default(), both.clone()),
+            ("oldest", of(|q| q.order = AuditOrder::OldestFirst), vec![first.id, second.id]),
+            ("limit", of(|q| q.limit = Some(1)), vec![second.id]),
+            ("none", of(|q| q.limit = Some(0)), vec![]),
+            ("kind", of(|q| q.kinds = vec!["test.*".to_owned()]), both.clone()),
+            ("other kind", of(|q| q.kinds = vec!["other".to_owned()]), vec![]),
+            ("type", of(|q| q.event_types = vec![AuditEventType::AgentCreated]), vec![second.id]),
+            (
+                "agent",
+                AuditQuery { agent_ids: vec![agent], ..AuditQuery::default() },
+                vec![first.id],
+            ),
+            ("text", of(|q| q.text = Some("the fir".to_owned())), vec![first.id]),
+            ("correlation", of(|q| q.correlation = Some("task:17".to_owned())), vec![first.id]),
+            ("sequence", of(|q| q.first_sequence = Some(2)), vec![second.id]),
+            ("future", of(|q| q.from = Some(SystemTime::UNIX_EPOCH + FAR)), vec![]),
+        ];
+        for (name, query, want) in cases {
+            let found = trail.query_events(query).await.expect(name);
+            assert_eq!(found.iter().map(|event| event.id).collect::<Vec<_>>(), want, "{name}");
+        }
+        let report = verify(trail).await;
+        assert_eq!((report.verdict, report.events_checked), (Verdict::Intact, 2));
+        assert_eq!((report.first_sequence, report.last_sequence), (Some(1), Some(2)));
+        assert_eq!(damage(&report), []);
+        let unanchored = report.findings.iter().any(|f| f.kind == FindingKind::UnanchoredTail);
+        assert!(unanchored, "no anchor vouches for the trail, and the report says so");
+        assert!(trail.last_verified().is_some());
+        // A range that holds none of them.
+        let then = SystemTime::UNIX_EPOCH;
+        let report = trail.verify_integrity(then, then).await.expect("a range");
+        assert_eq!((report.events_checked, report.first_sequence), (0, None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_id_names_one_event() {
+    on_both(async |trail| {
+        let first = event("one");
+        trail.record_event(first.clone()).await.expect("it is recorded");
+        assert_eq!(trail.record_event(first.clone()).await, Ok(first.id), "the same again");
+        let changes: [fn(&mut AuditEvent); 5] = [
+            |event| event.details.push('!'),
+            |event| event.timestamp += Duration::from_secs(1),
+            |event| event.event_type = AuditEventType::AgentStopped,
+            |event| event.agent_id = Some(AgentId::new()),
+            |event| drop(event.metadata.insert("more".to_owned(), String::new())),
+        ];
+        for change in changes {
+            let mut other = first.clone();
+            change(&mut other);
+            let refused = Err(AuditError::DuplicateId { audit_id: first.id });
+            assert_eq!(trail.record_event(other.clone()).await, refused, "{other:?}");
+        }
+        assert_eq!(verify(trail).await.events_checked, 1);
+        let id = AuditId::new();
+        assert_eq!(trail.get_event(id).await, Err(AuditError::NotFound { audit_id: id }));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn exports_carry_hashes_and_a_receipt_and_no_formulas() {
+    on_both(async |trail| {
+        let formulas = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "plain, \"quoted\"\nline"];
+        for details in formulas {
+            trail.record_event(event(details)).await.expect("it is recorded");
+        }
+        let root = verify(trail).await.root_hash;
+        let export = async |format| {
+            let bytes = trail.export_events(AuditQuery::default(), format).await.expect("served");
+            String::from_utf8(bytes).expect("text")
+        };
+        let lines = export(ExportFormat::JsonLines).await;
+        let lines: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines.len(), formulas.len() + 1);
+        let mut before = "0".repeat(64);
+        for (line, details) in lines.iter().zip(formulas) {
+            assert_eq!(line["details"], details, "JSON needs no guard");
+            assert_eq!(line["prev_hash"], before);
+            before = line["leaf_hash"].as_str().expect("a hash").to_owned();
+        }
+        let receipt = &lines[formulas.len()]["receipt"];
+        assert_eq!(receipt["records"], formulas.len());
+        assert_eq!((&receipt["first_sequence"], &receipt["last_sequence"]), (&1.into(), &7.into()));
+        assert_eq!(receipt["head"], root);
+
+        let document: serde_json::Value =
+            serde_json::from_str(&export(ExportFormat::Json).await).expect("JSON");
+        assert_eq!(document["events"].as_array().expect("events").len(), formulas.len());
+        assert_eq!(document["receipt"]["head"], root);
+
+        let table = export(ExportFormat::Csv).await;
+        assert!(table.contains("\r\n"), "RFC 4180 ends lines so");
+        for guarded in ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "\"plain, \"\"quoted\"\""] {
+            assert!(table.contains(guarded), "{guarded}: {table}");
+        }
+        let starts_formula = |cell: &str| cell.starts_with(['=', '+', '-', '@']);
+        assert!(!table.lines().flat_map(|line| line.split(',')).any(starts_formula), "{table}");
+        assert!(table.contains(&root), "the receipt is in it");
+
+        let not_yet = [
+            ExportFormat::Cef,
+            ExportFormat::Ocsf,
+            ExportFormat::CloudEvents,
+            ExportFormat::Bundle,
+        ];
+        for format in not_yet {
+            let refused = trail.export_events(AuditQuery::default(), format).await;
+            let Err(AuditError::ExportFailed { reason }) = refused else { panic!("{refused:?}") };
+            assert!(reason.contains("JsonLines"), "{reason}");
+        }
+    })
+    .await;
+}
+
+/// Writes ten records, changes the file by `tamper`, and says what verification finds.
+async fn after(tamper: &str) -> (Verdict, Vec<(u64, FindingKind)>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let journal = Journal::open(&data, Clock::system()).expect("it opens");
+    let trail = DefaultAuditTrail::builder(AuditTrailConfig::default()).journal(journal);
+    let trail = trail.build().expect("it builds");
+    for n in 0..10 {
+        trail.record_event(event(&format!("event {n}"))).await.expect("it is recorded");
+    }
+    assert_eq!(verify(&trail).await.verdict, Verdict::Intact);
+    drop(trail);
+    change_file(&data, tamper);
+    let trail = open_trail(&data).await.expect("a damaged trail can still be opened");
+    let report = verify(&trail).await;
+    let found = report.findings.iter().map(|finding| (finding.sequence, finding.kind));
+    (report.verdict, found.filter(|(_, kind)| *kind != FindingKind::UnanchoredTail).collect())
+}
+
+fn change_file(data: &Path, sql: &str) {
+    let file = Connection::open(data.join("symbiont.db")).expect("the file opens");
+    file.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tampering_with_the_file_is_found() {
+    use FindingKind::*;
+    let set = |column: &str, value: &str| {
+        format!("UPDATE audit_events SET {column} = {value} WHERE sequence = 4")
+    };
+    let cases: Vec<(String, Vec<(u64, FindingKind)>)> = vec![
+        ("SELECT 1".to_owned(), vec![]),
+        (set("details", "'nothing happened'"), vec![(4, HashMismatch)]),
+        (set("at", "at + 1"), vec![(4, HashMismatch)]),
+        (set("event_type", "'AgentCreated'"), vec![(4, HashMismatch)]),
+        (set("kind", "'other'"), vec![(4, HashMismatch)]),
+        (set("actor", "'someone'"), vec![(4, HashMismatch)]),
+        (set("correlation", "'task:1'"), vec![(4, HashMismatch)]),
+        (set("metadata", "'{}'"), vec![(4, HashMismatch)]),
+        (set("agent_id", "'00000000-0000-0000-0000-000000000001'"), vec![(4, HashMismatch)]),
+        (set("id", "'00000000-0000-0000-0000-000000000001'"), vec![(4, HashMismatch)]),
+        // Rows that can't even be read are findings too, and what follows is still looked at.
+        (set("metadata", "'no JSON'"), vec![(4, HashMismatch)]),
+        (set("id", "'no id'"), vec![(4, HashMismatch)]),
+        (set("leaf_hash", "x'00'"), vec![(4, HashMismatch)]),
+        (
+            format!("{}; {}", set("metadata", "'no JSON'"), "DELETE FROM audit_events WHERE sequence = 8"),
+            vec![(4, HashMismatch), (8, MissingSequence)],
+        ),
+        ("DELETE FROM audit_events WHERE sequence = 4".to_owned(), vec![(4, MissingSequence)]),
+        ("DELETE FROM audit_events WHERE sequence = 1".to_owned(), vec![(1, MissingSequence)]),
+        (
+            "DELETE FROM audit_events WHERE sequence > 8".to_owned(),
+            vec![(9, TruncatedTail)],
+        ),
+        ("DELETE FROM audit_events".to_owned(), vec![(1, TruncatedTail)]),
+    ];
+    for (tamper, want) in cases {
+        let verdict = if want.is_empty() { Verdict::Intact } else { Verdict::Tampered };
+        assert_eq!(after(&tamper).await, (verdict, want), "{tamper}");
+    }
+    let swap = "UPDATE audit_events SET sequence = -4 WHERE sequence = 4;
+                UPDATE audit_events SET sequence = 4 WHERE sequence = 5;
+                UPDATE audit_events SET sequence = 5 WHERE sequence = -4;";
+    let (verdict, found) = after(swap).await;
+    assert_eq!(verdict, Verdict::Tampered);
+    assert!(found.iter().any(|(sequence, _)| *sequence == 4), "{found:?}");
+    // The tail is cut off, and the head is made to fit.
+    let cut = "DELETE FROM audit_events WHERE sequence > 8;
+               UPDATE store_state SET sequence = 8";
+    let (verdict, found) = after(cut).await;
+    assert_eq!((verdict, found), (Verdict::Tampered, vec![(8, RootMismatch)]));
+}
+
+#[tokio::test]
+async fn bounds_are_refusals() {
+    on_both(async |trail| {
+        let config = AuditTrailConfig::default();
+        let many = |n: usize| (0..n).map(|n| (format!("key {n}"), String::new())).collect();
+        let cases: [(&str, AuditEvent, bool); 6] = [
+            ("details", event(&"x".repeat(config.max_details)), true),
+            ("details", event(&"x".repeat(config.max_details + 1)), false),
+            ("metadata", AuditEvent { metadata: many(64), ..event("") }, true),
+            ("metadata", AuditEvent { metadata: many(65), ..event("") }, false),
+            (
+                "metadata",
+                AuditEvent {
+                    metadata: [("k".to_owned(), "v".repeat(config.max_details))].into(),
+                    ..event("")
+                },
+                false,
+            ),
+            ("control characters", event("\0\u{1b}[31m\u{202e}"), true),
+        ];
+        for (name, event, accepted) in cases {
+            let outcome = trail.record_event(event.clone()).await;
+            match (&outcome, accepted) {
+                (Ok(id), true) => assert_eq!(*id, event.id),
+                (Err(AuditError::InvalidEvent { reason }), false) => {
+                    assert!(reason.contains(name) && reason.contains("the most is"), "{reason}");
+                    let missing = AuditError::NotFound { audit_id: event.id };
+                    assert_eq!(trail.get_event(event.id).await, Err(missing));
+                }
+                _ => panic!("{name}: {outcome:?}"),
+            }
+        }
+        let queries = [
+            AuditQuery { limit: Some(100_001), ..AuditQuery::default() },
+            AuditQuery {
+                from: Some(SystemTime::UNIX_EPOCH + FAR),
+                to: Some(SystemTime::UNIX_EPOCH - FAR),
+                ..AuditQuery::default()
+            },
+            AuditQuery {
+                first_sequence: Some(2),
+                last_sequence: Some(1),
+                ..AuditQuery::default()
+            },
+            AuditQuery { kinds: vec!["a*b".to_owned()], ..AuditQuery::default() },
+        ];
+        for query in queries {
+            let refused = trail.query_events(query.clone()).await;
+            assert!(matches!(refused, Err(AuditError::InvalidQuery { .. })), "{refused:?}");
+            let refused = trail.export_events(query, ExportFormat::Csv).await;
+            assert!(matches!(refused, Err(AuditError::InvalidQuery { .. })), "{refused:?}");
+        }
+        let now = SystemTime::now();
+        let refused = trail.verify_integrity(now, now - Duration::from_secs(1)).await;
+        assert!(matches!(refused, Err(AuditError::InvalidQuery { .. })), "{refused:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn strange_times_are_kept_and_marked() {
+    on_both(async |trail| {
+        let strange = [
+            SystemTime::UNIX_EPOCH - Duration::from_micros(1),
+            SystemTime::UNIX_EPOCH - FAR,
+            SystemTime::UNIX_EPOCH + FAR,
+        ];
+        for timestamp in strange {
+            let event = AuditEvent { timestamp, ..event("a strange time") };
+            trail.record_event(event.clone()).await.expect("it is recorded");
+            assert_eq!(trail.record_event(event.clone()).await, Ok(event.id), "{timestamp:?}");
+            let there = trail.get_event(event.id).await.expect("it is there");
+            assert_eq!(there.timestamp, timestamp);
+            assert!(there.metadata.contains_key("skew"), "{timestamp:?}");
+        }
+        let export = trail.export_events(AuditQuery::default(), ExportFormat::JsonLines).await;
+        assert!(export.is_ok(), "{export:?}");
+        assert_eq!(verify(trail).await.verdict, Verdict::Intact);
+    })
+    .await;
+}
