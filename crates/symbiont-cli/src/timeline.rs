@@ -118,7 +118,7 @@ impl Timeline {
             }
             "sandbox.created" => {
                 if let Some(agent) = event.agent_id {
-                    self.making.insert(agent, details);
+                    self.making.insert(agent, details.clone());
                 }
                 String::new()
             }
