@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::Value;
 use symbiont_dsl::definition::{AgentDefinition, Checked, SourceKind, classify};
 use symbiont_dsl::diagnostic::{Severity, render};
 use symbiont_runtime::{
@@ -87,7 +88,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let mut signals = Signals::new()?;
     let source = read(&arguments.file)?;
     let name = arguments.file.display().to_string();
-    serde_json::from_str::<serde_json::Value>(&arguments.input).map_err(|error| {
+    serde_json::from_str::<Value>(&arguments.input).map_err(|error| {
         Failure::usage(format!("--input is no JSON: {error}"))
             .help("quote it for the shell, such as --input '{\"name\": \"value\"}'")
     })?;
@@ -449,16 +450,76 @@ impl Telling {
 
 // After the run.
 
-/// The value as people like to read it.
+/// The columns that a result may take where it can be broken.
+const WIDEST: usize = 80;
+
+/// The value as people like to read it: text raw, the rest as JSON with what is short on one line.
 fn pretty(json: &str, to_terminal: bool) -> String {
-    let shown = match serde_json::from_str::<serde_json::Value>(json) {
-        Ok(serde_json::Value::String(text)) => text,
-        Ok(value) => serde_json::to_string_pretty(&value).unwrap_or_else(|_| json.to_owned()),
+    let shown = match serde_json::from_str::<Value>(json) {
+        Ok(Value::String(text)) => text,
+        Ok(value) => {
+            let mut shown = String::new();
+            lay_out(&value, 0, &mut shown);
+            shown
+        }
         // Numbers that this reader can't hold are shown as they are.
         Err(_) => json.to_owned(),
     };
     let shown = if to_terminal { text::lines(&shown) } else { shown };
     if shown.ends_with('\n') { shown } else { format!("{shown}\n") }
+}
+
+/// Writes `value`, whose line is indented by `depth` steps.
+fn lay_out(value: &Value, depth: usize, out: &mut String) {
+    let here = "  ".repeat(depth);
+    match value {
+        Value::Array(items) if items.is_empty() => out.push_str("[]"),
+        Value::Array(items) if items.iter().all(|item| !item.is_array() && !item.is_object()) => {
+            let words: Vec<_> = items.iter().map(Value::to_string).collect();
+            let inline = format!("[{}]", words.join(", "));
+            let used = out[out.rfind('\n').map_or(0, |at| at + 1)..].chars().count();
+            if used + inline.chars().count() < WIDEST {
+                return out.push_str(&inline);
+            }
+            // As many as fit on each line.
+            let mut column = WIDEST;
+            out.push('[');
+            for (at, word) in words.iter().enumerate() {
+                let length = word.chars().count() + 2;
+                if column + length > WIDEST {
+                    out.push_str(&format!("\n{here}  "));
+                    column = here.len() + 2;
+                } else {
+                    out.push(' ');
+                }
+                out.push_str(word);
+                out.push_str(if at + 1 < words.len() { "," } else { "" });
+                column += length;
+            }
+            out.push_str(&format!("\n{here}]"));
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                out.push_str(&format!("{}\n{here}  ", if at > 0 { "," } else { "" }));
+                lay_out(item, depth + 1, out);
+            }
+            out.push_str(&format!("\n{here}]"));
+        }
+        Value::Object(entries) if entries.is_empty() => out.push_str("{}"),
+        Value::Object(entries) => {
+            out.push('{');
+            for (at, (key, item)) in entries.iter().enumerate() {
+                let key = Value::from(key.as_str());
+                out.push_str(&format!("{}\n{here}  {key}: ", if at > 0 { "," } else { "" }));
+                lay_out(item, depth + 1, out);
+            }
+            out.push_str(&format!("\n{here}}}"));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            out.push_str(&value.to_string());
+        }
+    }
 }
 
 /// Why a run failed, where, and what to do.

@@ -27,6 +27,21 @@ pub(crate) fn short(text: &str, most: usize) -> String {
     shown
 }
 
+/// `text` in lines of at most `most` characters, as far as it has spaces to break at.
+pub(crate) fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= most => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 fn escaped(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -83,15 +98,6 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// MiB as people say them.
-pub(crate) fn mebibytes(mib: u64) -> String {
-    if mib < 10 * 1024 {
-        return format!("{} MiB", count(mib));
-    }
-    let tenths = mib * 10 / 1024;
-    format!("{}.{} GiB", count(tenths / 10), tenths % 10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +114,8 @@ mod tests {
         assert_eq!(lines("a\n\tb\u{7}"), "a\n\tb\\u{7}");
         assert_eq!(short("abcdef", 3), "abc...");
         assert_eq!(short("abc", 3), "abc");
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("unbreakable", 3), ["unbreakable"]);
     }
 
     #[test]
@@ -126,7 +134,5 @@ mod tests {
         assert_eq!(count(1234567), "1,234,567");
         assert_eq!(counted(1, "record"), "1 record");
         assert_eq!(counted(1000, "record"), "1,000 records");
-        assert_eq!(mebibytes(512), "512 MiB");
-        assert_eq!(mebibytes(27_700), "27.0 GiB");
     }
 }

@@ -23,6 +23,9 @@ use crate::text;
 /// The most characters of a call that are shown.
 const LONGEST_CALL: usize = 100;
 
+/// The columns that a text may take that has breaks of its own.
+const WIDEST: usize = 100;
+
 /// The kinds that tell nothing that another line does not.
 const QUIET: [&str; 6] = [
     "sandbox.created",
@@ -44,7 +47,7 @@ pub(crate) struct Timeline {
     states: HashMap<AgentId, String>,
     /// What the last line could go on with.
     open: Open,
-    /// The rule that allowed the operation that comes next.
+    /// The rule that allowed a call that has no result yet.
     allowed: HashMap<Call, String>,
     /// The words of calls that have no result yet.
     pending: HashMap<Call, String>,
@@ -124,10 +127,17 @@ impl Timeline {
             }
             "sandbox.started" => {
                 let made = event.agent_id.and_then(|agent| self.making.remove(&agent));
-                let walls = format!("{}: {details}", made.unwrap_or_else(|| "started".to_owned()));
-                self.line(event, "sandbox", NAME, &styled(DIM, &walls))
+                let made = made.unwrap_or_else(|| "started".to_owned());
+                let mut text = made;
+                let margin = " ".repeat(self.margin());
+                for line in text::wrapped(&details, WIDEST.saturating_sub(margin.len())) {
+                    text.push_str(&format!("\n{margin}{}", styled(DIM, &line)));
+                }
+                self.line(event, "sandbox", NAME, &text)
             }
             "sandbox.destroyed" => self.line(event, "sandbox", NAME, "destroyed"),
+            // A start that only makes ready for mail is told by the states.
+            "run.completed" if field(event, "steps") == "0" => String::new(),
             "run.completed" => {
                 let text = format!("returned a value after {}", effort(event));
                 self.line(event, "run", GOOD, &styled(GOOD, &text))
@@ -176,9 +186,7 @@ impl Timeline {
         match field(event, "phase") {
             "begin" => {
                 let words = text::short(&event.details, LONGEST_CALL);
-                let rule = self.allowed.remove(&call).unwrap_or_default();
-                let text = format!("{}{}", styled(BOLD, &words), styled(DIM, &rule));
-                let told = self.head(event, label, style, &text);
+                let told = self.head(event, label, style, &styled(BOLD, &words));
                 self.pending.insert(call.clone(), words);
                 self.open = Open::Call(call);
                 Some(told)
@@ -186,6 +194,7 @@ impl Timeline {
             "end" => {
                 let words = self.pending.remove(&call);
                 let failed = !field(event, "error").is_empty();
+                let rule = styled(DIM, &self.allowed.remove(&call).unwrap_or_default());
                 let note = text::line(&event.details);
                 let note = match (failed, note.starts_with("exit ") && !note.starts_with("exit 0")) {
                     (true, _) => styled(BAD, &note),
@@ -194,10 +203,10 @@ impl Timeline {
                 };
                 if self.open == Open::Call(call) {
                     self.open = Open::Nothing;
-                    return Some(format!(" -> {note}\n"));
+                    return Some(format!(" -> {note}{rule}\n"));
                 }
                 let words = words.unwrap_or_default();
-                Some(self.line(event, label, style, &format!("{} -> {note}", styled(DIM, &words))))
+                Some(self.line(event, label, style, &format!("{words} -> {note}{rule}")))
             }
             _ => None,
         }
@@ -207,8 +216,12 @@ impl Timeline {
         let operation = field(event, "operation");
         let details = text::line(&event.details);
         if field(event, "decision") != "allow" {
-            let shown = text::short(operation, LONGEST_CALL);
-            return self.line(event, "DENIED", BAD, &styled(BAD, &format!("{shown}: {details}")));
+            // Most reasons name the operation themselves.
+            let text = match details.contains(&format!("`{}`", text::line(operation))) {
+                true => details,
+                false => format!("{}: {details}", text::short(operation, LONGEST_CALL)),
+            };
+            return self.line(event, "DENIED", BAD, &styled(BAD, &text));
         }
         let rules = field(event, "rules");
         if rules.is_empty() {
@@ -218,7 +231,7 @@ impl Timeline {
             return self.line(event, "policy", CARE, &styled(CARE, &details));
         }
         let call = (event.agent_id, operation.to_owned());
-        self.allowed.insert(call, format!("  (allowed by {})", text::short(rules, 60)));
+        self.allowed.insert(call, format!("  allowed by {}", text::short(rules, 60)));
         String::new()
     }
 
@@ -248,6 +261,11 @@ impl Timeline {
         let told = self.head(event, "state", DIM, &shown);
         self.open = Open::States(agent);
         told
+    }
+
+    /// The columns before the text of a line.
+    fn margin(&self) -> usize {
+        20 + if self.width == 0 { 0 } else { self.width + 1 }
     }
 
     /// A whole line.
