@@ -674,7 +674,8 @@ async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     note = format!(
         "{note}, {} bytes in {:?}",
         result.stdout.len() + result.stderr.len(),
-        result.duration
+        // A tenth of a millisecond is as much as anyone reads.
+        Duration::from_micros(micros_of(result.duration) / 100 * 100)
     );
     let code = |code: Option<i32>| code.map_or(Value::Null, |code| Value::Int(code.into()));
     let lossy = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).into_owned());
@@ -687,6 +688,10 @@ async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         ("truncated", Value::Bool(result.stdout_truncated || result.stderr_truncated)),
     ]);
     Ok(Done::new(value, note))
+}
+
+fn micros_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn files(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
