@@ -1,2 +1,128 @@
-//! x
-fn main() {}
+//! Every chore longer than one cargo command.
+//!
+//! Reports go to stderr; stdout is left to what is run (the numbers of `bench --json`).
+
+mod needs;
+mod omitted;
+mod steps;
+mod test;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::steps::Steps;
+
+const HELP: &str = "\
+Every chore longer than one cargo command.
+
+usage: cargo xtask test [--locked] [-- RUNNER_ARGUMENT...]
+       cargo xtask ci
+       cargo xtask bench [GROUP...] [--json] [--quick] [--strict]
+
+test    all tests: installs the Debian packages that they need when it may, then runs cargo-nextest
+        (cargo test where that is missing) and the doctests, and names what was left out.
+        Arguments after `--` go to the runner: `cargo xtask test -- -p symbiont-store kill`
+ci      all that a change has to pass: format, lints, documentation, tests, a small turn of each
+        benchmark
+bench   measures, beside a peer or a bare primitive in the same run
+        groups: agents bus policy audit sandbox language scheduler resources (default: all)
+        --json    an array of objects on stdout instead of the table
+        --quick   little of everything: shows that it works, not how fast
+        --strict  a row that could not be measured is an error, unless a program is missing";
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let outcome = match words.first().copied() {
+        Some("test") => test::options(&words[1..]).map(|options| {
+            let mut steps = Steps::new("test");
+            test::run(&options, &mut steps).map(|()| steps)
+        }),
+        Some("ci") if words.len() == 1 => Ok(ci()),
+        Some("bench") => return bench(&arguments[1..]),
+        Some("help" | "--help" | "-h") => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Some(_) | None => Err(String::new()),
+    };
+    match outcome {
+        Ok(Ok(steps)) => {
+            steps.report();
+            ExitCode::SUCCESS
+        }
+        Ok(Err(error)) => {
+            eprintln!("\nfailed: {error:#}");
+            ExitCode::FAILURE
+        }
+        Err(message) => {
+            if !message.is_empty() {
+                eprintln!("{message}\n");
+            }
+            eprintln!("{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn ci() -> Result<Steps> {
+    let mut steps = Steps::new("ci");
+    steps.run("format", cargo(["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    steps.run("lints", cargo(clippy))?;
+    let mut doc = cargo(["doc", "--workspace", "--no-deps", "--locked"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    steps.run("documentation", doc)?;
+    test::run(&test::Options { locked: true, runner: Vec::new() }, &mut steps)?;
+    // Not optimized: it shows that each benchmark still measures correct work, and the build that
+    // the tests have made serves.
+    let bench = ["run", "--quiet", "--locked", "-p", "symbiont-bench", "--", "--quick", "--strict"];
+    steps.run("benchmarks, a small turn", cargo(bench))?;
+    Ok(steps)
+}
+
+fn bench(arguments: &[OsString]) -> ExitCode {
+    let mut command = cargo(["run", "--release", "--quiet", "-p", "symbiont-bench", "--"]);
+    let status = command.args(arguments).status();
+    match status {
+        Ok(status) => {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            code.map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        Err(error) => {
+            eprintln!("failed: `{}` could not be run: {error}", steps::shown(&command));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Cargo, in the root of the workspace.
+fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    // Cargo says which one it is to what it runs.
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}
+
+/// The file that the runner writes its report to.
+fn target_directory() -> Result<PathBuf> {
+    let mut metadata = cargo(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let output = metadata.output().context("cargo metadata could not be run")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // The only word of the answer that is needed; a path with an escape in it is not found.
+    let Some((_, rest)) = text.split_once("\"target_directory\":\"") else {
+        bail!("cargo metadata does not name the target directory");
+    };
+    Ok(PathBuf::from(rest.split('"').next().unwrap_or_default()))
+}
