@@ -11,6 +11,8 @@
 //! - No source makes anything here panic, overflow the stack or take more than linear time.
 //! - Whatever is wrong with a source is a [`diagnostic`] with a place in it.
 
+#![warn(missing_docs)]
+
 mod check;
 pub mod definition;
 pub mod diagnostic;

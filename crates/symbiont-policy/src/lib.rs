@@ -49,6 +49,8 @@
 //! No rate is counted, nothing is logged and nobody is asked: obligations and approvals are for the
 //! runtime to carry out. The time of a request is one of its facts.
 
+#![warn(missing_docs)]
+
 mod check;
 mod compile;
 mod decide;

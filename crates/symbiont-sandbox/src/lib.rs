@@ -18,6 +18,8 @@
 //! whoever calls. Images, egress and snapshots are not served yet; asking for them is a typed
 //! error.
 
+#![warn(missing_docs)]
+
 mod api;
 mod process;
 

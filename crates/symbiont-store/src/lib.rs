@@ -18,6 +18,8 @@
 //! No meaning: which tables there are, what their values say and what a record is about is decided
 //! by the caller.
 
+#![warn(missing_docs)]
+
 mod durations;
 mod error;
 mod log;

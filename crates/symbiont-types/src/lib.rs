@@ -9,6 +9,8 @@
 //! - The structs have exactly the reference's public fields and the enums exactly its variants.
 //! - Ids and plain enums serialize; every other type converts at the edge that needs a format.
 
+#![warn(missing_docs)]
+
 mod agent;
 mod audit;
 mod error;

@@ -1,0 +1,6 @@
+//! The runtime through its public face.
+
+mod joined;
+mod lifecycle;
+mod reference;
+mod support;
