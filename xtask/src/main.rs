@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
 use crate::steps::Steps;
 
@@ -36,52 +36,47 @@ bench   measures, beside a peer or a bare primitive in the same run
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
-    let outcome = match words.first().copied() {
-        Some("test") => test::options(&words[1..]).map(|options| {
-            let mut steps = Steps::new("test");
-            test::run(&options, &mut steps).map(|()| steps)
-        }),
-        Some("ci") if words.len() == 1 => Ok(ci()),
-        Some("bench") => return bench(&arguments[1..]),
+    match words.first().copied() {
+        Some("test") => match test::options(&words[1..]) {
+            Ok(options) => chore("test", |steps| test::run(&options, steps)),
+            Err(message) => usage(&message),
+        },
+        Some("ci") if arguments.len() == 1 => chore("ci", ci),
+        Some("bench") => bench(&arguments[1..]),
         Some("help" | "--help" | "-h") => {
             println!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Some(_) | None => Err(String::new()),
-    };
-    match outcome {
-        Ok(Ok(steps)) => {
-            steps.report();
             ExitCode::SUCCESS
         }
-        Ok(Err(error)) => {
-            eprintln!("\nfailed: {error:#}");
-            ExitCode::FAILURE
-        }
-        Err(message) => {
-            if !message.is_empty() {
-                eprintln!("{message}\n");
-            }
-            eprintln!("{HELP}");
-            ExitCode::from(2)
-        }
+        Some(word) => usage(&format!("`{word}` is no chore, or takes no arguments")),
+        None => usage("which chore?"),
     }
 }
 
-fn ci() -> Result<Steps> {
-    let mut steps = Steps::new("ci");
+fn usage(message: &str) -> ExitCode {
+    eprintln!("{message}\n\n{HELP}");
+    ExitCode::from(2)
+}
+
+/// Does the work step by step, and says how it went.
+fn chore(name: &'static str, work: impl FnOnce(&mut Steps) -> Result<()>) -> ExitCode {
+    let mut steps = Steps::new(name);
+    let outcome = work(&mut steps);
+    steps.report(&outcome);
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn ci(steps: &mut Steps) -> Result<()> {
     steps.run("format", cargo(["fmt", "--all", "--check"]))?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     steps.run("lints", cargo(clippy))?;
     let mut doc = cargo(["doc", "--workspace", "--no-deps", "--locked"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     steps.run("documentation", doc)?;
-    test::run(&test::Options { locked: true, runner: Vec::new() }, &mut steps)?;
+    test::run(&test::Options { locked: true, runner: Vec::new() }, steps)?;
     // Not optimized: it shows that each benchmark still measures correct work, and the build that
     // the tests have made serves.
     let bench = ["run", "--quiet", "--locked", "-p", "symbiont-bench", "--", "--quick", "--strict"];
-    steps.run("benchmarks, a small turn", cargo(bench))?;
-    Ok(steps)
+    steps.run("benchmarks, a small turn", cargo(bench))
 }
 
 fn bench(arguments: &[OsString]) -> ExitCode {
@@ -113,16 +108,4 @@ fn root() -> PathBuf {
     let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     root.pop();
     root
-}
-
-/// The file that the runner writes its report to.
-fn target_directory() -> Result<PathBuf> {
-    let mut metadata = cargo(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
-    let output = metadata.output().context("cargo metadata could not be run")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    // The only word of the answer that is needed; a path with an escape in it is not found.
-    let Some((_, rest)) = text.split_once("\"target_directory\":\"") else {
-        bail!("cargo metadata does not name the target directory");
-    };
-    Ok(PathBuf::from(rest.split('"').next().unwrap_or_default()))
 }

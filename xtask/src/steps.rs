@@ -40,18 +40,15 @@ impl Steps {
         let outcome = work();
         let took = began.elapsed();
         eprintln!("    {name}: {:.1} s", took.as_secs_f64());
-        let value = outcome.with_context(|| {
-            let total = self.began.elapsed().as_secs_f64();
-            format!("cargo xtask {}, after {total:.0} s, at the step `{name}`", self.chore)
-        })?;
+        let value = outcome?;
         self.done.push((name.to_owned(), took));
         Ok(value)
     }
 
-    /// Says what was done, and, last, what was left out.
-    pub(crate) fn report(&self) {
-        let total = self.began.elapsed().as_secs_f64();
-        eprintln!("\ncargo xtask {}: passed in {total:.1} s", self.chore);
+    /// Says what was done, what was left out, and, last, how it ended.
+    pub(crate) fn report(&self, outcome: &Result<()>) {
+        let Self { chore, .. } = self;
+        eprintln!("\ncargo xtask {chore}, step by step:");
         for (name, took) in &self.done {
             eprintln!("  {:>7.1} s  {name}", took.as_secs_f64());
         }
@@ -60,6 +57,11 @@ impl Steps {
             for line in &self.left_out {
                 eprintln!("  - {line}");
             }
+        }
+        let total = self.began.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => eprintln!("\ncargo xtask {chore}: passed in {total:.1} s"),
+            Err(error) => eprintln!("\ncargo xtask {chore}: FAILED after {total:.1} s: {error:#}"),
         }
     }
 }
