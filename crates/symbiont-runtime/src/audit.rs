@@ -131,6 +131,19 @@ impl DefaultAuditTrail {
         AuditTrailBuilder { config, journal: Journal::in_memory(Clock::system()) }
     }
 
+    /// [`AuditTrail::query_events`], each event with its number in the trail.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn numbered_events(
+        &self,
+        query: &AuditQuery,
+    ) -> Result<Vec<(u64, AuditEvent)>, AuditError> {
+        let records = self.read(query).await?;
+        Ok(records.iter().map(|stored| (stored.sequence, query::event(&stored.record))).collect())
+    }
+
     /// When this trail was last verified.
     pub fn last_verified(&self) -> Option<SystemTime> {
         *self.last_verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -189,8 +202,8 @@ impl AuditTrail for DefaultAuditTrail {
     }
 
     async fn query_events(&self, query: AuditQuery) -> Result<Vec<AuditEvent>, AuditError> {
-        let records = self.read(&query).await?;
-        Ok(records.iter().map(|stored| query::event(&stored.record)).collect())
+        let numbered = self.numbered_events(&query).await?;
+        Ok(numbered.into_iter().map(|(_, event)| event).collect())
     }
 
     async fn verify_integrity(

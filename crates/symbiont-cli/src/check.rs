@@ -1,0 +1,116 @@
+//! `symbiont check`: what is wrong with programs, without running them.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use symbiont_dsl::definition::check;
+use symbiont_dsl::diagnostic::{Severity, render, to_json};
+
+use crate::run::read;
+use crate::screen::{self, BAD, CARE, GOOD, styled};
+use crate::{Exit, Failure, Output, text};
+
+const EXAMPLES: &str = "\
+Examples:
+  symbiont check agents/lockfile_audit.symbi
+  symbiont check -o json agents/lockfile_audit.symbi agents/primes.symbi
+
+Exit codes:
+  0  no errors; warnings are told and stop nothing
+  1  some program has errors
+  2  a file can't be read";
+
+/// Checks programs without running them.
+///
+/// Each fault is shown with its place, and with a change that would mend it where one is known.
+/// Warnings stop neither `check` nor `run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The programs, `.symbi` files.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// `text` for people; `json` for an object with `files`, `errors`, `warnings` and
+    /// `diagnostics`.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// What was found in all files.
+#[derive(Default)]
+struct Found {
+    files: u64,
+    errors: u64,
+    warnings: u64,
+    /// For people.
+    rendered: String,
+    /// For programs.
+    diagnostics: Vec<Value>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let mut found = Found::default();
+    let mut unread = None;
+    for path in &arguments.files {
+        match read(path) {
+            Ok(source) => found.add(&source, &text::line(&path.display().to_string())),
+            // The other files are looked at all the same.
+            Err(failure) => {
+                screen::say(&failure);
+                unread = Some(failure.exit);
+            }
+        }
+    }
+    match arguments.output {
+        Output::Text => screen::report(&found.text())?,
+        Output::Json => screen::result(format!("{}\n", found.json()).as_bytes())?,
+    }
+    Ok(match unread {
+        Some(exit) => exit,
+        None if found.errors > 0 => Exit::Failed,
+        None => Exit::Success,
+    })
+}
+
+impl Found {
+    fn add(&mut self, source: &str, name: &str) {
+        let diagnostics = check(source).diagnostics;
+        let count =
+            |severity| diagnostics.iter().filter(|found| found.severity == severity).count() as u64;
+        self.files += 1;
+        self.errors += count(Severity::Error);
+        self.warnings += count(Severity::Warning);
+        let rendered = render(&diagnostics, source, name, true);
+        if !rendered.is_empty() {
+            self.rendered.push_str(&rendered);
+            self.rendered.push('\n');
+        }
+        if let Value::Array(all) = to_json(&diagnostics, source, name) {
+            self.diagnostics.extend(all);
+        }
+    }
+
+    fn text(&self) -> String {
+        let style = match (self.errors, self.warnings) {
+            (0, 0) => GOOD,
+            (0, _) => CARE,
+            (_, _) => BAD,
+        };
+        let summary = format!(
+            "{}: {}, {}",
+            text::counted(self.files, "file"),
+            text::counted(self.errors, "error"),
+            text::counted(self.warnings, "warning")
+        );
+        format!("{}{}\n", self.rendered, styled(style, &summary))
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "files": self.files,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "diagnostics": self.diagnostics,
+        })
+    }
+}

@@ -1,0 +1,565 @@
+//! `symbiont run`: one agent, from its source to its result.
+//!
+//! # What holds
+//!
+//! - Standard output gets the returned value and nothing else; a run that returned none prints none.
+//! - However it ends, by itself or by a signal, the sandbox is destroyed before the command exits.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::Value;
+use symbiont_dsl::definition::{AgentDefinition, Checked, SourceKind, classify};
+use symbiont_dsl::diagnostic::{Severity, render};
+use symbiont_runtime::{
+    AgentConfig, AgentId, AgentState, AuditEvent, Duration, ErrorHandlerConfig, ExecutionMode,
+    HashMap, LifecycleConfig, LifecycleController, Priority, Profile, ResourceLimits, RunFailure,
+    RunOutcome, RunReport, Runtime, RuntimeConfig, SecurityTier,
+};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::oneshot;
+
+use crate::screen::{self, BAD, BOLD, NAME, styled};
+use crate::timeline::Timeline;
+use crate::{Exit, Failure, Output, text};
+
+const EXAMPLES: &str = "\
+Examples:
+  symbiont run agents/lockfile_audit.symbi --file Cargo.lock
+  symbiont run agents/primes.symbi --input '{\"limit\": 50}'
+  symbiont run agents/primes.symbi --input '{\"limit\": 50}' --output json 2>/dev/null
+  symbiont run agents/relay.symbi --agent counter --input '{\"text\": \"one two\"}'
+  symbiont run agents/notebook.symbi --data ./data && symbiont audit verify --data ./data
+
+Exit codes:
+  0  the run returned a value, whatever was denied on the way
+  1  the run failed, or the program has errors
+  2  the arguments make no sense, or a file that they name can't be read
+  3  the run ended with a PolicyDenied that its program did not catch
+  4  the run ended with a TierUnavailable that its program did not catch
+  130, 143  ended by Ctrl-C or SIGTERM; the sandbox is gone, the data directory is whole";
+
+/// Runs an agent once and prints what it returns.
+///
+/// The program in FILE is checked, its first agent (or the one named by --agent) is created and
+/// started with the input, and what it does is told on standard error as it happens: its states, its
+/// commands and files, what its policy allowed or denied, and its log. The returned value goes to
+/// standard output.
+///
+/// What the agent does beyond computing happens in a sandbox of its own, without a network, that
+/// sees the host's programs and nothing else of the host but the files given by --file. The sandbox
+/// is made when it is first needed and gone when the command ends.
+///
+/// The other agents of FILE are there too: `delegate` finds them, and those with an `on message`
+/// are started and wait for mail.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The program, a `.symbi` file.
+    file: PathBuf,
+    /// The run's input, as JSON: each key of an object gives the parameter of that name.
+    #[arg(long, value_name = "JSON", default_value = "{}", hide_default_value = true)]
+    input: String,
+    /// A file of the host that the agent gets a copy of, as /workspace/NAME. May be repeated.
+    #[arg(long = "file", value_name = "HOST_PATH")]
+    files: Vec<PathBuf>,
+    /// Where state and the audit trail are kept. Made if it is not there; without it, they are
+    /// kept in memory and gone afterwards.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Which agent of the file to run, if not the first.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// How to print the result: `text` for people, `json` for the value on one line.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// Marks agents that this command made, so that a later one clears away what it left in a data
+/// directory when it was killed.
+const MADE_BY: (&str, &str) = ("made_by", "symbiont run");
+
+pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let mut signals = Signals::new()?;
+    let source = read(&arguments.file)?;
+    let name = arguments.file.display().to_string();
+    serde_json::from_str::<Value>(&arguments.input).map_err(|error| {
+        Failure::usage(format!("--input is no JSON: {error}"))
+            .help("quote it for the shell, such as --input '{\"name\": \"value\"}'")
+    })?;
+    let files = provided(&arguments.files)?;
+    let Some(cast) = Cast::choose(&source, &name, arguments.agent.as_deref())? else {
+        return Ok(Exit::Failed);
+    };
+
+    let runtime = open(arguments.data.clone()).await?;
+    let stage = Stage { runtime: &runtime, source: &source, files: &files };
+    let played = stage.play(&cast, &arguments.input, &mut signals).await;
+    let left = runtime.shutdown().await;
+    let (ended, telling) = played;
+    if let Some(telling) = telling {
+        telling.finish(&mut signals).await;
+    }
+    for error in left {
+        screen::say(&Failure::failed(error));
+    }
+    match ended? {
+        Ended::Signal(number) => Ok(Exit::Signal(number)),
+        Ended::Run(report) => conclude(&report, &arguments, &name, &source, &cast),
+    }
+}
+
+/// Prints the result, or says why there is none.
+fn conclude(
+    report: &RunReport,
+    arguments: &Arguments,
+    name: &str,
+    source: &str,
+    cast: &Cast,
+) -> Result<Exit, Failure> {
+    match &report.outcome {
+        RunOutcome::Returned(json) => {
+            let shown = match arguments.output {
+                Output::Json => format!("{json}\n"),
+                Output::Text => pretty(json, screen::is_watched()),
+            };
+            screen::result(shown.as_bytes())?;
+            Ok(Exit::Success)
+        }
+        RunOutcome::Failed(failure) => {
+            screen::tell(&explain(failure, name, source, cast));
+            Ok(match failure.kind.as_str() {
+                "PolicyDenied" => Exit::PolicyDenied,
+                "TierUnavailable" => Exit::TierUnavailable,
+                _ => Exit::Failed,
+            })
+        }
+        RunOutcome::Cancelled(by) => Err(Failure::failed(format!("the run was ended: {by}"))),
+    }
+}
+
+// Before the run.
+
+/// The text of a file that the arguments name.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("`{}` can't be read: {error}", path.display())))
+}
+
+/// The host's files, each with where it goes.
+fn provided(files: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Failure> {
+    let mut taken = HashSet::new();
+    let mut provided = Vec::new();
+    for path in files {
+        let shown = path.display();
+        let metadata = std::fs::metadata(path)
+            .map_err(|error| Failure::usage(format!("--file `{shown}` can't be read: {error}")))?;
+        if !metadata.is_file() {
+            return Err(Failure::usage(format!("--file `{shown}` is no regular file")));
+        }
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or_else(|| Failure::usage(format!("--file `{shown}` has no name that is text")))?;
+        if !taken.insert(name.to_owned()) {
+            return Err(Failure::usage(format!("two files would both be /workspace/{name}"))
+                .help("give one of them another name first"));
+        }
+        let path = std::path::absolute(path).map_err(Failure::usage)?;
+        provided.push((path, format!("/workspace/{name}")));
+    }
+    Ok(provided)
+}
+
+/// The agents of a source: who is run, and who else is there.
+struct Cast {
+    lead: String,
+    /// What the lead takes, in order.
+    params: Vec<String>,
+    others: Vec<Other>,
+}
+
+struct Other {
+    name: String,
+    takes_mail: bool,
+}
+
+impl Cast {
+    /// Checks the source, shows what was found, and chooses. `None` when there are errors.
+    fn choose(source: &str, file: &str, wanted: Option<&str>) -> Result<Option<Self>, Failure> {
+        if classify(source) == SourceKind::Instruction {
+            let name = wanted.unwrap_or("instruction").to_owned();
+            return Ok(Some(Self { lead: name, params: Vec::new(), others: Vec::new() }));
+        }
+        let Checked { diagnostics, program } = symbiont_dsl::definition::check(source);
+        screen::tell(&render(&diagnostics, source, file, screen::has_colours()));
+        let Some(program) = program else {
+            let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error).count();
+            let errors = text::counted(errors as u64, "error");
+            return Err(Failure::failed(format!("`{file}` has {errors}; nothing was run")));
+        };
+        let names = || {
+            let names: Vec<_> = program.agents.iter().map(|agent| agent.name.as_str()).collect();
+            names.join(", ")
+        };
+        let lead = match wanted {
+            None => program.agents.first().ok_or_else(|| {
+                Failure::failed(format!("`{file}` declares no agent"))
+                    .help("`agent name` is the shortest one")
+            })?,
+            Some(wanted) => {
+                program.agents.iter().find(|agent| agent.name == wanted).ok_or_else(|| {
+                    Failure::usage(format!("`{file}` has no agent `{wanted}`"))
+                        .help(format!("it has: {}", names()))
+                })?
+            }
+        };
+        let others = program.agents.iter().filter(|agent| agent.name != lead.name);
+        let other = |agent: &AgentDefinition| Other {
+            name: agent.name.clone(),
+            takes_mail: agent.has_on_message,
+        };
+        Ok(Some(Self {
+            lead: lead.name.clone(),
+            params: lead.params.iter().map(|param| param.name.clone()).collect(),
+            others: others.map(other).collect(),
+        }))
+    }
+}
+
+async fn open(data: Option<PathBuf>) -> Result<Runtime, Failure> {
+    let config = RuntimeConfig {
+        data_dir: data.clone(),
+        profile: Profile::Dev,
+        // A person is watching: what fails is shown, and not tried again behind their back.
+        errors: ErrorHandlerConfig { enable_auto_recovery: false, ..Default::default() },
+        lifecycle: LifecycleConfig {
+            enable_auto_recovery: false,
+            termination_timeout: Duration::from_secs(2),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let runtime = Runtime::open(config).await.map_err(|error| {
+        let failure = Failure::failed(error);
+        match data {
+            Some(_) => failure.help("another `symbiont` may be using --data: give each its own"),
+            None => failure,
+        }
+    })?;
+    Ok(runtime)
+}
+
+// The run.
+
+/// How a run ended.
+enum Ended {
+    Run(Arc<RunReport>),
+    Signal(u8),
+}
+
+struct Stage<'a> {
+    runtime: &'a Runtime,
+    source: &'a str,
+    files: &'a [(PathBuf, String)],
+}
+
+impl Stage<'_> {
+    /// Creates the agents, runs the lead and terminates them all.
+    async fn play(
+        &self,
+        cast: &Cast,
+        input: &str,
+        signals: &mut Signals,
+    ) -> (Result<Ended, Failure>, Option<Telling>) {
+        if let Err(failure) = self.clear().await {
+            return (Err(failure), None);
+        }
+        let lead = AgentId::new();
+        let mut agents = vec![(lead, cast.lead.clone())];
+        agents.extend(cast.others.iter().map(|other| (AgentId::new(), other.name.clone())));
+        let telling =
+            Telling::begin(Timeline::new(SystemTime::now(), &agents), self.runtime.watch());
+        let ended = tokio::select! {
+            ended = self.act(cast, &agents, input) => ended.map(Ended::Run),
+            number = signals.next() => Ok(Ended::Signal(number)),
+        };
+        for (id, _) in &agents {
+            // An agent that was never created has nothing to end.
+            if self.runtime.lifecycle().get_agent_state(*id).await.is_ok()
+                && let Err(error) = self.runtime.lifecycle().terminate_agent(*id).await
+            {
+                screen::say(&Failure::failed(error));
+            }
+        }
+        (ended, Some(telling))
+    }
+
+    async fn act(
+        &self,
+        cast: &Cast,
+        agents: &[(AgentId, String)],
+        input: &str,
+    ) -> Result<Arc<RunReport>, Failure> {
+        let lifecycle = self.runtime.lifecycle();
+        let limits = self.share(agents.len());
+        for (at, (id, name)) in agents.iter().enumerate() {
+            let takes_mail = at > 0 && cast.others[at - 1].takes_mail;
+            let mode =
+                if takes_mail { ExecutionMode::EventDriven } else { ExecutionMode::Ephemeral };
+            lifecycle
+                .create_agent(AgentConfig {
+                    id: *id,
+                    name: name.clone(),
+                    dsl_source: self.source.to_owned(),
+                    execution_mode: mode,
+                    security_tier: SecurityTier::Tier1,
+                    resource_limits: limits.clone(),
+                    capabilities: Vec::new(),
+                    policies: Vec::new(),
+                    metadata: HashMap::from([(MADE_BY.0.to_owned(), MADE_BY.1.to_owned())]),
+                    priority: Priority::Normal,
+                })
+                .await
+                .map_err(Failure::failed)?;
+            if takes_mail {
+                lifecycle.initialize_agent(*id).await.map_err(Failure::failed)?;
+                lifecycle.start_agent(*id).await.map_err(Failure::failed)?;
+                lifecycle.settled(*id).await.map_err(Failure::failed)?;
+            }
+        }
+        let (lead, _) = agents[0];
+        for (local, remote) in self.files {
+            lifecycle.provide_file(lead, local.clone(), remote.clone()).map_err(Failure::failed)?;
+        }
+        lifecycle.initialize_agent(lead).await.map_err(Failure::failed)?;
+        lifecycle.start_agent_with_input(lead, input).await.map_err(Failure::failed)?;
+        let report = lifecycle.settled(lead).await.map_err(Failure::failed)?;
+        report.ok_or_else(|| Failure::failed("the agent came to rest without a run"))
+    }
+
+    /// What each of so many agents may use: the host's ceilings, divided.
+    fn share(&self, agents: usize) -> ResourceLimits {
+        let ceilings = self.runtime.resources().ceilings();
+        let agents = u32::try_from(agents).unwrap_or(u32::MAX);
+        ResourceLimits {
+            memory_mb: ceilings.memory_mb / u64::from(agents),
+            // Cores are exact to a thousandth; what does not divide is left over.
+            cpu_cores: (ceilings.cpu_cores * 1000.0 / f64::from(agents)).floor() / 1000.0,
+            network_io_mbps: ceilings.network_io_mbps / u64::from(agents),
+            execution_timeout: Duration::from_secs(3600),
+            ..ceilings
+        }
+    }
+
+    /// Terminates what earlier commands left in the data directory when they were killed.
+    async fn clear(&self) -> Result<(), Failure> {
+        let lifecycle = self.runtime.lifecycle();
+        for agent in lifecycle.list_agents().await {
+            let ours = agent.config.metadata.get(MADE_BY.0).is_some_and(|by| by == MADE_BY.1);
+            if ours && agent.state != AgentState::Terminated {
+                lifecycle.terminate_agent(agent.id).await.map_err(Failure::failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The signals that end a run.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::failed(format!("no signal can be caught: {error}")))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+            _ = self.hang_up.recv() => 1,
+        }
+    }
+}
+
+// What is told meanwhile.
+
+/// The timeline being written, on a thread of its own: a reader that is slow holds up nothing else.
+struct Telling {
+    /// Says that nothing more is recorded.
+    over: oneshot::Sender<()>,
+    /// Answers once everything is written.
+    written: oneshot::Receiver<()>,
+}
+
+impl Telling {
+    fn begin(mut timeline: Timeline, mut feed: Receiver<Arc<AuditEvent>>) -> Self {
+        let (over, mut is_over) = oneshot::channel();
+        let (done, written) = oneshot::channel();
+        let tokio = Handle::current();
+        std::thread::spawn(move || {
+            loop {
+                let next = tokio.block_on(async {
+                    tokio::select! {
+                        biased;
+                        next = feed.recv() => next,
+                        // All that was recorded came first.
+                        _ = &mut is_over => Err(RecvError::Closed),
+                    }
+                });
+                let told = match next {
+                    Ok(event) => timeline.tell(&event),
+                    Err(RecvError::Lagged(records)) => timeline.missed(records),
+                    Err(RecvError::Closed) => break,
+                };
+                if !told.is_empty() && !screen::tell(&told) {
+                    break; // Nobody reads it any more.
+                }
+            }
+            screen::tell(&timeline.close());
+            let _ = done.send(()); // Nobody may be waiting.
+        });
+        Self { over, written }
+    }
+
+    /// Waits until everything is written, or a signal says that nobody wants it.
+    async fn finish(self, signals: &mut Signals) {
+        let _ = self.over.send(()); // It may have ended by itself.
+        tokio::select! {
+            _ = self.written => {}
+            _ = signals.next() => {}
+        }
+    }
+}
+
+// After the run.
+
+/// The columns that a result may take where it can be broken.
+const WIDEST: usize = 80;
+
+/// The value as people like to read it: text raw, the rest as JSON with what is short on one line.
+fn pretty(json: &str, to_terminal: bool) -> String {
+    let shown = match serde_json::from_str::<Value>(json) {
+        Ok(Value::String(text)) => text,
+        Ok(value) => {
+            let mut shown = String::new();
+            lay_out(&value, 0, &mut shown);
+            shown
+        }
+        // Numbers that this reader can't hold are shown as they are.
+        Err(_) => json.to_owned(),
+    };
+    let shown = if to_terminal { text::lines(&shown) } else { shown };
+    if shown.ends_with('\n') { shown } else { format!("{shown}\n") }
+}
+
+/// Writes `value`, whose line is indented by `depth` steps.
+fn lay_out(value: &Value, depth: usize, out: &mut String) {
+    let here = "  ".repeat(depth);
+    match value {
+        Value::Array(items) if items.is_empty() => out.push_str("[]"),
+        Value::Array(items) if items.iter().all(|item| !item.is_array() && !item.is_object()) => {
+            let words: Vec<_> = items.iter().map(Value::to_string).collect();
+            let inline = format!("[{}]", words.join(", "));
+            let used = out[out.rfind('\n').map_or(0, |at| at + 1)..].chars().count();
+            if used + inline.chars().count() < WIDEST {
+                return out.push_str(&inline);
+            }
+            // As many as fit on each line.
+            let mut column = WIDEST;
+            out.push('[');
+            for (at, word) in words.iter().enumerate() {
+                let length = word.chars().count() + 2;
+                if column + length > WIDEST {
+                    out.push_str(&format!("\n{here}  "));
+                    column = here.len() + 2;
+                } else {
+                    out.push(' ');
+                }
+                out.push_str(word);
+                out.push_str(if at + 1 < words.len() { "," } else { "" });
+                column += length;
+            }
+            out.push_str(&format!("\n{here}]"));
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                out.push_str(&format!("{}\n{here}  ", if at > 0 { "," } else { "" }));
+                lay_out(item, depth + 1, out);
+            }
+            out.push_str(&format!("\n{here}]"));
+        }
+        Value::Object(entries) if entries.is_empty() => out.push_str("{}"),
+        Value::Object(entries) => {
+            out.push('{');
+            for (at, (key, item)) in entries.iter().enumerate() {
+                let key = Value::from(key.as_str());
+                out.push_str(&format!("{}\n{here}  {key}: ", if at > 0 { "," } else { "" }));
+                lay_out(item, depth + 1, out);
+            }
+            out.push_str(&format!("\n{here}}}"));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            out.push_str(&value.to_string());
+        }
+    }
+}
+
+/// Why a run failed, where, and what to do.
+fn explain(failure: &RunFailure, file: &str, source: &str, cast: &Cast) -> String {
+    let mut out = format!(
+        "{}{}\n",
+        styled(BAD, &format!("error[{}]", text::line(&failure.kind))),
+        styled(BOLD, &format!(": {}", text::lines(&failure.message)))
+    );
+    if let Some(line) = failure.line
+        && let Some(words) = source.lines().nth(line - 1)
+    {
+        let margin = " ".repeat(line.to_string().len());
+        let (arrow, bar) = (styled(NAME, "-->"), styled(NAME, "|"));
+        let number = styled(NAME, &line.to_string());
+        let words = text::short(words, 160);
+        out.push_str(&format!("{margin}{arrow} {}:{line}\n", text::line(file)));
+        out.push_str(&format!("{margin} {bar}\n{number} {bar} {words}\n{margin} {bar}\n"));
+    }
+    if let Some(help) = help(failure, cast) {
+        out.push_str(&format!("  {} {help}\n", styled(NAME, "help:")));
+    }
+    out
+}
+
+fn help(failure: &RunFailure, cast: &Cast) -> Option<String> {
+    Some(match failure.kind.as_str() {
+        "PolicyDenied" => "allow it in a policy of the agent, or `catch (PolicyDenied e)` and go on without".to_owned(),
+        "ApprovalDenied" => "no approval can be given yet: leave the rule out, or `catch (ApprovalDenied e)`".to_owned(),
+        "CapabilityDenied" => "add it to the agent's `capabilities`, or leave the list out".to_owned(),
+        "TierUnavailable" => "`symbiont doctor` says which tiers this host has and what the others need".to_owned(),
+        "ModelError" => "agents that need a language model can't run yet: write what it does as a program (`agent name { with { ... } }`)".to_owned(),
+        "ToolNotFound" => "declare a function of that name, or correct the name".to_owned(),
+        "ParseError" if failure.line.is_none() && !cast.params.is_empty() => {
+            let params: Vec<_> = cast.params.iter().map(|name| format!("\"{name}\": ...")).collect();
+            format!("give the input with --input '{{{}}}'", params.join(", "))
+        }
+        "Timeout" => "raise `timeout` in the agent's `with`, or do less".to_owned(),
+        _ => return None,
+    })
+}

@@ -1,0 +1,74 @@
+//! Writing to standard output and standard error.
+//!
+//! # What holds
+//!
+//! - A reader that has gone is no failure: what it did not want is not written.
+//! - Any other result that could not be written is a failure, for nobody has it.
+//! - Colours are for terminals, and not where `NO_COLOR` is set.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::{Exit, Failure};
+
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const CARE: Style = AnsiColor::Yellow.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const NAME: Style = AnsiColor::Cyan.on_default();
+
+/// `text` in `style`. Streams that are no terminals drop the style again.
+pub(crate) fn styled(style: Style, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{style}{text}{style:#}") }
+}
+
+/// Whether standard output is read by a person.
+pub(crate) fn is_watched() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether standard error shows colours.
+pub(crate) fn has_colours() -> bool {
+    anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
+}
+
+/// Writes a result to standard output as it is.
+pub(crate) fn result(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(bytes).and_then(|()| out.flush())).map(|_| ())
+}
+
+/// Writes a styled result to standard output.
+pub(crate) fn report(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(|_| ())
+}
+
+/// Whether the reader is still there; another failure is one.
+pub(crate) fn written(outcome: io::Result<()>) -> Result<bool, Failure> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
+            Err(Failure::new(Exit::Failed, format!("the result could not be written: {error}")))
+        }
+    }
+}
+
+/// Writes styled text to standard error; whether anyone reads it.
+pub(crate) fn tell(text: &str) -> bool {
+    let mut err = anstream::stderr().lock();
+    err.write_all(text.as_bytes()).and_then(|()| err.flush()).is_ok()
+}
+
+/// Says why it did not work.
+pub(crate) fn say(failure: &Failure) {
+    let mut text =
+        format!("{}{}\n", styled(BAD, "error"), styled(BOLD, &format!(": {}", failure.message)));
+    if let Some(help) = &failure.help {
+        text.push_str(&format!("  {} {help}\n", styled(NAME, "help:")));
+    }
+    tell(&text);
+}

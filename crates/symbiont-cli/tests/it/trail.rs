@@ -1,0 +1,248 @@
+//! `audit`, and what `run --data` leaves behind.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::{Ran, program, root, symbiont};
+
+fn audit(arguments: &[&str], data: &Path) -> Ran {
+    let mut command = symbiont();
+    command.arg("audit").args(arguments).arg("--data").arg(data);
+    command.output().expect("it starts").into()
+}
+
+/// The directory of a run of the notebook.
+fn notebook() -> tempfile::TempDir {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let mut command = symbiont();
+    command.args(["run", "agents/notebook.symbi", "--data"]).arg(data.path());
+    let Ran { code, err, .. } = command.output().expect("it starts").into();
+    assert_eq!(code, Some(0), "{err}");
+    data
+}
+
+/// The records of a trail, as `export` gives them, and the receipt.
+fn exported(data: &Path) -> (Vec<serde_json::Value>, serde_json::Value) {
+    let Ran { code, out, err } = audit(&["export"], data);
+    assert_eq!(code, Some(0), "{err}");
+    let mut lines: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let receipt = lines.pop().expect("a receipt")["receipt"].clone();
+    (lines, receipt)
+}
+
+#[test]
+fn a_run_leaves_a_trail_that_is_whole() {
+    let data = notebook();
+    let Ran { code, out, err } = audit(&["verify"], data.path());
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("verdict  intact"), "{out}");
+    assert!(!out.contains("DAMAGE"), "{out}");
+
+    let Ran { code, out, .. } = audit(&["verify", "-o", "json"], data.path());
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &report["verdict"]), (Some(0), &"Intact".into()));
+    let (records, receipt) = exported(data.path());
+    assert_eq!(report["records_checked"], records.len());
+    assert_eq!(report["head"], receipt["head"]);
+    assert_eq!(receipt["records"], records.len());
+    assert_eq!(receipt["last_sequence"], records.len());
+    let kinds: Vec<_> =
+        records.iter().map(|record| record["kind"].as_str().expect("text")).collect();
+    for kind in ["agent.created", "policy.decision", "memory.write", "memory.read", "run.completed"]
+    {
+        assert!(kinds.contains(&kind), "no record of kind {kind}: {kinds:?}");
+    }
+    // A second run goes on with the same trail.
+    let mut command = symbiont();
+    command.args(["run", "agents/notebook.symbi", "--data"]).arg(data.path());
+    assert!(command.status().expect("it starts").success());
+    assert_eq!(audit(&["verify"], data.path()).code, Some(0));
+    assert!(exported(data.path()).0.len() > records.len());
+}
+
+#[test]
+fn an_export_has_every_record_in_every_format() {
+    // More records than the command reads at a time.
+    let (directory, path) = program(
+        "agent a { with { for n in range(0, 5000) { log(\"info\", \"n,\\\"\\n=\" + n); } } }",
+    );
+    let data = directory.path().join("data");
+    let mut command = symbiont();
+    command.args(["run", &path, "--data"]).arg(&data).stderr(Stdio::null());
+    assert!(command.status().expect("it starts").success());
+    let (records, receipt) = exported(&data);
+    assert!(records.len() > 5000);
+    for (at, record) in records.iter().enumerate() {
+        assert_eq!(record["sequence"], at + 1);
+    }
+    assert_eq!(receipt["head"], records[records.len() - 1]["leaf_hash"]);
+
+    let Ran { out, .. } = audit(&["export", "--format", "json"], &data);
+    let document: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(document["events"], serde_json::Value::Array(records.clone()));
+    assert_eq!(document["receipt"], receipt);
+
+    let file = directory.path().join("trail.csv");
+    let out = file.to_str().expect("text");
+    let told = audit(&["export", "--format", "csv", "--out", out], &data);
+    assert_eq!((told.code, told.out.as_str()), (Some(0), ""));
+    assert!(
+        told.err.contains(&format!("{},{:03} records", records.len() / 1000, records.len() % 1000)),
+        "{}",
+        told.err
+    );
+    let csv = std::fs::read_to_string(&file).expect("it is there");
+    // One header, a row for each record, the receipt.
+    assert_eq!(csv.matches("sequence,id,").count(), 1);
+    assert_eq!(csv.matches("\r\n").count(), records.len() + 2);
+    let last = csv.trim_end().lines().last().expect("a row");
+    assert!(last.starts_with("receipt,\"{\"\"records\"\":"), "{last}");
+}
+
+#[test]
+fn show_is_for_people() {
+    let data = notebook();
+    let Ran { code, out, err } = audit(&["show", "--limit", "3"], data.path());
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out.lines().count(), 3);
+    assert!(out.lines().last().is_some_and(|line| line.contains("runtime.stopped")), "{out}");
+    let Ran { out, .. } =
+        audit(&["show", "--agent", "notebook", "--kind", "memory.*"], data.path());
+    assert!(out.lines().count() > 5, "{out}");
+    assert!(out.lines().all(|line| line.contains("notebook") && line.contains("memory.")), "{out}");
+    let Ran { code, err, .. } = audit(&["show", "--agent", "nobody"], data.path());
+    assert_eq!(code, Some(2), "{err}");
+    let missing = audit(&["show"], Path::new("/missing"));
+    assert_eq!(missing.code, Some(2));
+    assert!(missing.err.contains("there is no trail in `/missing`"), "{}", missing.err);
+}
+
+#[test]
+fn tampering_is_found() {
+    #[track_caller]
+    fn check(what: &str, sql: &str) {
+        let data = notebook();
+        let database =
+            rusqlite::Connection::open(data.path().join("symbiont.db")).expect("it opens");
+        database.execute_batch(sql).expect("it is changed");
+        drop(database);
+        let Ran { code, out, err } = audit(&["verify", "-o", "json"], data.path());
+        assert_eq!(code, Some(1), "{what}: {out}{err}");
+        let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(report["verdict"], "Tampered", "{what}");
+        let text = audit(&["verify"], data.path());
+        assert_eq!(text.code, Some(1), "{what}");
+        assert!(text.out.contains("DAMAGE   record "), "{what}: {}", text.out);
+    }
+    check("details", "UPDATE audit_events SET details = details || '!' WHERE sequence = 5");
+    check("metadata", "UPDATE audit_events SET metadata = '{}' WHERE sequence = 6");
+    check("time", "UPDATE audit_events SET at = at + 1 WHERE sequence = 2");
+    check("agent", "UPDATE audit_events SET agent_id = NULL WHERE sequence = 4");
+    check("a middle record", "DELETE FROM audit_events WHERE sequence = 7");
+    check("the first record", "DELETE FROM audit_events WHERE sequence = 1");
+    check(
+        "the last record",
+        "DELETE FROM audit_events WHERE sequence = (SELECT max(sequence) FROM audit_events)",
+    );
+    check("all records", "DELETE FROM audit_events");
+    check(
+        "two swapped",
+        "UPDATE audit_events SET sequence = -1 WHERE sequence = 5;
+         UPDATE audit_events SET sequence = 5 WHERE sequence = 6;
+         UPDATE audit_events SET sequence = 6 WHERE sequence = -1",
+    );
+    check(
+        "a middle record, the rest moved up",
+        "DELETE FROM audit_events WHERE sequence = 7;
+         UPDATE audit_events SET sequence = -sequence WHERE sequence > 7;
+         UPDATE audit_events SET sequence = -sequence - 1 WHERE sequence < 0",
+    );
+    check(
+        "a record added",
+        "INSERT INTO audit_events
+         SELECT sequence + 1, 'x' || substr(id, 2), ingested_at, at, event_type, kind, agent_id,
+                actor, correlation, 'never happened', metadata, leaf_hash, leaf_hash
+         FROM audit_events ORDER BY sequence DESC LIMIT 1",
+    );
+}
+
+#[test]
+fn what_was_told_is_on_record_after_kill_9() {
+    let (directory, path) = program(
+        "agent ticker { with { let n = 0; while true { \
+           log(\"info\", \"tick \" + n); \
+           if n % 10 == 0 { exec(\"true\"); } \
+           n += 1; } } }",
+    );
+    // One directory for all of them: each run finds what the one before left behind.
+    let data = directory.path().join("data");
+    for ticks in [1, 2, 15, 60, 200] {
+        let mut command = symbiont();
+        command.args(["run", &path, "--data"]).arg(&data);
+        let mut child =
+            command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+        let mut told = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut lines = Vec::new();
+        let tick = |line: &str| line.split_once("log      info: ").map(|(_, text)| text.to_owned());
+        let mut line = String::new();
+        while lines.iter().filter(|line: &&String| tick(line).is_some()).count() < ticks {
+            line.clear();
+            assert!(told.read_line(&mut line).expect("text") > 0, "it ended: {lines:?}");
+            lines.push(line.trim_end().to_owned());
+        }
+        child.kill().expect("it is killed");
+        child.wait().expect("it is gone");
+        let mut rest = String::new();
+        told.read_to_string(&mut rest).expect("text");
+        // The last line may be in part.
+        let whole = rest.rfind('\n').map_or("", |end| &rest[..end]);
+        lines.extend(whole.lines().map(str::to_owned));
+
+        let Ran { code, out, .. } = audit(&["verify"], &data);
+        assert_eq!(code, Some(0), "{out}");
+        let (records, _) = exported(&data);
+        let started = records.iter().rposition(|record| record["kind"] == "run.started");
+        let records = &records[started.expect("the run is on record")..];
+        let logged: Vec<_> = records
+            .iter()
+            .filter(|record| record["kind"] == "log")
+            .map(|record| record["details"].as_str().expect("text").to_owned())
+            .collect();
+        let acknowledged: Vec<_> = lines.iter().filter_map(|line| tick(line)).collect();
+        assert!(acknowledged.len() >= ticks);
+        assert_eq!(logged[..acknowledged.len()], acknowledged[..], "after {ticks}");
+    }
+    // The directory is of use again.
+    let mut command = symbiont();
+    command.current_dir(root()).args(["run", "agents/notebook.symbi", "--data"]).arg(&data);
+    let Ran { code, err, .. } = command.output().expect("it starts").into();
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(audit(&["verify"], &data).code, Some(0));
+}
+
+#[test]
+fn a_directory_has_one_user_at_a_time() {
+    let (directory, path) = program("agent a { with { log(\"info\", \"here\"); receive(1h); } }");
+    let data = directory.path().join("data");
+    let mut command = symbiont();
+    command.args(["run", &path, "--data"]).arg(&data).stderr(Stdio::piped());
+    let mut first = command.spawn().expect("it starts");
+    let mut told = BufReader::new(first.stderr.take().expect("it is piped"));
+    let mut line = String::new();
+    while !line.contains("info: here") {
+        line.clear();
+        assert!(told.read_line(&mut line).expect("text") > 0, "it ended early");
+    }
+    let mut command = symbiont();
+    command.args(["run", &path, "--data"]).arg(&data);
+    let Ran { code, out, err } = command.output().expect("it starts").into();
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let holder = format!("process {}", first.id());
+    assert!(err.contains(&holder), "it says who holds it: {err}");
+    // Readers may look meanwhile.
+    assert_eq!(audit(&["verify"], &data).code, Some(0));
+    first.kill().expect("it is killed");
+    first.wait().expect("it is gone");
+}
