@@ -10,7 +10,7 @@ use super::chain;
 use crate::clock::micros;
 
 /// Records read at a time.
-const PAGE: usize = 4096;
+const PAGE: u64 = 4096;
 /// The most findings that a report lists.
 const MOST_FINDINGS: usize = 1_000;
 
@@ -27,23 +27,34 @@ pub(crate) async fn verify(
     let status = store.status().await?;
     let mut walk = Walk { from: micros(from), to: micros(to), ..Walk::default() };
     let mut first = 1;
-    loop {
-        let query = RecordQuery {
-            first_sequence: Some(first),
-            // What is appended meanwhile is for the next verification.
-            last_sequence: Some(status.head.sequence.max(first)),
-            oldest_first: true,
-            limit: PAGE,
-            ..RecordQuery::default()
-        };
-        let page = store.records(&query).await?;
-        for stored in &page {
-            walk.step(stored);
+    // What is appended meanwhile is for the next verification.
+    while first <= status.head.sequence {
+        let last = first.saturating_add(PAGE - 1).min(status.head.sequence);
+        match store.records(&numbered(first, last)).await {
+            Ok(page) => page.iter().for_each(|stored| walk.step(stored)),
+            // A row of these can't be read as a record: which, shows only one by one.
+            Err(StoreError::Corrupted { .. }) => {
+                for sequence in first..=last {
+                    match store.records(&numbered(sequence, sequence)).await {
+                        Ok(page) => page.iter().for_each(|stored| walk.step(stored)),
+                        Err(StoreError::Corrupted { reason }) => walk.unreadable(sequence, reason),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Err(error) => return Err(error),
         }
-        match page.last() {
-            Some(last) if page.len() == PAGE => first = last.sequence + 1,
-            _ => break,
-        }
+        first = last.saturating_add(1);
+    }
+    // Records beyond the head were appended past the store.
+    let beyond = RecordQuery { limit: 1, oldest_first: false, ..RecordQuery::default() };
+    match store.records(&beyond).await {
+        Ok(page) => page
+            .iter()
+            .filter(|stored| stored.sequence > status.head.sequence)
+            .for_each(|stored| walk.step(stored)),
+        Err(StoreError::Corrupted { .. }) => {}
+        Err(error) => return Err(error),
     }
     walk.finish(status.head);
     let tampered = walk.findings.iter().any(|finding| is_damage(finding.kind));
@@ -63,11 +74,24 @@ pub(crate) async fn verify(
     })
 }
 
+/// Asks for the records of these numbers, the oldest first.
+fn numbered(first: u64, last: u64) -> RecordQuery {
+    RecordQuery {
+        first_sequence: Some(first),
+        last_sequence: Some(last),
+        oldest_first: true,
+        limit: usize::try_from(PAGE).unwrap_or(usize::MAX),
+        ..RecordQuery::default()
+    }
+}
+
 #[derive(Default)]
 struct Walk {
     from: i64,
     to: i64,
     previous: Head,
+    /// The record before can't be read, so that nothing can be compared with it.
+    after_unreadable: bool,
     previous_intake: Option<i64>,
     first: Option<u64>,
     last_in_range: Option<u64>,
@@ -87,7 +111,7 @@ impl Walk {
                 FindingKind::MissingSequence,
                 format!("records {expected} to {} are not there", stored.sequence - 1),
             );
-        } else if stored.prev_hash != self.previous.hash && in_range {
+        } else if stored.prev_hash != self.previous.hash && in_range && !self.after_unreadable {
             self.find(
                 stored.sequence,
                 FindingKind::Reordered,
@@ -115,6 +139,21 @@ impl Walk {
         }
         self.previous = Head { sequence: stored.sequence, hash: stored.leaf_hash };
         self.previous_intake = Some(stored.ingested_at);
+        self.after_unreadable = false;
+    }
+
+    /// A row that is no record any more. Its time is not known either, so that it concerns every
+    /// range.
+    fn unreadable(&mut self, sequence: u64, reason: String) {
+        let expected = self.previous.sequence + 1;
+        if sequence != expected {
+            let detail = format!("records {expected} to {} are not there", sequence - 1);
+            self.find(expected, FindingKind::MissingSequence, detail);
+        }
+        self.find(sequence, FindingKind::HashMismatch, format!("it can't be read: {reason}"));
+        self.checked += 1;
+        self.previous.sequence = sequence;
+        self.after_unreadable = true;
     }
 
     fn finish(&mut self, head: Head) {
@@ -122,7 +161,9 @@ impl Walk {
             let first = self.previous.sequence + 1;
             let detail = format!("records {first} to {} at the end are not there", head.sequence);
             self.find(first, FindingKind::TruncatedTail, detail);
-        } else if self.previous.sequence > head.sequence || self.previous.hash != head.hash {
+        } else if self.previous.sequence > head.sequence
+            || (self.previous.hash != head.hash && !self.after_unreadable)
+        {
             let detail = "the last record is not the one that the trail's head names".to_owned();
             self.find(self.previous.sequence, FindingKind::RootMismatch, detail);
         }
