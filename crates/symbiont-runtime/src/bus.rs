@@ -220,6 +220,8 @@ struct Inner {
     office: Mutex<Office>,
     /// Told when the earliest timer may have changed.
     timers: Notify,
+    /// Told when a message that was being sealed is in its mailbox, or was refused.
+    sent: Notify,
     tasks: Tasks,
     this: Weak<Self>,
 }
@@ -387,6 +389,7 @@ impl BusBuilder {
             keystore,
             office: Mutex::new(office),
             timers: Notify::new(),
+            sent: Notify::new(),
             tasks: Tasks::default(),
             this: Weak::clone(this),
         });
@@ -626,40 +629,53 @@ impl Inner {
             message.ttl = self.settings.message_ttl;
         }
         let size = message.payload.len();
-        let (sender, receiver, sequence, new_step, forgotten, order) = {
-            let mut office = self.lock();
-            if office.closed {
-                return Err(self.closing(id));
-            }
-            if office.receipts.get(id).is_some() {
-                return Ok(id);
-            }
-            office.mailbox(from)?;
-            let waiting = {
-                let mailbox = office.mailbox(to)?;
-                mailbox.letters.len() + mailbox.promised
-            };
-            if waiting >= self.settings.max_queue_size {
-                let reason = format!(
-                    "the mailbox of agent `{to}` is full: it holds {waiting} messages (try again \
+        let (sender, receiver, sequence, new_step, forgotten, order) = loop {
+            let sent = self.sent.notified();
+            let reserved = 'reserve: {
+                let mut office = self.lock();
+                if office.closed {
+                    return Err(self.closing(id));
+                }
+                if office.receipts.get(id).is_some() {
+                    return Ok(id);
+                }
+                if office.sealing.contains(&id) {
+                    // Another call has the same message in hand: what becomes of it there decides.
+                    break 'reserve None;
+                }
+                office.mailbox(from)?;
+                let waiting = {
+                    let mailbox = office.mailbox(to)?;
+                    mailbox.letters.len() + mailbox.promised
+                };
+                if waiting >= self.settings.max_queue_size {
+                    let reason = format!(
+                        "the mailbox of agent `{to}` is full: it holds {waiting} messages (try again \
                      later, or raise max_queue_size)"
-                );
-                return Err(refused(id, reason));
-            }
-            let order = office.next_order();
-            let forgotten = office.receipts.forget_old(self.journal.now());
-            let receiver = {
-                let mailbox = office.boxes.get_mut(&to).expect("it was there a line ago");
-                mailbox.promised += 1;
-                Arc::clone(&mailbox.keys)
+                    );
+                    return Err(refused(id, reason));
+                }
+                let order = office.next_order();
+                let forgotten = office.receipts.forget_old(self.journal.now());
+                let receiver = {
+                    let mailbox = office.boxes.get_mut(&to).expect("it was there a line ago");
+                    mailbox.promised += 1;
+                    Arc::clone(&mailbox.keys)
+                };
+                let mailbox = office.boxes.get_mut(&from).expect("it was there a line ago");
+                mailbox.sequence += 1;
+                let new_step = mailbox.sequence.is_multiple_of(SEQUENCE_STEP);
+                let sender = Arc::clone(&mailbox.keys);
+                let sequence = mailbox.sequence;
+                office.sealing.insert(id);
+                Some((sender, receiver, sequence, new_step, forgotten, order))
             };
-            let mailbox = office.boxes.get_mut(&from).expect("it was there a line ago");
-            mailbox.sequence += 1;
-            let new_step = mailbox.sequence.is_multiple_of(SEQUENCE_STEP);
-            let sender = Arc::clone(&mailbox.keys);
-            (sender, receiver, mailbox.sequence, new_step, forgotten, order)
+            match reserved {
+                Some(reserved) => break reserved,
+                None => sent.await,
+            }
         };
-        let promise = Promise { inner: self, to };
+        let promise = Promise { inner: self, id, to };
         let sealing = Sealing {
             algorithm: self.settings.enable_encryption.then_some(self.algorithm),
             compress: self.settings.enable_compression,
@@ -1017,13 +1033,15 @@ impl Inner {
                     let left = office.boxes.get(&agent).and_then(|mailbox| mailbox.leaves_at);
                     // Its keys stay for as long as mail that it sent may wait somewhere.
                     let forget = left.map(|at| at + self.settings.message_ttl);
-                    match forget {
-                        Some(forget) if forget <= now => forgotten.push(agent),
-                        Some(forget) => {
+                    match (left, forget) {
+                        (Some(_), Some(forget)) if forget <= now => forgotten.push(agent),
+                        // It came back since, and left again: another timer tells when.
+                        (Some(left), _) if left > now => {}
+                        (_, Some(forget)) => {
                             office.timers.insert((forget, agent, None));
                             gone.push(agent);
                         }
-                        None => {}
+                        (_, None) => {}
                     }
                     continue;
                 };
@@ -1124,14 +1142,19 @@ impl Inner {
 /// A place in a mailbox that was promised to a message being sealed.
 struct Promise<'a> {
     inner: &'a Inner,
+    id: MessageId,
     to: AgentId,
 }
 
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
-        if let Some(mailbox) = self.inner.lock().boxes.get_mut(&self.to) {
-            mailbox.promised -= 1;
+        let mut office = self.inner.lock();
+        office.sealing.remove(&self.id);
+        if let Some(mailbox) = office.boxes.get_mut(&self.to) {
+            mailbox.promised = mailbox.promised.saturating_sub(1);
         }
+        drop(office);
+        self.inner.sent.notify_waiters();
     }
 }
 

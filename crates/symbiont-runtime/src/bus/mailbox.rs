@@ -3,7 +3,7 @@
 //! Nothing here waits, signs or touches a disk; time is an argument.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -192,6 +192,8 @@ pub(crate) struct Office {
     pub(crate) dead: VecDeque<DeadLetter>,
     /// When to look at which letter again; `None` is the mailbox as a whole.
     pub(crate) timers: BTreeSet<(SystemTime, AgentId, Option<Slot>)>,
+    /// Messages that are being sealed and recorded.
+    pub(crate) sealing: HashSet<MessageId>,
     /// Numbers letters and dead letters.
     pub(crate) order: u64,
     pub(crate) closed: bool,
