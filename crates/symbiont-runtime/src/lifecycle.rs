@@ -521,7 +521,10 @@ async fn recur(this: Weak<Inner>, id: AgentId, first: SystemTime, interval: Dura
         // skipped.
         let behind = clock.now().duration_since(due).unwrap_or_default();
         let missed = u32::try_from(behind.as_nanos() / interval.as_nanos()).unwrap_or(u32::MAX);
-        due += interval.saturating_mul(missed.saturating_add(1));
+        let Some(next) = due.checked_add(interval.saturating_mul(missed.saturating_add(1))) else {
+            return; // No clock will ever show it.
+        };
+        due = next;
     }
 }
 
@@ -826,7 +829,9 @@ impl Inner {
                 None
             }
         };
-        let first_tick = interval.map(|interval| micros(self.journal.now() + interval.min(FAR)));
+        // A tick that no clock will ever show is at the end of time.
+        let first_tick = interval
+            .map(|interval| self.journal.now().checked_add(interval).map_or(i64::MAX, micros));
         let begun = self
             .begin(member, definition, Cause::Start, input, Event::Start, None, first_tick)
             .await;
