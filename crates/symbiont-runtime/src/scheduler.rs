@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::meter::{Throughput, Timings};
 use self::queue::{Lanes, Load, Queue, Ticket};
 use self::stored::{End, How};
-use crate::clock::{Clock, FAR, micros};
+use crate::clock::{Clock, FAR, from_micros, micros};
 use crate::directory::{Activation, AttemptOutcome, Directory, Readiness, WorkPort};
 use crate::journal::{Change, Journal, RESULTS, RUNS, SETTINGS, TASKS, row, rows};
 use crate::tasks::Tasks;
@@ -416,13 +416,13 @@ async fn restore(journal: &Journal, state: &mut State, retries: u32) -> Result<C
     let now = journal.now();
     let mut change = Change::new();
     for mut kept in kept {
-        let submitted = kept.task();
-        let mut task = submitted.clone();
+        let submitted = kept.submitted();
+        let mut task = kept.task();
         if kept.running && kept.end.is_none() {
             let key = *kept.id.as_uuid().as_bytes();
             let begun = row::<RunMark>(journal.store(), RUNS, &key).await?;
             kept.running = false;
-            let attempt = task.retry_count + 1;
+            let attempt = task.retry_count.saturating_add(1);
             if begun.is_some_and(|mark| mark.effects) {
                 kept.end = Some(End { at: micros(now), how: How::Unknown { attempt } });
             } else if task.retry_count >= retries {
@@ -434,14 +434,14 @@ async fn restore(journal: &Journal, state: &mut State, retries: u32) -> Result<C
                 kept.last_error = Some("the process ended during the attempt".to_owned());
             }
             let end = kept.end.clone();
-            let mut again = stored::Task::of(&task, kept.input.clone(), kept.order);
+            let mut again = stored::Task::of(&task, &submitted, kept.input.clone(), kept.order);
             again.last_error.clone_from(&kept.last_error);
             again.end = end;
             change = change.put(TASKS, key, &again);
         }
         let phase = match kept.end {
             Some(end) => {
-                state.ended.push_back((crate::clock::from_micros(end.at), kept.id));
+                state.ended.push_back((from_micros(end.at), kept.id));
                 Phase::Ended(end)
             }
             None => {
@@ -528,6 +528,9 @@ impl Inner {
         now_only: bool,
     ) -> Result<(), SchedulerError> {
         let ScheduledTask { id, agent_id, .. } = task;
+        // Times are kept to the microsecond, and are the same after a restart.
+        let task =
+            ScheduledTask { scheduled_time: from_micros(micros(task.scheduled_time)), ..task };
         let port =
             self.directory.agent(agent_id).ok_or(SchedulerError::AgentNotFound { agent_id })?;
         match port.readiness(agent_id) {
@@ -560,7 +563,7 @@ impl Inner {
             state.fence += 1;
             state.fence
         };
-        let row = stored::Task::of(&task, input.clone(), order);
+        let row = stored::Task::of(&task, &task, input.clone(), order);
         let change = Change::new().put(TASKS, *id.as_uuid().as_bytes(), &row);
         let recorded = self.journal.commit(change).await;
         self.take_place(agent_id);
@@ -668,7 +671,7 @@ impl Inner {
                 task_id: id,
                 input: job.input.clone(),
                 timeout,
-                attempt: job.task.retry_count + 1,
+                attempt: job.task.retry_count.saturating_add(1),
                 cancel,
             },
         };
@@ -733,7 +736,7 @@ impl Inner {
                     self.end_in_memory(&mut state, id, how, now);
                 }
                 Next::Retry(error) => {
-                    job.task.retry_count += 1;
+                    job.task.retry_count = job.task.retry_count.saturating_add(1);
                     let due = now + backoff(consumed);
                     job.task.scheduled_time = due;
                     let priority = job.task.priority;
@@ -807,7 +810,7 @@ impl Inner {
                 return;
             }
             let Some(job) = state.jobs.get(&id) else { return };
-            let mut row = stored::Task::of(&job.task, job.input.clone(), 0);
+            let mut row = stored::Task::of(&job.task, &job.submitted, job.input.clone(), 0);
             match &job.phase {
                 Phase::Waiting { ticket, last_error } => {
                     row.order = ticket.sequence;
@@ -939,7 +942,7 @@ impl PartialEq for How {
 }
 
 fn next(outcome: AttemptOutcome, cancelling: bool, consumed: u32, budget: u32) -> Next {
-    let attempts = consumed + 1;
+    let attempts = consumed.saturating_add(1);
     let again = consumed < budget && !cancelling;
     match outcome {
         AttemptOutcome::Completed(json) => {
@@ -992,13 +995,13 @@ impl Scheduler for DefaultScheduler {
             Phase::Ended(end) => end.status(task_id),
             Phase::Running(attempt) if attempt.cancelling => TaskStatus::Cancelling,
             Phase::Running(attempt) => TaskStatus::Running {
-                attempt: job.task.retry_count + 1,
+                attempt: job.task.retry_count.saturating_add(1),
                 worker: attempt.lane,
                 since: attempt.since,
             },
             Phase::Waiting { ticket, last_error: Some(error) } if ticket.due > now => {
                 TaskStatus::Retrying {
-                    attempt: job.task.retry_count + 1,
+                    attempt: job.task.retry_count.saturating_add(1),
                     next_at: ticket.due,
                     last_error: error.clone(),
                 }
@@ -1036,7 +1039,7 @@ impl Scheduler for DefaultScheduler {
         let running = state.jobs.values().filter_map(|job| match &job.phase {
             Phase::Running(attempt) => Some(RunningTask {
                 task: job.task.clone(),
-                attempt: job.task.retry_count + 1,
+                attempt: job.task.retry_count.saturating_add(1),
                 started_at: attempt.since,
                 deadline: attempt.deadline,
                 worker_id: attempt.lane,

@@ -13,16 +13,32 @@ use crate::clock::{from_micros, micros};
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     agent_id: AgentId,
-    priority: Priority,
-    due: i64,
     timeout: Duration,
-    retries: u32,
+    /// As it was handed in.
+    submitted: Terms,
+    /// With what has changed since.
+    current: Terms,
     pub(crate) input: Option<Arc<str>>,
     pub(crate) order: u64,
     /// An attempt had been started.
     pub(crate) running: bool,
     pub(crate) last_error: Option<String>,
     pub(crate) end: Option<End>,
+}
+
+/// What changes of a task while it waits.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Terms {
+    priority: Priority,
+    due: i64,
+    retries: u32,
+}
+
+impl Terms {
+    fn of(task: &ScheduledTask) -> Self {
+        let due = micros(task.scheduled_time);
+        Self { priority: task.priority, due, retries: task.retry_count }
+    }
 }
 
 /// How a task ended.
@@ -42,14 +58,18 @@ pub(crate) enum How {
 }
 
 impl Task {
-    pub(crate) fn of(task: &ScheduledTask, input: Option<Arc<str>>, order: u64) -> Self {
+    pub(crate) fn of(
+        task: &ScheduledTask,
+        submitted: &ScheduledTask,
+        input: Option<Arc<str>>,
+        order: u64,
+    ) -> Self {
         Self {
             id: task.id,
             agent_id: task.agent_id,
-            priority: task.priority,
-            due: micros(task.scheduled_time),
             timeout: task.timeout,
-            retries: task.retry_count,
+            submitted: Terms::of(submitted),
+            current: Terms::of(task),
             input,
             order,
             running: false,
@@ -59,13 +79,21 @@ impl Task {
     }
 
     pub(crate) fn task(&self) -> ScheduledTask {
+        self.with(self.current)
+    }
+
+    pub(crate) fn submitted(&self) -> ScheduledTask {
+        self.with(self.submitted)
+    }
+
+    fn with(&self, terms: Terms) -> ScheduledTask {
         ScheduledTask {
             id: self.id,
             agent_id: self.agent_id,
-            priority: self.priority,
-            scheduled_time: from_micros(self.due),
+            priority: terms.priority,
+            scheduled_time: from_micros(terms.due),
             timeout: self.timeout,
-            retry_count: self.retries,
+            retry_count: terms.retries,
         }
     }
 }
