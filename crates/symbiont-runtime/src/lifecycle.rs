@@ -1201,9 +1201,20 @@ impl Inner {
                 return Err(LifecycleError::InvalidStateTransition { from, to: AgentState::Ready });
             }
         }
-        let was_started = self.take_off_duty(member).await?;
-        self.end_run(member, false).await;
-        let turn = member.turn.lock().await;
+        let mut was_started = false;
+        let turn = loop {
+            was_started |= self.take_off_duty(member).await?;
+            self.end_run(member, false).await;
+            let turn = member.turn.lock().await;
+            let is_off = {
+                let cell = member.cell();
+                cell.run.is_none() && !cell.record.started
+            };
+            // Somebody may have started it anew while the turn was free.
+            if is_off {
+                break turn;
+            }
+        };
         let state = member.state();
         let entry = self.entry(member, AuditEventType::AgentStopped, "agent.stopped");
         match state {
