@@ -184,6 +184,8 @@ struct State {
     busy: HashSet<AgentId>,
     ended: VecDeque<(SystemTime, TaskId)>,
     waiters: HashMap<TaskId, Vec<oneshot::Sender<TaskStatus>>>,
+    /// Tasks that have ended and whose end is being recorded.
+    unrecorded: HashSet<TaskId>,
     counts: Counts,
     wait_time: Timings,
     run_time: Timings,
@@ -301,7 +303,9 @@ impl DefaultScheduler {
         let waiter = {
             let mut state = self.inner.lock();
             let job = state.jobs.get(&task_id).ok_or(SchedulerError::TaskNotFound { task_id })?;
-            if let Phase::Ended(end) = &job.phase {
+            if let Phase::Ended(end) = &job.phase
+                && !state.unrecorded.contains(&task_id)
+            {
                 return Ok(end.status(task_id));
             }
             let (tell, told) = oneshot::channel();
@@ -375,6 +379,7 @@ impl SchedulerBuilder {
             busy: HashSet::new(),
             ended: VecDeque::new(),
             waiters: HashMap::new(),
+            unrecorded: HashSet::new(),
             counts: Counts::default(),
             wait_time: Timings::default(),
             run_time: Timings::default(),
@@ -775,6 +780,7 @@ impl Inner {
         *count += 1;
         state.throughput.add();
         state.ended.push_back((now, id));
+        state.unrecorded.insert(id);
         if let Some(job) = state.jobs.get_mut(&id) {
             tracing::info!(task_id = %id, agent_id = %job.task.agent_id, outcome = ?how, "task ended");
             job.phase = Phase::Ended(End { at: micros(now), how });
@@ -786,6 +792,7 @@ impl Inner {
             let mut state = self.lock();
             let Some(Job { phase: Phase::Ended(end), .. }) = state.jobs.get(&id) else { return };
             let status = end.status(id);
+            state.unrecorded.remove(&id);
             (state.waiters.remove(&id).unwrap_or_default(), status)
         };
         for waiter in waiters {
