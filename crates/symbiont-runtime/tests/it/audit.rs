@@ -229,15 +229,16 @@ async fn tampering_with_the_file_is_found() {
         (set("id", "'no id'"), vec![(4, HashMismatch)]),
         (set("leaf_hash", "x'00'"), vec![(4, HashMismatch)]),
         (
-            format!("{}; {}", set("metadata", "'no JSON'"), "DELETE FROM audit_events WHERE sequence = 8"),
+            format!(
+                "{}; {}",
+                set("metadata", "'no JSON'"),
+                "DELETE FROM audit_events WHERE sequence = 8"
+            ),
             vec![(4, HashMismatch), (8, MissingSequence)],
         ),
         ("DELETE FROM audit_events WHERE sequence = 4".to_owned(), vec![(4, MissingSequence)]),
         ("DELETE FROM audit_events WHERE sequence = 1".to_owned(), vec![(1, MissingSequence)]),
-        (
-            "DELETE FROM audit_events WHERE sequence > 8".to_owned(),
-            vec![(9, TruncatedTail)],
-        ),
+        ("DELETE FROM audit_events WHERE sequence > 8".to_owned(), vec![(9, TruncatedTail)]),
         ("DELETE FROM audit_events".to_owned(), vec![(1, TruncatedTail)]),
     ];
     for (tamper, want) in cases {
@@ -296,11 +297,7 @@ async fn bounds_are_refusals() {
                 to: Some(SystemTime::UNIX_EPOCH - FAR),
                 ..AuditQuery::default()
             },
-            AuditQuery {
-                first_sequence: Some(2),
-                last_sequence: Some(1),
-                ..AuditQuery::default()
-            },
+            AuditQuery { first_sequence: Some(2), last_sequence: Some(1), ..AuditQuery::default() },
             AuditQuery { kinds: vec!["a*b".to_owned()], ..AuditQuery::default() },
         ];
         for query in queries {

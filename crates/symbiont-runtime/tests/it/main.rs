@@ -2,5 +2,12 @@
 
 mod audit;
 mod bus;
+mod config_fields;
+mod errors;
+mod hostile;
+mod joined;
+mod lifecycle;
+mod policy;
+mod reference;
 mod scheduler;
 mod support;

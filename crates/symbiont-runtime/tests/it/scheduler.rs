@@ -13,7 +13,7 @@ const COUNTS: &str = r#"agent counter { with {
     memory.set("n", n);
     return n;
 } }"#;
-const SLEEPS: &str = "agent sleeper(t: duration) { with { sleep(t); } }";
+const SLEEPS: &str = "agent sleeper(t: int) { with { sleep(t); } }";
 const BUSY: &str = "agent busy(go: bool) { with { while true { } } }";
 
 fn persistent(name: &str, source: &str) -> AgentConfig {
@@ -78,7 +78,11 @@ async fn a_task_waits_until_it_is_due() {
     let runtime = timed(|_| {}).await;
     let agent = started(&runtime, persistent("a", "agent a")).await;
     let scheduler = runtime.scheduler();
-    let due = runtime.status().await.started_at + Duration::from_secs(3600);
+    let now = runtime.status().await.started_at.duration_since(SystemTime::UNIX_EPOCH);
+    let now = Duration::from_micros(
+        u64::try_from(now.expect("it is later").as_micros()).expect("it fits"),
+    );
+    let due = SystemTime::UNIX_EPOCH + now + Duration::from_secs(3600);
     let later = ScheduledTask { scheduled_time: due, ..task(agent) };
     scheduler.schedule_task(later.clone()).await.expect("it is accepted");
     assert_eq!(status(&runtime, later.id).await, TaskStatus::Scheduled { due });
@@ -147,7 +151,7 @@ async fn an_attempt_ends_at_the_shortest_of_three_timeouts() {
         let task = ScheduledTask { timeout: second * own, ..task(agent) };
         let scheduler = runtime.scheduler();
         let began = tokio::time::Instant::now();
-        scheduler.schedule_task_with_input(task.clone(), "\"1h\"").await.expect("accepted");
+        scheduler.schedule_task_with_input(task.clone(), "3600000").await.expect("accepted");
         let end = scheduler.ended(task.id).await.expect("it ends");
         let took = began.elapsed();
         assert_eq!(end, TaskStatus::TimedOut { attempts: 1 }, "{own} {most} {agents}");
