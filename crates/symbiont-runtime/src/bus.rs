@@ -219,7 +219,7 @@ struct Inner {
     keystore: Keystore,
     office: Mutex<Office>,
     /// Told when the earliest timer may have changed.
-    timers: Notify,
+    timers: Arc<Notify>,
     /// Told when a message that was being sealed is in its mailbox, or was refused.
     sent: Notify,
     tasks: Tasks,
@@ -388,7 +388,7 @@ impl BusBuilder {
             directory: self.directory,
             keystore,
             office: Mutex::new(office),
-            timers: Notify::new(),
+            timers: Arc::default(),
             sent: Notify::new(),
             tasks: Tasks::default(),
             this: Weak::clone(this),
@@ -496,7 +496,9 @@ async fn keep_time(this: Weak<Inner>, stop: tokio_util::sync::CancellationToken)
             Some(at) => inner.journal.clock().instant_of(at),
             None => Clock::instant_in(FAR),
         };
-        let changed = inner.timers.notified();
+        let timers = Arc::clone(&inner.timers);
+        drop(inner); // Whoever waits here keeps nobody alive.
+        let changed = timers.notified();
         // A timer set between the look and this line has left its notice.
         tokio::select! {
             () = stop.cancelled() => return,

@@ -183,7 +183,7 @@ struct Inner {
     directory: Arc<Directory>,
     books: Mutex<Books>,
     /// Told when there is someone to watch.
-    watch: Notify,
+    watch: Arc<Notify>,
     tasks: Tasks,
     this: Weak<Self>,
 }
@@ -364,7 +364,7 @@ impl ResourceManagerBuilder {
                 sampled_at: None,
                 closed: false,
             }),
-            watch: Notify::new(),
+            watch: Arc::default(),
             tasks: Tasks::default(),
             this: Weak::clone(this),
         });
@@ -409,11 +409,14 @@ async fn watch(this: Weak<Inner>, stop: tokio_util::sync::CancellationToken) {
         let Some(inner) = this.upgrade() else { return };
         let anyone = inner.lock().ledger.len() > 0;
         let until = Clock::instant_in(if anyone { inner.interval } else { FAR });
+        let watch = Arc::clone(&inner.watch);
+        drop(inner); // Whoever waits here keeps nobody alive.
         tokio::select! {
             () = stop.cancelled() => return,
-            () = inner.watch.notified(), if !anyone => continue,
+            () = watch.notified(), if !anyone => continue,
             () = tokio::time::sleep_until(until) => {}
         }
+        let Some(inner) = this.upgrade() else { return };
         inner.sample_all().await;
     }
 }

@@ -170,7 +170,7 @@ struct Inner {
     state: Mutex<State>,
     /// Agents whose readiness may have changed since the dispatcher last looked.
     changed: Mutex<HashSet<AgentId>>,
-    wake: Notify,
+    wake: Arc<Notify>,
     tasks: Tasks,
     this: Weak<Self>,
 }
@@ -401,7 +401,7 @@ impl SchedulerBuilder {
             directory: self.directory,
             state: Mutex::new(state),
             changed: Mutex::default(),
-            wake: Notify::new(),
+            wake: Arc::default(),
             tasks: Tasks::default(),
             this: Weak::clone(this),
         });
@@ -472,6 +472,7 @@ pub(crate) struct RunMark {
 async fn dispatch(this: Weak<Inner>, stop: CancellationToken) {
     let Some(inner) = this.upgrade() else { return };
     let health = inner.settings.health_check_interval;
+    let wake = Arc::clone(&inner.wake);
     drop(inner);
     let mut next_check = Clock::instant_in(health);
     loop {
@@ -480,12 +481,14 @@ async fn dispatch(this: Weak<Inner>, stop: CancellationToken) {
         let due = inner.lock().queue.next_due();
         let due =
             due.map_or_else(|| Clock::instant_in(FAR), |at| inner.journal.clock().instant_of(at));
+        drop(inner); // Whoever waits here keeps nobody alive.
         tokio::select! {
             () = stop.cancelled() => return,
-            () = inner.wake.notified() => {}
+            () = wake.notified() => {}
             () = tokio::time::sleep_until(due) => {}
             () = tokio::time::sleep_until(next_check) => {
                 next_check = Clock::instant_in(health);
+                let Some(inner) = this.upgrade() else { return };
                 inner.check_leases().await;
             }
         }
