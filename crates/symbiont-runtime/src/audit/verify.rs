@@ -46,6 +46,21 @@ pub(crate) async fn verify(
         }
     }
     walk.finish(status.head);
+    let beyond = RecordQuery {
+        first_sequence: Some(status.head.sequence + 1),
+        oldest_first: true,
+        limit: 1,
+        ..RecordQuery::default()
+    };
+    if let Some(stored) = store.records(&beyond).await?.first() {
+        // A record is written together with the head that names it: one that was appended
+        // meanwhile is known to the head as it is now.
+        let head = store.status().await?.head;
+        if stored.sequence > head.sequence {
+            let detail = format!("the trail ends at record {}: this one was added", head.sequence);
+            walk.find(stored.sequence, FindingKind::RootMismatch, detail);
+        }
+    }
     let tampered = walk.findings.iter().any(|finding| is_damage(finding.kind));
     Ok(IntegrityReport {
         from,
