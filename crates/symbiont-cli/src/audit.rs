@@ -70,7 +70,7 @@ struct Verify {
 #[command(after_help = "\
 Examples:
   symbiont audit show --data ./data
-  symbiont audit show --data ./data --agent lockfile_audit --kind log --limit 5")]
+  symbiont audit show --data ./data --agent notebook --kind 'memory.*' --limit 5")]
 struct Show {
     /// The data directory, as it was given to `symbiont run`.
     #[arg(long, value_name = "DIR")]
@@ -168,7 +168,9 @@ fn is_damage(kind: FindingKind) -> bool {
 
 fn verdict(report: &IntegrityReport) -> String {
     let words = match report.verdict {
-        Verdict::Intact => styled(GOOD, "intact: every record is what was written, and none is missing"),
+        Verdict::Intact => {
+            styled(GOOD, "intact: every record is what was written, and none is missing")
+        }
         Verdict::Tampered => styled(BAD, "TAMPERED: some record was changed, removed or moved"),
         Verdict::Incomplete => styled(BAD, "INCOMPLETE: some records could not be looked at"),
         Verdict::Unverifiable => styled(CARE, "unverifiable: there is nothing to verify against"),
@@ -273,9 +275,9 @@ async fn names(trail: &DefaultAuditTrail) -> Result<HashMap<AgentId, String>, Fa
 
 fn row(sequence: u64, event: &AuditEvent, names: &HashMap<AgentId, String>) -> String {
     let metadata = |name: &str| event.metadata.get(name).map_or("", String::as_str);
-    let name = event.agent_id.map(|id| {
-        names.get(&id).map_or_else(|| id.to_string(), |name| text::short(name, 20))
-    });
+    let name = event
+        .agent_id
+        .map(|id| names.get(&id).map_or_else(|| id.to_string(), |name| text::short(name, 20)));
     let decision = metadata("decision");
     let kind = match (metadata("kind"), metadata("phase")) {
         (kind, "") => kind.to_owned(),
@@ -333,7 +335,10 @@ async fn export(arguments: Export) -> Result<Exit, Failure> {
             let records = copy(&trail, arguments.format, &mut out).await?.map_err(refused)?;
             out.flush().map_err(refused)?;
             let records = text::counted(records, "record");
-            screen::tell(&format!("{records} written to {}\n", styled(BOLD, &text::line(&path.display().to_string()))));
+            screen::tell(&format!(
+                "{records} written to {}\n",
+                styled(BOLD, &text::line(&path.display().to_string()))
+            ));
         }
     }
     Ok(Exit::Success)

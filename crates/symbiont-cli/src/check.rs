@@ -75,9 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 impl Found {
     fn add(&mut self, source: &str, name: &str) {
         let diagnostics = check(source).diagnostics;
-        let count = |severity| {
-            diagnostics.iter().filter(|found| found.severity == severity).count() as u64
-        };
+        let count =
+            |severity| diagnostics.iter().filter(|found| found.severity == severity).count() as u64;
         self.files += 1;
         self.errors += count(Severity::Error);
         self.warnings += count(Severity::Warning);

@@ -109,7 +109,9 @@ impl Findings {
         let mut out = format!("{}\n", styled(BOLD, "Isolation"));
         for tier in &self.tiers {
             let (mark, words) = match &tier.driver {
-                Some(driver) => (styled(GOOD, "works  "), format!("the {driver} driver: {}", tier.detail)),
+                Some(driver) => {
+                    (styled(GOOD, "works  "), format!("the {driver} driver: {}", tier.detail))
+                }
                 None => (styled(CARE, "missing"), tier.detail.clone()),
             };
             out.push_str(&format!("  {}  {mark}  {}\n", tier.tier, text::line(&words)));

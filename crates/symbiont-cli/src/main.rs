@@ -134,7 +134,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // Whoever asked for help and closed the pipe has what they wanted.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Success }.code());
+            return ExitCode::from(
+                if error.use_stderr() { Exit::Usage } else { Exit::Success }.code(),
+            );
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -14,8 +14,8 @@ use serde_json::Value;
 use symbiont_dsl::definition::{AgentDefinition, Checked, SourceKind, classify};
 use symbiont_dsl::diagnostic::{Severity, render};
 use symbiont_runtime::{
-    AgentConfig, AgentId, AgentState, AuditEvent, ErrorHandlerConfig, ExecutionMode, HashMap,
-    LifecycleConfig, LifecycleController, Duration, Priority, Profile, ResourceLimits, RunFailure,
+    AgentConfig, AgentId, AgentState, AuditEvent, Duration, ErrorHandlerConfig, ExecutionMode,
+    HashMap, LifecycleConfig, LifecycleController, Priority, Profile, ResourceLimits, RunFailure,
     RunOutcome, RunReport, Runtime, RuntimeConfig, SecurityTier,
 };
 use tokio::runtime::Handle;
@@ -248,7 +248,8 @@ async fn open(data: Option<PathBuf>) -> Result<Runtime, Failure> {
     let runtime = Runtime::open(config).await.map_err(|error| {
         let failure = Failure::failed(error);
         match data {
-            Some(_) => failure.help("another `symbiont` may be using --data: give each its own"),
+            Some(_) => failure
+                .help("if another `symbiont` uses this directory, give this run one of its own"),
             None => failure,
         }
     })?;
@@ -283,7 +284,8 @@ impl Stage<'_> {
         let lead = AgentId::new();
         let mut agents = vec![(lead, cast.lead.clone())];
         agents.extend(cast.others.iter().map(|other| (AgentId::new(), other.name.clone())));
-        let telling = Telling::begin(Timeline::new(SystemTime::now(), &agents), self.runtime.watch());
+        let telling =
+            Telling::begin(Timeline::new(SystemTime::now(), &agents), self.runtime.watch());
         let ended = tokio::select! {
             ended = self.act(cast, &agents, input) => ended.map(Ended::Run),
             number = signals.next() => Ok(Ended::Signal(number)),
@@ -379,7 +381,8 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, Failure> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Failure::failed(format!("no signal can be caught: {error}")))
+            signal(kind)
+                .map_err(|error| Failure::failed(format!("no signal can be caught: {error}")))
         };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,

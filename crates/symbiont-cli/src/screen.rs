@@ -65,7 +65,8 @@ pub(crate) fn tell(text: &str) -> bool {
 
 /// Says why it did not work.
 pub(crate) fn say(failure: &Failure) {
-    let mut text = format!("{}{}\n", styled(BAD, "error"), styled(BOLD, &format!(": {}", failure.message)));
+    let mut text =
+        format!("{}{}\n", styled(BAD, "error"), styled(BOLD, &format!(": {}", failure.message)));
     if let Some(help) = &failure.help {
         text.push_str(&format!("  {} {help}\n", styled(NAME, "help:")));
     }

@@ -75,7 +75,11 @@ pub(crate) fn duration(duration: Duration) -> String {
         _ => {
             let seconds = duration.as_secs();
             let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-            if hours > 0 { format!("{hours} h {minutes} min") } else { format!("{minutes} min {seconds} s") }
+            if hours > 0 {
+                format!("{hours} h {minutes} min")
+            } else {
+                format!("{minutes} min {seconds} s")
+            }
         }
     }
 }

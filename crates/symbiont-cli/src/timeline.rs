@@ -167,7 +167,10 @@ impl Timeline {
     /// What is to be written when so many records were not seen.
     pub(crate) fn missed(&mut self, records: u64) -> String {
         let end = self.close();
-        let text = format!("{} not shown: standard error is read too slowly", text::counted(records, "record"));
+        let text = format!(
+            "{} not shown: standard error is read too slowly",
+            text::counted(records, "record")
+        );
         format!("{end}{}\n", styled(CARE, &format!("{:>9}  {text}", "...")))
     }
 
@@ -196,7 +199,8 @@ impl Timeline {
                 let failed = !field(event, "error").is_empty();
                 let rule = styled(DIM, &self.allowed.remove(&call).unwrap_or_default());
                 let note = text::line(&event.details);
-                let note = match (failed, note.starts_with("exit ") && !note.starts_with("exit 0")) {
+                let note = match (failed, note.starts_with("exit ") && !note.starts_with("exit 0"))
+                {
                     (true, _) => styled(BAD, &note),
                     (false, true) => styled(CARE, &note),
                     (false, false) => styled(GOOD, &note),

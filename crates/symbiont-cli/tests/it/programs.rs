@@ -54,8 +54,7 @@ fn the_readme_s_command_says_what_the_lock_file_locks() {
     assert_eq!(out.matches('\n').count(), 1, "one line of JSON: {out}");
     let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     let keys: Vec<_> = report.as_object().expect("a record").keys().collect();
-    let want =
-        ["lines", "sha256", "crates", "with_checksum", "sources", "duplicates", "denied"];
+    let want = ["lines", "sha256", "crates", "with_checksum", "sources", "duplicates", "denied"];
     assert_eq!(keys, want);
 
     let locked = locked();
@@ -114,7 +113,8 @@ fn every_agent_of_the_repository_is_without_fault() {
     files.sort();
     assert!(files.len() >= 4);
     let mut command = symbiont();
-    let Ran { code, out, err } = command.arg("check").args(&files).output().expect("it starts").into();
+    let Ran { code, out, err } =
+        command.arg("check").args(&files).output().expect("it starts").into();
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert_eq!(out, format!("{} files: 0 errors, 0 warnings\n", files.len()));
 }
@@ -146,7 +146,12 @@ fn the_exit_code_says_how_it_ended() {
     check("agent a", &["--agent", "b"], 2, "it has: a");
     check("agent a", &["--file", "/missing"], 2, "`/missing` can't be read");
     check("agent a", &["--file", "/tmp"], 2, "no regular file");
-    check("agent a", &["--file", "Cargo.lock", "--file", "crates/../Cargo.lock"], 2, "/workspace/Cargo.lock");
+    check(
+        "agent a",
+        &["--file", "Cargo.lock", "--file", "crates/../Cargo.lock"],
+        2,
+        "/workspace/Cargo.lock",
+    );
     check("agent a", &["--colour"], 2, "--colour");
     check(
         "agent a { policy p { deny: exec } with { exec(\"id\"); } }",
@@ -154,18 +159,8 @@ fn the_exit_code_says_how_it_ended() {
         3,
         "error[PolicyDenied]",
     );
-    check(
-        "agent a { with sandbox = \"tier3\" { exec(\"id\"); } }",
-        &[],
-        4,
-        "symbiont doctor",
-    );
-    check(
-        "agent a { with sandbox = \"e2b\" { exec(\"id\"); } }",
-        &[],
-        4,
-        "error[TierUnavailable]",
-    );
+    check("agent a { with sandbox = \"tier3\" { exec(\"id\"); } }", &[], 4, "symbiont doctor");
+    check("agent a { with sandbox = \"e2b\" { exec(\"id\"); } }", &[], 4, "error[TierUnavailable]");
     let Ran { code, err, .. } = ran(["run", "/missing.symbi"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("`/missing.symbi` can't be read"), "{err}");
@@ -205,7 +200,8 @@ fn text_is_for_people() {
 
 #[test]
 fn no_program_can_forge_what_is_told() {
-    let forged = "agent a { with { log(\"info\", \"x\\n   0.000s  DENIED   nothing\\u{1b}[2J\"); } }";
+    let forged =
+        "agent a { with { log(\"info\", \"x\\n   0.000s  DENIED   nothing\\u{1b}[2J\"); } }";
     let (_directory, path) = program(forged);
     let Ran { code, err, .. } = ran(["run", &path]);
     assert_eq!(code, Some(0), "{err}");
@@ -216,8 +212,7 @@ fn no_program_can_forge_what_is_told() {
 #[test]
 fn agents_of_one_file_work_together() {
     let input = "{\"text\": \"to be or not to be\"}";
-    let Ran { code, out, err } =
-        ran(["run", "agents/relay.symbi", "--input", input, "-o", "json"]);
+    let Ran { code, out, err } = ran(["run", "agents/relay.symbi", "--input", input, "-o", "json"]);
     assert_eq!(code, Some(0), "{err}");
     let want = "{\"counts\":{\"words\":6,\"different\":4,\
                 \"times\":{\"to\":2,\"be\":2,\"or\":1,\"not\":1}},\
@@ -233,18 +228,24 @@ fn check_shows_what_is_wrong() {
     let Ran { code, out, err } = command.output().expect("it starts").into();
     assert_eq!((code, err.as_str()), (Some(1), ""));
     let want = "\
-error[E0201]: no variable, parameter or function is called `nme`
+error[E0201]: nobody defined `nme`
  --> program.symbi:1:25
   |
 1 | agent a { with { return nme; } }
-  |                         ^^^ not defined
+  |                         ^^^ not known here
 
 1 file: 1 error, 0 warnings
 ";
     assert_eq!(out, want);
 
     let mut command = symbiont();
-    command.current_dir(directory.path()).args(["check", "-o", "json", "program.symbi", "gone.symbi"]);
+    command.current_dir(directory.path()).args([
+        "check",
+        "-o",
+        "json",
+        "program.symbi",
+        "gone.symbi",
+    ]);
     let Ran { code, out, err } = command.output().expect("it starts").into();
     assert_eq!(code, Some(2));
     assert!(err.contains("`gone.symbi` can't be read"), "{err}");
@@ -263,7 +264,8 @@ fn doctor_tells_what_this_host_has() {
     let want = if works { Some(0) } else { Some(1) };
     assert_eq!((code, text.code, found["fit"].as_bool()), (want, want, Some(works)), "{err}");
     assert_eq!(found["tiers"].as_array().map(Vec::len), Some(3));
-    for part in ["Tier1", "Tier2", "Tier3", "user namespaces", "control groups", "memory", "cores"] {
+    for part in ["Tier1", "Tier2", "Tier3", "user namespaces", "control groups", "memory", "cores"]
+    {
         assert!(text.out.contains(part), "`{part}` is not told:\n{}", text.out);
     }
 }
@@ -308,7 +310,8 @@ fn the_examples_of_the_help_pages_work() {
 #[test]
 fn a_closed_pipe_is_no_panic() {
     for stream in ["1", "2"] {
-        let script = format!("\"$0\" run agents/primes.symbi --input '{{\"limit\": 5000}}' {stream}>&-");
+        let script =
+            format!("\"$0\" run agents/primes.symbi --input '{{\"limit\": 5000}}' {stream}>&-");
         let mut shell = Command::new("sh");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_symbiont")]).current_dir(root());
         let Ran { code, out, err } = shell.output().expect("a shell").into();
@@ -317,7 +320,8 @@ fn a_closed_pipe_is_no_panic() {
     }
     // A reader that goes away while it is written to.
     for redirect in ["| true", "2>&1 >/dev/null | true"] {
-        let script = format!("\"$0\" run agents/primes.symbi --input '{{\"limit\": 50000}}' {redirect}");
+        let script =
+            format!("\"$0\" run agents/primes.symbi --input '{{\"limit\": 50000}}' {redirect}");
         let mut shell = Command::new("sh");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_symbiont")]).current_dir(root());
         let Ran { out, err, .. } = shell.output().expect("a shell").into();
@@ -353,7 +357,11 @@ fn a_signal_ends_the_run_and_leaves_nothing() {
         let (directory, path) = program(&source);
         let data = directory.path().join("data");
         let mut command = symbiont();
-        command.args(["run", &path, "--data"]).arg(&data).stderr(Stdio::piped()).stdout(Stdio::null());
+        command
+            .args(["run", &path, "--data"])
+            .arg(&data)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null());
         // A group of its own, so that nobody else hears the signal.
         let mut child = command.process_group(0).spawn().expect("it starts");
         let mut told = child.stderr.take().expect("it is piped");

@@ -48,8 +48,10 @@ fn a_run_leaves_a_trail_that_is_whole() {
     assert_eq!(report["head"], receipt["head"]);
     assert_eq!(receipt["records"], records.len());
     assert_eq!(receipt["last_sequence"], records.len());
-    let kinds: Vec<_> = records.iter().map(|record| record["kind"].as_str().expect("text")).collect();
-    for kind in ["agent.created", "policy.decision", "memory.write", "memory.read", "run.completed"] {
+    let kinds: Vec<_> =
+        records.iter().map(|record| record["kind"].as_str().expect("text")).collect();
+    for kind in ["agent.created", "policy.decision", "memory.write", "memory.read", "run.completed"]
+    {
         assert!(kinds.contains(&kind), "no record of kind {kind}: {kinds:?}");
     }
     // A second run goes on with the same trail.
@@ -86,7 +88,11 @@ fn an_export_has_every_record_in_every_format() {
     let out = file.to_str().expect("text");
     let told = audit(&["export", "--format", "csv", "--out", out], &data);
     assert_eq!((told.code, told.out.as_str()), (Some(0), ""));
-    assert!(told.err.contains(&format!("{},{:03} records", records.len() / 1000, records.len() % 1000)), "{}", told.err);
+    assert!(
+        told.err.contains(&format!("{},{:03} records", records.len() / 1000, records.len() % 1000)),
+        "{}",
+        told.err
+    );
     let csv = std::fs::read_to_string(&file).expect("it is there");
     // One header, a row for each record, the receipt.
     assert_eq!(csv.matches("sequence,id,").count(), 1);
@@ -118,7 +124,8 @@ fn tampering_is_found() {
     #[track_caller]
     fn check(what: &str, sql: &str) {
         let data = notebook();
-        let database = rusqlite::Connection::open(data.path().join("symbiont.db")).expect("it opens");
+        let database =
+            rusqlite::Connection::open(data.path().join("symbiont.db")).expect("it opens");
         database.execute_batch(sql).expect("it is changed");
         drop(database);
         let Ran { code, out, err } = audit(&["verify", "-o", "json"], data.path());
@@ -174,7 +181,8 @@ fn what_was_told_is_on_record_after_kill_9() {
     for ticks in [1, 2, 15, 60, 200] {
         let mut command = symbiont();
         command.args(["run", &path, "--data"]).arg(&data);
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+        let mut child =
+            command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
         let mut told = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut lines = Vec::new();
         let tick = |line: &str| line.split_once("log      info: ").map(|(_, text)| text.to_owned());
@@ -216,8 +224,7 @@ fn what_was_told_is_on_record_after_kill_9() {
 
 #[test]
 fn a_directory_has_one_user_at_a_time() {
-    let (directory, path) =
-        program("agent a { with { log(\"info\", \"here\"); receive(1h); } }");
+    let (directory, path) = program("agent a { with { log(\"info\", \"here\"); receive(1h); } }");
     let data = directory.path().join("data");
     let mut command = symbiont();
     command.args(["run", &path, "--data"]).arg(&data).stderr(Stdio::piped());
