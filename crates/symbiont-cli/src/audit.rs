@@ -273,6 +273,9 @@ async fn names(trail: &DefaultAuditTrail) -> Result<HashMap<AgentId, String>, Fa
     Ok(named.collect())
 }
 
+/// The most characters of what happened that are shown; an export has all.
+const LONGEST: usize = 200;
+
 fn row(sequence: u64, event: &AuditEvent, names: &HashMap<AgentId, String>) -> String {
     let metadata = |name: &str| event.metadata.get(name).map_or("", String::as_str);
     let name = event
@@ -291,7 +294,7 @@ fn row(sequence: u64, event: &AuditEvent, names: &HashMap<AgentId, String>) -> S
             words.push(text::short(value, 100));
         }
     }
-    words.push(text::line(&event.details));
+    words.push(text::short(&event.details, LONGEST));
     let style = match decision {
         "deny" | "approval" => BAD,
         _ if metadata("error").is_empty() => NAME,
