@@ -289,26 +289,38 @@ fn narrow(effect: &mut PolicyEffect, other: &PolicyEffect) {
 /// What `layers` allow of the kind of operation that is asked for.
 fn allowed(layers: &[Layer<'_>], whose: &str, request: &Request<'_>) -> String {
     let name = glob::name_of(request.operation);
-    let mut globs: Vec<&str> = layers
+    let mut shown: Vec<String> = layers
         .iter()
         .flat_map(|layer| {
             let rules = layer.set.allows_of(name).iter().take(MAX_NAMED * 4);
-            rules.flat_map(|&at| &layer.set.rule(at).operations)
+            rules.flat_map(|&at| allowance(layer.set, at, name))
         })
-        .map(String::as_str)
-        .filter(|glob| glob::name_of(glob) == name)
         .take(MAX_NAMED * 4)
         .collect();
-    globs.sort_unstable();
-    globs.dedup();
+    shown.sort_unstable();
+    shown.dedup();
     let name = words::shown(name);
-    if globs.is_empty() {
+    if shown.is_empty() {
         return format!("of `{name}` {whose} allow nothing");
     }
-    let shown: Vec<_> =
-        globs.iter().take(MAX_NAMED).map(|glob| format!("`{}`", words::shown(glob))).collect();
-    let more = if globs.len() > MAX_NAMED { " and more" } else { "" };
+    let more = if shown.len() > MAX_NAMED { " and more" } else { "" };
+    shown.truncate(MAX_NAMED);
     format!("of `{name}` {whose} allow {}{more}", shown.join(", "))
+}
+
+/// What one rule allows of the operations of a name: those that it covers or, where it sets
+/// conditions, the rule in the words that it was written in.
+fn allowance(set: &PolicySet, at: usize, name: &str) -> Vec<String> {
+    let rule = set.rule(at);
+    if !rule.conditions.is_empty() {
+        let label = &set.entry(at).label;
+        return vec![match rule.reason.as_str() {
+            "" => format!("what rule `{label}` says"),
+            reason => format!("what rule `{label}` says: `{}`", words::shown(reason)),
+        }];
+    }
+    let of_name = rule.operations.iter().filter(|glob| glob::name_of(glob) == name);
+    of_name.map(|glob| format!("`{}`", words::shown(glob))).collect()
 }
 
 /// What would make a rule of `layers` allow what is asked for.

@@ -515,6 +515,10 @@ impl Inner {
         self.office.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn me(&self) -> Arc<Self> {
+        self.this.upgrade().expect("`self` is alive")
+    }
+
     /// Runs `work` to its end although the caller may stop waiting for it.
     async fn detached<T: Send + 'static>(
         &self,
@@ -536,7 +540,7 @@ impl Inner {
     }
 
     fn take_place(&self, agent_id: AgentId) -> Result<(), CommunicationError> {
-        let port: Arc<dyn MailPort> = self.this.upgrade().expect("`self` is alive");
+        let port: Arc<dyn MailPort> = self.me();
         self.directory.set_mail(agent_id, &port).map_err(|_| {
             refused(MessageId::new(), format!("another bus keeps the mail of agent `{agent_id}`"))
         })
@@ -1262,7 +1266,8 @@ impl CommunicationBus for DefaultCommunicationBus {
 #[async_trait]
 impl MailPort for Inner {
     async fn send(&self, message: Message) -> Result<MessageId, CommunicationError> {
-        Inner::send(self, message).await
+        let inner = self.me();
+        self.detached(async move { Inner::send(&inner, message).await }).await
     }
 
     async fn publish(
@@ -1280,11 +1285,14 @@ impl MailPort for Inner {
             priority,
             ttl,
         };
-        self.publish_copies(topic, message).await
+        let inner = self.me();
+        self.detached(async move { inner.publish_copies(topic, message).await }).await
     }
 
     async fn take(&self, id: AgentId) -> Result<Option<SecureMessage>, CommunicationError> {
-        Ok(self.receive(id, 1).await?.pop())
+        let inner = self.me();
+        let mut taken = self.detached(async move { inner.receive(id, 1).await }).await?;
+        Ok(taken.pop())
     }
 
     fn waiting(&self, id: AgentId) -> usize {
@@ -1293,7 +1301,8 @@ impl MailPort for Inner {
     }
 
     async fn agent_gone(&self, id: AgentId) {
-        let _ = self.unregister(id).await;
+        let inner = self.me();
+        let _ = self.detached(async move { inner.unregister(id).await }).await;
     }
 }
 

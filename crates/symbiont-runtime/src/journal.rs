@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use symbiont_store::{
     Batch, Head, MemoryStore, SqliteStore, Store, StoreError, StoreOptions, Table,
 };
-use symbiont_types::{AgentId, AuditEvent, AuditEventType, AuditId};
+use symbiont_types::{AgentId, AuditEvent, AuditEventType, AuditId, ResourceLimits};
 use tokio::sync::broadcast;
 
 use crate::audit::chain;
@@ -226,6 +227,44 @@ impl Change {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty() && self.events.is_empty()
+    }
+}
+
+/// Limits as they are kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoredLimits {
+    memory_mb: u64,
+    /// By its bits: JSON has no NaN, and a core is a thousand thousandths.
+    cpu_cores: u64,
+    disk_io_mbps: u64,
+    network_io_mbps: u64,
+    execution_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl From<&ResourceLimits> for StoredLimits {
+    fn from(limits: &ResourceLimits) -> Self {
+        Self {
+            memory_mb: limits.memory_mb,
+            cpu_cores: limits.cpu_cores.to_bits(),
+            disk_io_mbps: limits.disk_io_mbps,
+            network_io_mbps: limits.network_io_mbps,
+            execution_timeout: limits.execution_timeout,
+            idle_timeout: limits.idle_timeout,
+        }
+    }
+}
+
+impl From<StoredLimits> for ResourceLimits {
+    fn from(limits: StoredLimits) -> Self {
+        Self {
+            memory_mb: limits.memory_mb,
+            cpu_cores: f64::from_bits(limits.cpu_cores),
+            disk_io_mbps: limits.disk_io_mbps,
+            network_io_mbps: limits.network_io_mbps,
+            execution_timeout: limits.execution_timeout,
+            idle_timeout: limits.idle_timeout,
+        }
     }
 }
 

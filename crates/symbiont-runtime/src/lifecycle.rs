@@ -222,7 +222,7 @@ struct Inner {
     began: Instant,
     /// What could not be ended, with why.
     stuck: Mutex<Vec<(AgentId, String)>>,
-    tasks: Tasks,
+    tasks: Arc<Tasks>,
     this: Weak<Self>,
 }
 
@@ -440,6 +440,7 @@ impl LifecycleBuilder {
             state_check_interval: c.state_check_interval.min(FAR),
             ..self.config
         };
+        let tasks = Arc::new(Tasks::default());
         let inner = Arc::new_cyclic(|this: &Weak<Inner>| {
             let owner: Weak<dyn Blocking> = Weak::clone(this) as _;
             Inner {
@@ -450,6 +451,7 @@ impl LifecycleBuilder {
                     policy: Arc::clone(&policy),
                     sandbox: self.sandbox.clone(),
                     owner,
+                    tasks: Arc::clone(&tasks),
                 }),
                 settings,
                 profile: self.profile,
@@ -464,7 +466,7 @@ impl LifecycleBuilder {
                 supervisor: self.supervisor,
                 began: Instant::now(),
                 stuck: Mutex::default(),
-                tasks: Tasks::default(),
+                tasks,
                 this: Weak::clone(this),
             }
         });
@@ -893,8 +895,8 @@ impl Inner {
         };
         self.shift(member, event, entry, Change::new(), |record| {
             record.execution_count += 1;
-            record.started = true;
             if event == Event::Start {
+                record.started = true;
                 record.first_tick = first_tick;
             }
         })
@@ -1012,14 +1014,18 @@ impl Inner {
             RunOutcome::Returned(_) | RunOutcome::Cancelled(_) => None,
         };
         let state = member.state();
+        let event = match (state, event) {
+            (AgentState::Waiting, Event::Finish(Rest::Ready)) => Event::Stop,
+            (_, event) => event,
+        };
         let moved = match state {
             // Whoever ends or stops the agent moves it on; the run's own end is recorded beside.
             AgentState::Terminating | AgentState::Suspended | AgentState::Ready => {
                 let change = also.record(entry.with("state", state));
                 self.journal.commit(change).await.map(|_| ()).map_err(storage)
             }
-            AgentState::Waiting if matches!(event, Event::Finish(_)) => {
-                // It was waiting when it ended: only a deadline or a failure to record can do that.
+            // Its deadline came while it waited: it rests as it is, or comes to rest as if stopped.
+            AgentState::Waiting if event == Event::Finish(Rest::Waiting) => {
                 let entry = entry.with("state", state);
                 self.journal.commit(also.record(entry)).await.map(|_| ()).map_err(storage)
             }
@@ -1190,40 +1196,44 @@ impl Inner {
                 return Err(LifecycleError::InvalidStateTransition { from, to: AgentState::Ready });
             }
         }
+        let was_started = self.take_off_duty(member).await?;
         self.end_run(member, false).await;
         let turn = member.turn.lock().await;
-        let was_started = member.cell().record.started;
         let state = member.state();
         let entry = self.entry(member, AuditEventType::AgentStopped, "agent.stopped");
         match state {
             AgentState::Running | AgentState::Waiting => {
-                self.shift(member, Event::Stop, entry, Change::new(), |record| {
-                    record.started = false;
-                    record.first_tick = None;
-                })
-                .await?;
+                self.shift(member, Event::Stop, entry, Change::new(), |_| {}).await?;
             }
             _ if was_started => {
-                let mut record = member.cell().record.clone();
-                record.started = false;
-                record.first_tick = None;
-                let key = *member.id.as_uuid().as_bytes();
-                let change =
-                    Change::new().put(AGENTS, key, &record).record(entry.with("state", state));
+                let change = Change::new().record(entry.with("state", state));
                 self.journal.commit(change).await.map_err(storage)?;
-                member.cell().record = record;
-                self.tell(member);
             }
             _ => {}
         }
         let definition = member.cell().definition.clone();
         drop(turn);
-        if was_started
-            && let Some(definition) = definition.filter(|definition| definition.has_on_stop())
-        {
+        let goodbye = definition.filter(|definition| was_started && definition.has_on_stop());
+        if let Some(definition) = goodbye {
             self.say_goodbye(member, definition).await;
         }
         Ok(())
+    }
+
+    /// From here on nothing begins a run of the agent. Whether something could have before.
+    async fn take_off_duty(&self, member: &Member) -> Result<bool, LifecycleError> {
+        let _turn = member.turn.lock().await;
+        let mut record = member.cell().record.clone();
+        if !record.started {
+            return Ok(false);
+        }
+        record.started = false;
+        record.first_tick = None;
+        let change = Change::new().put(AGENTS, *member.id.as_uuid().as_bytes(), &record);
+        self.journal.commit(change).await.map_err(storage)?;
+        member.cell().record = record;
+        self.tell(member);
+        Ok(true)
     }
 
     /// Runs `on stop`, for as long as the grace.
@@ -1274,10 +1284,14 @@ impl Inner {
                 let cell = member.cell();
                 (cell.record.suspended_from.unwrap_or(AgentState::Ready), cell.run.clone())
             };
+            // What its run waited for may have come meanwhile, and after a restart of the process
+            // nothing of the run is left.
+            let blocked = member.cell().blocked_on.is_some();
             let back_to = match (back_to, &active) {
-                // After a restart of the process nothing of the run is left.
+                (_, Some(_)) if blocked => AgentState::Waiting,
+                (_, Some(_)) => AgentState::Running,
                 (AgentState::Running, None) => AgentState::Ready,
-                (state, _) => state,
+                (state, None) => state,
             };
             let entry = self.entry(member, AuditEventType::AgentStarted, "agent.resumed");
             self.shift(member, Event::Resume(back_to), entry, Change::new(), |record| {

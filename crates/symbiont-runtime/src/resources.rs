@@ -34,7 +34,7 @@ pub(crate) use self::ledger::WORKSPACE_MB;
 use self::ledger::{Amounts, Ledger, Promise, Refusal};
 use crate::clock::{Clock, FAR, from_micros, micros};
 use crate::directory::{Directory, LedgerPort, Usage};
-use crate::journal::{ALLOCATIONS, Change, Journal, rows};
+use crate::journal::{ALLOCATIONS, Change, Journal, StoredLimits, rows};
 use crate::tasks::Tasks;
 
 /// Promises resources to agents, and watches what they use.
@@ -337,7 +337,7 @@ impl ResourceManagerBuilder {
         for (key, stored) in kept.map_err(|error| failed(error.to_string()))? {
             if let Ok(uuid) = uuid::Uuid::from_slice(&key)
                 && ledger
-                    .allocate(uuid.into(), &stored.limits(), from_micros(stored.since))
+                    .allocate(uuid.into(), &stored.limits.into(), from_micros(stored.since))
                     .is_err()
             {
                 degraded.push(format!(
@@ -400,39 +400,7 @@ impl Books {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Stored {
     since: i64,
-    memory_mb: u64,
-    /// By its bits.
-    cpu_cores: u64,
-    disk_io_mbps: u64,
-    network_io_mbps: u64,
-    execution_timeout: Duration,
-    idle_timeout: Duration,
-}
-
-impl Stored {
-    fn of(promise: &Promise) -> Self {
-        let limits = &promise.limits;
-        Self {
-            since: micros(promise.since),
-            memory_mb: limits.memory_mb,
-            cpu_cores: limits.cpu_cores.to_bits(),
-            disk_io_mbps: limits.disk_io_mbps,
-            network_io_mbps: limits.network_io_mbps,
-            execution_timeout: limits.execution_timeout,
-            idle_timeout: limits.idle_timeout,
-        }
-    }
-
-    fn limits(&self) -> ResourceLimits {
-        ResourceLimits {
-            memory_mb: self.memory_mb,
-            cpu_cores: f64::from_bits(self.cpu_cores),
-            disk_io_mbps: self.disk_io_mbps,
-            network_io_mbps: self.network_io_mbps,
-            execution_timeout: self.execution_timeout,
-            idle_timeout: self.idle_timeout,
-        }
-    }
+    limits: StoredLimits,
 }
 
 /// Samples everyone once in an interval, for as long as there is someone.
@@ -568,7 +536,11 @@ impl Inner {
                     "{} MiB, {} cores, {} MB/s disk, {} MB/s network",
                     limits.memory_mb, limits.cpu_cores, limits.disk_io_mbps, limits.network_io_mbps
                 ));
-                Change::new().put(ALLOCATIONS, key, &Stored::of(promise))
+                Change::new().put(
+                    ALLOCATIONS,
+                    key,
+                    &Stored { since: micros(promise.since), limits: StoredLimits::from(limits) },
+                )
             }
             None => Change::new().remove(ALLOCATIONS, key),
         };

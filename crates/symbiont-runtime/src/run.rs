@@ -33,6 +33,7 @@ use crate::directory::Directory;
 use crate::journal::Journal;
 use crate::policy::PolicyGate;
 use crate::sandbox::SandboxExt;
+use crate::tasks::Tasks;
 
 /// Steps between two looks at whether the run should go on: about a millisecond.
 const SLICE: u64 = 20_000;
@@ -288,6 +289,8 @@ pub(crate) struct Services {
     pub(crate) policy: Arc<dyn PolicyGate>,
     pub(crate) sandbox: Option<Arc<dyn SandboxExt>>,
     pub(crate) owner: std::sync::Weak<dyn Blocking>,
+    /// For what has to be finished although the run may be cut off.
+    pub(crate) tasks: Arc<Tasks>,
 }
 
 /// One run.
@@ -457,6 +460,15 @@ impl Run {
         };
         tally.steps += machine.steps();
         outcome
+    }
+
+    /// Resolves when the run is to end at its next step: a call that only waits need not wait on.
+    async fn asked_to_stop(&self) {
+        let mut wish = self.active.wish.subscribe();
+        // An owner that is gone has no wish any more; the run is cut off then.
+        if wish.wait_for(|wish| *wish == Wish::Stop).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// The names that are there without having been declared.

@@ -237,6 +237,15 @@ struct Entry {
     timeout: Duration,
 }
 
+/// A place promised to a sandbox that is being made; dropping it gives the place back.
+struct Place<'a>(&'a Mutex<Boxes>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).creating -= 1;
+    }
+}
+
 /// Ids of destroyed sandboxes that are remembered, so that destroying twice is fine.
 const REMEMBERED: usize = 4096;
 
@@ -395,12 +404,13 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
             }
             boxes.creating += 1;
         }
+        let place = Place(&self.sandboxes);
         let id = SandboxId::new();
         let made = driver.create(id, &config).await;
         let mut late = None;
         let outcome = {
+            drop(place);
             let mut boxes = self.lock();
-            boxes.creating -= 1;
             match made {
                 Ok(sandbox) if boxes.closed => {
                     late = Some(sandbox);

@@ -80,7 +80,7 @@ fn a_lower_layer_narrows_and_never_widens() {
         &own,
         &read,
         "Some(Deny)\nthe global policies cover `fs.read:/a` and do not allow it; \
-         of `fs.read` the global policies allow `fs.read`\n\
+         of `fs.read` the global policies allow what rule `g/r` says\n\
          rule `g/r` would allow it when `has user`",
     );
     let asked = [policy("g", 0, [approval("q", &["ann", "bob"], 1, 60, "fs.read")])];

@@ -1,14 +1,13 @@
 //! Agents as they are kept: what changes with each step in one row, the config in another.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use symbiont_types::{
-    AgentConfig, AgentId, AgentState, Capability, ExecutionMode, Priority, ResourceLimits,
-    SecurityTier,
+    AgentConfig, AgentId, AgentState, Capability, ExecutionMode, Priority, SecurityTier,
 };
 
+use crate::journal::StoredLimits;
 use crate::policy::stored::Policy;
 
 /// What changes with each step.
@@ -34,13 +33,7 @@ pub(crate) struct Config {
     dsl_source: String,
     execution_mode: ExecutionMode,
     security_tier: SecurityTier,
-    memory_mb: u64,
-    /// By its bits.
-    cpu_cores: u64,
-    disk_io_mbps: u64,
-    network_io_mbps: u64,
-    execution_timeout: Duration,
-    idle_timeout: Duration,
+    limits: StoredLimits,
     capabilities: Vec<Capability>,
     policies: Vec<Policy>,
     metadata: HashMap<String, String>,
@@ -49,19 +42,13 @@ pub(crate) struct Config {
 
 impl From<&AgentConfig> for Config {
     fn from(config: &AgentConfig) -> Self {
-        let limits = &config.resource_limits;
         Self {
             id: config.id,
             name: config.name.clone(),
             dsl_source: config.dsl_source.clone(),
             execution_mode: config.execution_mode.clone(),
             security_tier: config.security_tier,
-            memory_mb: limits.memory_mb,
-            cpu_cores: limits.cpu_cores.to_bits(),
-            disk_io_mbps: limits.disk_io_mbps,
-            network_io_mbps: limits.network_io_mbps,
-            execution_timeout: limits.execution_timeout,
-            idle_timeout: limits.idle_timeout,
+            limits: StoredLimits::from(&config.resource_limits),
             capabilities: config.capabilities.clone(),
             policies: config.policies.iter().map(Policy::from).collect(),
             metadata: config.metadata.clone(),
@@ -78,14 +65,7 @@ impl From<Config> for AgentConfig {
             dsl_source: config.dsl_source,
             execution_mode: config.execution_mode,
             security_tier: config.security_tier,
-            resource_limits: ResourceLimits {
-                memory_mb: config.memory_mb,
-                cpu_cores: f64::from_bits(config.cpu_cores),
-                disk_io_mbps: config.disk_io_mbps,
-                network_io_mbps: config.network_io_mbps,
-                execution_timeout: config.execution_timeout,
-                idle_timeout: config.idle_timeout,
-            },
+            resource_limits: config.limits.into(),
             capabilities: config.capabilities,
             policies: config.policies.into_iter().map(Into::into).collect(),
             metadata: config.metadata,

@@ -318,7 +318,7 @@ mod tests {
         ledger.allocate(agent, &limits(400, 2.0), SystemTime::now()).unwrap();
         assert_eq!(ledger.promised(ResourceKind::Memory), 100 * MIB);
         let busy = Amounts { memory: 200 * MIB, ..Amounts::default() };
-        assert_eq!(ledger.follow(agent, busy).unwrap().memory / MIB, 249);
+        assert_eq!(ledger.follow(agent, busy).unwrap().memory / MIB, 250);
         let all = Amounts { memory: 4000 * MIB, ..Amounts::default() };
         assert_eq!(ledger.follow(agent, all).unwrap().memory, 400 * MIB, "never above the ceiling");
     }

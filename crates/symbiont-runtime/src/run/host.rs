@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use symbiont_dsl::machine::HostCall;
@@ -15,13 +17,13 @@ use symbiont_types::{
     PolicyValue, Priority, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
 };
 
-use super::{Cause, Named, Run, RunFailure, RunOutcome};
+use super::{Cause, Definition, Named, Run, RunFailure, RunOutcome, SandboxSeat};
 use crate::clock::{Clock, micros};
 use crate::directory::Outgoing;
 use crate::journal::{Change, Entry, MEMORY, RUNS};
 use crate::policy::Question;
 use crate::resources::WORKSPACE_MB;
-use crate::sandbox::Command;
+use crate::sandbox::{Command, SandboxExt};
 use crate::scheduler::RunMark;
 
 /// The largest file that a program reads or writes in one call.
@@ -443,7 +445,10 @@ async fn sleep(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
             if clock.now() >= until {
                 break;
             }
-            tokio::time::sleep_until(clock.instant_of(until)).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(clock.instant_of(until)) => {}
+                () = run.asked_to_stop() => break,
+            }
         }
         if let Some(owner) = &owner {
             owner.unblock(run.agent_id).await;
@@ -481,6 +486,7 @@ async fn receive(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
         tokio::select! {
             () = arrived => {}
             () = tokio::time::sleep_until(until) => break Ok(Value::Null),
+            () = run.asked_to_stop() => break Ok(Value::Null),
         }
     };
     if blocked && let Some(owner) = run.services.owner.upgrade() {
@@ -543,39 +549,56 @@ fn sandbox_error(error: &SandboxError) -> ErrorValue {
     }
 }
 
-/// The agent's sandbox, made if it is not there.
-pub(super) async fn sandbox(
-    run: &Run,
-) -> Result<(SandboxId, &dyn crate::sandbox::SandboxExt), ErrorValue> {
-    let orchestrator = run.services.sandbox.as_deref().ok_or_else(|| {
+/// The agent's sandbox, made if it is not there. What was begun is finished although the run may be
+/// cut off, so that no sandbox is without an owner.
+pub(super) async fn sandbox(run: &Run) -> Result<(SandboxId, Arc<dyn SandboxExt>), ErrorValue> {
+    let orchestrator = run.services.sandbox.clone().ok_or_else(|| {
         ErrorValue::new(
             "SandboxError",
             "this lifecycle controller was built without a sandbox orchestrator (use `Runtime`, or \
              `builder().sandbox(...)`)",
         )
     })?;
-    let mut seat = run.seat.id.lock().await;
-    if let Some(id) = *seat {
+    let (seat, definition) = (Arc::clone(&run.seat), Arc::clone(&run.definition));
+    let (agent_id, maker) = (run.agent_id, Arc::clone(&orchestrator));
+    let seated = async move { seated(&seat, agent_id, &definition, &*maker).await };
+    match run.services.tasks.detached(seated).await {
+        Ok(Some(Ok(id))) => Ok((id, orchestrator)),
+        Ok(Some(Err(error))) => Err(sandbox_error(&error)),
+        Ok(None) | Err(_) => Err(ErrorValue::new("Cancelled", "the runtime is shutting down")),
+    }
+}
+
+async fn seated(
+    seat: &SandboxSeat,
+    agent_id: AgentId,
+    definition: &Definition,
+    orchestrator: &dyn SandboxExt,
+) -> Result<SandboxId, SandboxError> {
+    let mut place = seat.id.lock().await;
+    if let Some(id) = *place {
         match orchestrator.get_sandbox_status(id).await {
-            Ok(SandboxStatus::Running) => return Ok((id, orchestrator)),
+            Ok(SandboxStatus::Running) => return Ok(id),
             Ok(_) | Err(_) => {
                 // It broke, or was taken away: its successor is a new one, and says so in the trail.
                 let _ = orchestrator.destroy_sandbox(id).await;
-                *seat = None;
+                *place = None;
             }
         }
     }
-    let id = make_sandbox(run, orchestrator).await.map_err(|error| sandbox_error(&error))?;
-    *seat = Some(id);
-    *run.seat.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(id);
-    Ok((id, orchestrator))
+    let files = seat.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let id = make_sandbox(agent_id, definition, files, orchestrator).await?;
+    *place = Some(id);
+    *seat.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    Ok(id)
 }
 
 async fn make_sandbox(
-    run: &Run,
-    orchestrator: &dyn crate::sandbox::SandboxExt,
+    agent_id: AgentId,
+    definition: &Definition,
+    files: Vec<(PathBuf, String)>,
+    orchestrator: &dyn SandboxExt,
 ) -> Result<SandboxId, SandboxError> {
-    let definition = &run.definition;
     if let Some(name) = &definition.unserved_tier {
         return Err(SandboxError::TierUnavailable {
             tier: definition.tier,
@@ -583,7 +606,7 @@ async fn make_sandbox(
         });
     }
     let config = SandboxConfig {
-        agent_id: run.agent_id,
+        agent_id,
         security_tier: definition.tier,
         resource_limits: definition.limits.clone(),
         network_config: NetworkConfig::default(),
@@ -596,8 +619,6 @@ async fn make_sandbox(
     let id = orchestrator.create_sandbox(config).await?;
     let prepared = async {
         orchestrator.start_sandbox(id).await?;
-        let files =
-            run.seat.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         for (local, remote) in files {
             let local = local.to_str().ok_or_else(|| SandboxError::InvalidArgument {
                 what: format!("the path `{}` is no text", local.display()),

@@ -15,7 +15,8 @@ async fn each_transition_of_the_table_is_driven_from_outside() {
     let mut walk = Vec::new();
     let agent = config("walker", "agent walker", ExecutionMode::Persistent);
     let id = agent.id;
-    let state = || async move { runtime.lifecycle().get_agent_state(id).await.unwrap() };
+    let controller = std::sync::Arc::clone(runtime.lifecycle());
+    let state = || async { controller.get_agent_state(id).await.unwrap() };
     lifecycle.create_agent(agent).await.unwrap();
     walk.push(state().await);
     lifecycle.initialize_agent(id).await.unwrap();

@@ -1,0 +1,214 @@
+//! Sandboxes of the process driver, beside other programs that make them.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use symbiont_runtime::{
+    AgentId, CommandResult, DefaultSandboxOrchestrator, FilesystemConfig, HashMap, NetworkConfig,
+    ResourceLimits, SandboxConfig, SandboxError, SandboxExt, SandboxOrchestrator,
+    SandboxOrchestratorConfig, SecurityTier,
+};
+
+use crate::table::{Absent, Peer, Rows};
+use crate::{Scale, directory, median, millis};
+
+const WHOLE: &str = "process create+exec+destroy, p50";
+const EXEC: &str = "process exec, p50";
+
+/// Prints a word, so that one can tell that it ran.
+const PROGRAM: [&str; 2] = ["echo", "ran"];
+
+pub(crate) async fn measure(scale: Scale, rows: &mut Rows<'_>) {
+    let count = scale.of(100, 5);
+    let n = || format!("{count} sandboxes");
+    let runc_name = format!("{WHOLE} (runc)");
+    let whole = whole(count).await;
+    match whole {
+        Ok(value) => {
+            let outcome = Ok((value, peer("bwrap", bwrap(count), rows, WHOLE)));
+            rows.add(WHOLE, "ms", n(), outcome);
+            let beside_runc = runc(count).map(|peer| (value, Some(Peer::new("runc", peer))));
+            rows.add(&runc_name, "ms", n(), beside_runc);
+        }
+        Err(error) => {
+            let again = again(&error);
+            rows.add(WHOLE, "ms", n(), Err(error));
+            rows.add(&runc_name, "ms", n(), Err(again));
+        }
+    }
+    let count = scale.of(500, 10);
+    let outcome = exec(count).await.and_then(|value| {
+        let bare = median_of(count, || on_host(Command::new(PROGRAM[0]).args(&PROGRAM[1..])))?;
+        Ok((value, Some(Peer::new("fork + exec on the host", bare))))
+    });
+    rows.add(EXEC, "ms", format!("{count} commands"), outcome);
+}
+
+/// A peer that is measured if it is there.
+fn peer(name: &'static str, value: Result<f64>, rows: &mut Rows<'_>, row: &str) -> Option<Peer> {
+    match value {
+        Ok(value) => Some(Peer::new(name, value)),
+        Err(error) => {
+            rows.without_peer(row, name, &error);
+            None
+        }
+    }
+}
+
+/// The same error once more, as far as it matters.
+fn again(error: &anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    match error.downcast_ref::<Absent>() {
+        Some(_) => Absent(text).into(),
+        None => anyhow::anyhow!(text),
+    }
+}
+
+/// The median time, in milliseconds, from nothing over a command to nothing.
+async fn whole(count: usize) -> Result<f64> {
+    let directory = directory()?;
+    let orchestrator = orchestrator(directory.path()).await?;
+    let mut times = Vec::new();
+    for number in 0..count + count / 10 {
+        let began = Instant::now();
+        let id = orchestrator.create_sandbox(config()).await.map_err(unavailable)?;
+        orchestrator.start_sandbox(id).await.map_err(unavailable)?;
+        let result = orchestrator.execute_command(id, PROGRAM[0], arguments()).await?;
+        orchestrator.destroy_sandbox(id).await?;
+        let took = began.elapsed();
+        expect(&result)?;
+        if number >= count / 10 {
+            times.push(millis(took));
+        }
+    }
+    orchestrator.shutdown().await;
+    Ok(median(&mut times))
+}
+
+/// The median time of a command in a sandbox that is there, in milliseconds.
+async fn exec(count: usize) -> Result<f64> {
+    let directory = directory()?;
+    let orchestrator = orchestrator(directory.path()).await?;
+    let id = orchestrator.create_sandbox(config()).await.map_err(unavailable)?;
+    orchestrator.start_sandbox(id).await.map_err(unavailable)?;
+    let mut times = Vec::new();
+    for number in 0..count + count / 10 {
+        let began = Instant::now();
+        let result = orchestrator.execute_command(id, PROGRAM[0], arguments()).await?;
+        let took = began.elapsed();
+        expect(&result)?;
+        if number >= count / 10 {
+            times.push(millis(took));
+        }
+    }
+    orchestrator.destroy_sandbox(id).await?;
+    orchestrator.shutdown().await;
+    Ok(median(&mut times))
+}
+
+async fn orchestrator(directory: &Path) -> Result<DefaultSandboxOrchestrator> {
+    let config = SandboxOrchestratorConfig {
+        state_directory: Some(directory.to_owned()),
+        ..SandboxOrchestratorConfig::default()
+    };
+    Ok(DefaultSandboxOrchestrator::new(config).await?)
+}
+
+fn config() -> SandboxConfig {
+    SandboxConfig {
+        agent_id: AgentId::new(),
+        security_tier: SecurityTier::Tier1,
+        resource_limits: ResourceLimits { memory_mb: 128, ..ResourceLimits::default() },
+        network_config: NetworkConfig::default(),
+        filesystem_config: FilesystemConfig { scratch_mb: 64, ..FilesystemConfig::default() },
+        environment_variables: HashMap::new(),
+    }
+}
+
+fn arguments() -> Vec<String> {
+    PROGRAM[1..].iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// That a host has no walls to put up is no fault of what is measured.
+fn unavailable(error: SandboxError) -> anyhow::Error {
+    match error {
+        SandboxError::TierUnavailable { .. } | SandboxError::IsolationUnavailable { .. } => {
+            Absent(error.to_string()).into()
+        }
+        error => error.into(),
+    }
+}
+
+fn expect(result: &CommandResult) -> Result<()> {
+    ensure!(
+        result.is_success() && result.stdout == b"ran\n",
+        "the command did something else: {result:?}"
+    );
+    Ok(())
+}
+
+/// The median time of `call`, in milliseconds, after some for warmth.
+fn median_of(count: usize, call: impl FnMut() -> Result<()>) -> Result<f64> {
+    Ok(crate::median_micros(count, call)? / 1000.0)
+}
+
+fn on_host(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = match command.stdin(Stdio::null()).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Absent(format!("`{name}` is not installed")).into());
+        }
+        output => output.with_context(|| format!("`{name}` could not be run"))?,
+    };
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Absent(format!("`{name}` does not work here: {error}")).into());
+    }
+    ensure!(output.stdout == b"ran\n", "`{name}` printed something else");
+    Ok(())
+}
+
+fn bwrap(count: usize) -> Result<f64> {
+    let walls = "--unshare-all --die-with-parent --ro-bind /usr /usr --symlink usr/bin /bin \
+                 --symlink usr/lib /lib --symlink usr/lib64 /lib64 --proc /proc --dev /dev \
+                 --tmpfs /tmp --";
+    median_of(count, || on_host(Command::new("bwrap").args(walls.split_whitespace()).args(PROGRAM)))
+}
+
+/// runc with its own default walls over the host's programs.
+fn runc(count: usize) -> Result<f64> {
+    let bundle = directory()?;
+    let root = bundle.path().join("rootfs");
+    for directory in ["usr", "proc", "dev", "sys", "tmp"] {
+        std::fs::create_dir_all(root.join(directory))?;
+    }
+    for (link, target) in [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+        std::os::unix::fs::symlink(target, root.join(link))?;
+    }
+    let mut spec = Command::new("runc");
+    let status = spec.arg("spec").current_dir(bundle.path()).output();
+    if !status.is_ok_and(|output| output.status.success()) {
+        return Err(Absent("`runc` is not installed, or `runc spec` fails".to_owned()).into());
+    }
+    let file = bundle.path().join("config.json");
+    let mut settings: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+    settings["process"]["terminal"] = json!(false);
+    settings["process"]["args"] = json!(PROGRAM);
+    let mounts = settings["mounts"].as_array_mut().context("`runc spec` names no mounts")?;
+    mounts.push(json!({
+        "destination": "/usr", "type": "bind", "source": "/usr", "options": ["bind", "ro"]
+    }));
+    std::fs::write(&file, settings.to_string())?;
+    let state = bundle.path().join("state");
+    let mut number = 0;
+    median_of(count, || {
+        number += 1;
+        let name = format!("symbiont-bench-{}-{number}", std::process::id());
+        let mut command = Command::new("runc");
+        command.arg("--root").arg(&state).arg("run").arg("--bundle").arg(bundle.path()).arg(name);
+        on_host(&mut command)
+    })
+}
