@@ -26,26 +26,29 @@ pub(crate) async fn verify(
     let began = Instant::now();
     let status = store.status().await?;
     let mut walk = Walk { from: micros(from), to: micros(to), ..Walk::default() };
-    let mut first = 1;
-    loop {
-        let query = RecordQuery {
-            first_sequence: Some(first),
-            // What is appended meanwhile is for the next verification.
-            last_sequence: Some(status.head.sequence.max(first)),
-            oldest_first: true,
-            limit: PAGE,
-            ..RecordQuery::default()
-        };
-        let page = store.records(&query).await?;
-        for stored in &page {
-            walk.step(stored);
+    let mut next = Some(1);
+    while let Some(first) = next {
+        // What is appended meanwhile is for the next verification.
+        let page = read(store, first, status.head.sequence.max(first)).await?;
+        for found in &page.records {
+            match found {
+                Ok(stored) => walk.step(stored),
+                Err((sequence, reason)) => walk.skip(*sequence, reason),
+            }
         }
-        match page.last() {
-            Some(last) if page.len() == PAGE => first = last.sequence + 1,
-            _ => break,
-        }
+        next = page.next;
     }
     walk.finish(status.head);
+    let beyond = read(store, status.head.sequence + 1, status.head.sequence + 1).await?;
+    if !beyond.records.is_empty() {
+        // A record is written together with the head that names it: one that was appended
+        // meanwhile is known to the head as it is now.
+        let head = store.status().await?.head;
+        if head.sequence == status.head.sequence {
+            let detail = format!("the trail ends at record {}: this one was added", head.sequence);
+            walk.find(head.sequence + 1, FindingKind::RootMismatch, detail);
+        }
+    }
     let tampered = walk.findings.iter().any(|finding| is_damage(finding.kind));
     Ok(IntegrityReport {
         from,
@@ -63,11 +66,52 @@ pub(crate) async fn verify(
     })
 }
 
+/// Some records in their order.
+struct Page {
+    /// Each, or its number and why it can't be read.
+    records: Vec<Result<StoredRecord, (u64, String)>>,
+    /// Where the next page begins, if there may be one.
+    next: Option<u64>,
+}
+
+/// Records from `first` up to `last`, at most a page of them.
+async fn read(store: &dyn Store, first: u64, last: u64) -> Result<Page, StoreError> {
+    let query = |first, last| RecordQuery {
+        first_sequence: Some(first),
+        last_sequence: Some(last),
+        oldest_first: true,
+        limit: PAGE,
+        ..RecordQuery::default()
+    };
+    match store.records(&query(first, last)).await {
+        Ok(found) => {
+            let end = found.last().filter(|_| found.len() == PAGE).map(|last| last.sequence + 1);
+            Ok(Page { records: found.into_iter().map(Ok).collect(), next: end })
+        }
+        // Something among them is no record any more, which must not hide the others.
+        Err(StoreError::Corrupted { .. }) => {
+            let end = last.min(first.saturating_add(PAGE as u64 - 1));
+            let mut records = Vec::new();
+            for sequence in first..=end {
+                match store.records(&query(sequence, sequence)).await {
+                    Ok(found) => records.extend(found.into_iter().map(Ok)),
+                    Err(StoreError::Corrupted { reason }) => records.push(Err((sequence, reason))),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(Page { records, next: (end < last).then_some(end + 1) })
+        }
+        Err(error) => Err(error),
+    }
+}
+
 #[derive(Default)]
 struct Walk {
     from: i64,
     to: i64,
     previous: Head,
+    /// Whether the record before could not be read, so that nothing is known of its hash.
+    after_a_skip: bool,
     previous_intake: Option<i64>,
     first: Option<u64>,
     last_in_range: Option<u64>,
@@ -87,7 +131,7 @@ impl Walk {
                 FindingKind::MissingSequence,
                 format!("records {expected} to {} are not there", stored.sequence - 1),
             );
-        } else if stored.prev_hash != self.previous.hash && in_range {
+        } else if stored.prev_hash != self.previous.hash && !self.after_a_skip && in_range {
             self.find(
                 stored.sequence,
                 FindingKind::Reordered,
@@ -115,6 +159,15 @@ impl Walk {
         }
         self.previous = Head { sequence: stored.sequence, hash: stored.leaf_hash };
         self.previous_intake = Some(stored.ingested_at);
+        self.after_a_skip = false;
+    }
+
+    /// A record that can't be read. Nothing tells its time, so it concerns every range.
+    fn skip(&mut self, sequence: u64, reason: &str) {
+        self.find(sequence, FindingKind::HashMismatch, reason.to_owned());
+        self.previous.sequence = sequence;
+        self.after_a_skip = true;
+        self.checked += 1;
     }
 
     fn finish(&mut self, head: Head) {
@@ -122,7 +175,9 @@ impl Walk {
             let first = self.previous.sequence + 1;
             let detail = format!("records {first} to {} at the end are not there", head.sequence);
             self.find(first, FindingKind::TruncatedTail, detail);
-        } else if self.previous.sequence > head.sequence || self.previous.hash != head.hash {
+        } else if self.previous.sequence > head.sequence
+            || (self.previous.hash != head.hash && !self.after_a_skip)
+        {
             let detail = "the last record is not the one that the trail's head names".to_owned();
             self.find(self.previous.sequence, FindingKind::RootMismatch, detail);
         }
