@@ -377,7 +377,7 @@ impl Run {
         match bound {
             Err(message) => return RunOutcome::Failed(RunFailure::new("ParseError", message)),
             Ok(None) => {}
-            Ok(Some((arguments, ignored))) => {
+            Ok(Some(program::Arguments { values, ignored })) => {
                 if !ignored.is_empty() {
                     let text = format!(
                         "the input has keys that no parameter takes: {}",
@@ -385,7 +385,7 @@ impl Run {
                     );
                     host::note(self, "input.ignored", &text).await;
                 }
-                plan.push((Entry::With, arguments));
+                plan.push((Entry::With, values));
             }
         }
         let mut last: Arc<str> = "null".into();
@@ -467,7 +467,7 @@ impl Run {
         let mut wish = self.active.wish.subscribe();
         // An owner that is gone has no wish any more; the run is cut off then.
         if wish.wait_for(|wish| *wish == Wish::Stop).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
