@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use symbiont_runtime::{
-    AgentId, CommunicationBus, DefaultCommunicationBus, Duration, Message, MessageId, Priority,
-    SecureMessage,
+    AgentId, CommunicationBus, DefaultCommunicationBus, Duration, HashMap, Message, MessageId,
+    Priority, SecureMessage,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::table::{Peer, Rows};
@@ -18,6 +18,8 @@ use crate::{Scale, all, close, median, micros, per_second, rounds, runtime};
 
 const SENDERS: usize = 8;
 const PAYLOAD: usize = 1024;
+/// Messages on their way at a time, far from what a mailbox holds.
+const UNDER_WAY: usize = 1024;
 const PEER: &str = "Ed25519 sign + verify, AES-256-GCM seal + open";
 
 pub(crate) async fn measure(scale: Scale, rows: &mut Rows<'_>) {
@@ -43,6 +45,7 @@ async fn many(each: usize) -> Result<f64> {
     let bus = runtime.bus();
     let receiver = registered(bus).await?;
     let came = Arc::new(Notify::new());
+    let room = Arc::new(Semaphore::new(UNDER_WAY));
     let mut senders = Vec::new();
     for _ in 0..SENDERS {
         senders.push(registered(bus).await?);
@@ -50,34 +53,40 @@ async fn many(each: usize) -> Result<f64> {
     let began = Instant::now();
     let mut sending = JoinSet::new();
     for from in senders {
-        let (bus, came) = (Arc::clone(bus), Arc::clone(&came));
+        let (bus, came, room) = (Arc::clone(bus), Arc::clone(&came), Arc::clone(&room));
         sending.spawn(async move {
             for number in 0..each {
+                room.acquire().await?.forget();
                 bus.send_message(message(from, receiver, number)).await?;
                 came.notify_one();
             }
             anyhow::Ok(())
         });
     }
-    let mut next = std::collections::HashMap::new();
-    let mut received = 0;
-    while received < SENDERS * each {
-        let messages = bus.receive_messages(receiver).await?;
-        if messages.is_empty() {
-            // A message that came before this has left its permit.
-            came.notified().await;
+    let inbox = Arc::clone(bus);
+    sending.spawn(async move {
+        let mut next = HashMap::new();
+        let mut received = 0;
+        while received < SENDERS * each {
+            let messages = inbox.receive_messages(receiver).await?;
+            if messages.is_empty() {
+                // A message that came before this has left its permit.
+                came.notified().await;
+            }
+            room.add_permits(messages.len());
+            for message in messages {
+                let expected = next.entry(message.message.from).or_insert(0);
+                check(&message, *expected)?;
+                *expected += 1;
+                received += 1;
+            }
         }
-        for message in messages {
-            let expected = next.entry(message.message.from).or_insert(0);
-            check(&message, *expected)?;
-            *expected += 1;
-            received += 1;
-        }
-    }
-    let took = began.elapsed();
+        Ok(())
+    });
     all(sending).await?;
+    let took = began.elapsed();
     close(runtime).await?;
-    Ok(per_second(received, took))
+    Ok(per_second(SENDERS * each, took))
 }
 
 /// The median time, in microseconds, from the start of sending to the end of receiving.

@@ -105,7 +105,7 @@ fn checked(programs: &[String], bytes: usize) -> Result<f64> {
         let checked = check(program);
         let error = checked.diagnostics.iter().find(|found| found.severity == Severity::Error);
         ensure!(error.is_none(), "a program does not pass the checker: {error:?}");
-        agents += checked.agents.len();
+        agents += checked.program.map_or(0, |program| program.agents.len());
         done += program.len();
         if done >= bytes {
             break;

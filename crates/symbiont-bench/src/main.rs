@@ -190,9 +190,13 @@ fn per_second(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// Waits for all of them; the first that failed is the outcome.
-async fn all<T: Send + 'static>(work: tokio::task::JoinSet<Result<T>>) -> Result<Vec<T>> {
-    work.join_all().await.into_iter().collect()
+/// Waits for all of them. The first that fails is the outcome, and the others are ended: they might
+/// wait for what it can't do any more.
+async fn all<T: Send + 'static>(mut work: tokio::task::JoinSet<Result<T>>) -> Result<()> {
+    while let Some(ended) = work.join_next().await {
+        ended??;
+    }
+    Ok(())
 }
 
 /// A directory on the disk that the program is on: temporary files are often in memory, where being

@@ -70,7 +70,7 @@ struct Verify {
 #[command(after_help = "\
 Examples:
   symbiont audit show --data ./data
-  symbiont audit show --data ./data --agent lockfile_audit --kind log --limit 5")]
+  symbiont audit show --data ./data --agent notebook --kind 'memory.*' --limit 5")]
 struct Show {
     /// The data directory, as it was given to `symbiont run`.
     #[arg(long, value_name = "DIR")]
@@ -273,6 +273,9 @@ async fn names(trail: &DefaultAuditTrail) -> Result<HashMap<AgentId, String>, Fa
     Ok(named.collect())
 }
 
+/// The most characters of what happened that are shown; an export has all.
+const LONGEST: usize = 200;
+
 fn row(sequence: u64, event: &AuditEvent, names: &HashMap<AgentId, String>) -> String {
     let metadata = |name: &str| event.metadata.get(name).map_or("", String::as_str);
     let name = event
@@ -291,7 +294,7 @@ fn row(sequence: u64, event: &AuditEvent, names: &HashMap<AgentId, String>) -> S
             words.push(text::short(value, 100));
         }
     }
-    words.push(text::line(&event.details));
+    words.push(text::short(&event.details, LONGEST));
     let style = match decision {
         "deny" | "approval" => BAD,
         _ if metadata("error").is_empty() => NAME,

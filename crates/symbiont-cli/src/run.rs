@@ -248,7 +248,8 @@ async fn open(data: Option<PathBuf>) -> Result<Runtime, Failure> {
     let runtime = Runtime::open(config).await.map_err(|error| {
         let failure = Failure::failed(error);
         match data {
-            Some(_) => failure.help("another `symbiont` may be using --data: give each its own"),
+            Some(_) => failure
+                .help("if another `symbiont` uses this directory, give this run one of its own"),
             None => failure,
         }
     })?;

@@ -27,7 +27,8 @@ const LONGEST_CALL: usize = 100;
 const WIDEST: usize = 100;
 
 /// The kinds that tell nothing that another line does not.
-const QUIET: [&str; 6] = [
+const QUIET: [&str; 7] = [
+    "error.handled",
     "sandbox.created",
     "resources.allocated",
     "resources.deallocated",
@@ -40,6 +41,8 @@ const QUIET: [&str; 6] = [
 #[derive(Debug)]
 pub(crate) struct Timeline {
     began: SystemTime,
+    /// Whose run it is: the first of the agents.
+    lead: Option<AgentId>,
     /// The names of agents, where there are several to tell apart.
     names: HashMap<AgentId, String>,
     /// How wide the column of names is; 0 leaves it out.
@@ -81,6 +84,7 @@ impl Timeline {
         };
         Self {
             began,
+            lead: agents.first().map(|(id, _)| *id),
             names: agents.iter().cloned().collect(),
             width,
             states: HashMap::new(),
@@ -143,7 +147,12 @@ impl Timeline {
                 self.line(event, "run", GOOD, &styled(GOOD, &text))
             }
             "run.failed" => {
-                let text = format!("{details}, after {}", effort(event));
+                // Why the lead's run failed is explained when all is over.
+                let why = match event.agent_id == self.lead {
+                    true => text::line(field(event, "error")),
+                    false => details.clone(),
+                };
+                let text = format!("{why}, after {}", effort(event));
                 self.line(event, "run", BAD, &format!("{} {text}", styled(BAD, "FAILED")))
             }
             "run.cancelled" => {

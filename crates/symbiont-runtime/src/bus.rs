@@ -896,7 +896,7 @@ impl Inner {
         for (slot, letter) in leased {
             match self.unseal(&letter, &receiver) {
                 Ok(message) => {
-                    messages.push(LeasedMessage { message, attempt: letter.attempts, until })
+                    messages.push(LeasedMessage { message, attempt: letter.attempts, until });
                 }
                 Err(_) => bad.push(slot),
             }

@@ -68,7 +68,6 @@ macro_rules! places {
 
 impl Directory {
     /// A directory of its own.
-    #[expect(clippy::new_ret_no_self, reason = "a directory is only ever shared")]
     pub fn new() -> Arc<Self> {
         Arc::default()
     }

@@ -306,10 +306,10 @@ impl DefaultErrorHandler {
     ) -> Result<(), ErrorHandlerError> {
         let outcome = port.control(agent_id, action, &error.to_string()).await;
         let failed = outcome.as_ref().err().map(ToString::to_string);
-        if failed.is_some() {
-            if let Some(history) = self.lock().agents.get_mut(&agent_id) {
-                history.recovery_failed += 1;
-            }
+        if failed.is_some()
+            && let Some(history) = self.lock().agents.get_mut(&agent_id)
+        {
+            history.recovery_failed += 1;
         }
         outcome.map_err(|error| ErrorHandlerError::RecoveryFailed {
             action: action.clone(),

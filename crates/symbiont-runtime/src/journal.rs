@@ -121,7 +121,7 @@ impl Journal {
     /// Makes the change and appends its records in one step, then tells those who look on.
     pub(crate) async fn commit(&self, change: Change) -> Result<Head, StoreError> {
         let Change { mut batch, events } = change;
-        batch.records.extend(events.iter().map(|event| chain::record(event)));
+        batch.records.extend(events.iter().map(chain::record));
         let head = self.store.commit(batch).await?;
         if self.feed.receiver_count() > 0 {
             for event in events {

@@ -1660,11 +1660,11 @@ impl Inner {
             let config = Arc::clone(&member.cell().config);
             match self.definition(&member) {
                 Ok(definition) => {
-                    self.tell_policy(member.id, &config, &definition.policies, definition.tier)?
+                    self.tell_policy(member.id, &config, &definition.policies, definition.tier)?;
                 }
                 // A program that this version refuses fails when it is initialized or run.
                 Err(_) => {
-                    self.tell_policy(member.id, &config, &config.policies, config.security_tier)?
+                    self.tell_policy(member.id, &config, &config.policies, config.security_tier)?;
                 }
             }
             if before == AgentState::Running || before == AgentState::Initializing {

@@ -41,6 +41,9 @@ const SLICE: u64 = 20_000;
 const COUNT_EVERY: u32 = 32;
 /// Steps of one run. Time is bounded by the agent's limits; this bounds a clock that stands still.
 const MOST_STEPS: u64 = 100_000_000_000;
+/// Bytes of one program's values in this process, whatever its limits say: an array that grows needs
+/// up to three times its size for a moment, and this process serves others too.
+const MOST_MEMORY: u64 = 4 << 30;
 /// Calls within calls.
 const MOST_DEPTH: u32 = 1_000;
 /// Bytes of a result as JSON.
@@ -377,7 +380,7 @@ impl Run {
         match bound {
             Err(message) => return RunOutcome::Failed(RunFailure::new("ParseError", message)),
             Ok(None) => {}
-            Ok(Some((arguments, ignored))) => {
+            Ok(Some(program::Arguments { values, ignored })) => {
                 if !ignored.is_empty() {
                     let text = format!(
                         "the input has keys that no parameter takes: {}",
@@ -385,7 +388,7 @@ impl Run {
                     );
                     host::note(self, "input.ignored", &text).await;
                 }
-                plan.push((Entry::With, arguments));
+                plan.push((Entry::With, values));
             }
         }
         let mut last: Arc<str> = "null".into();
@@ -407,7 +410,7 @@ impl Run {
     ) -> RunOutcome {
         let limits = Limits {
             steps: MOST_STEPS,
-            memory: self.definition.limits.memory_mb << 20,
+            memory: (self.definition.limits.memory_mb << 20).min(MOST_MEMORY),
             depth: MOST_DEPTH,
             output: LARGEST_RESULT,
         };
@@ -467,7 +470,7 @@ impl Run {
         let mut wish = self.active.wish.subscribe();
         // An owner that is gone has no wish any more; the run is cut off then.
         if wish.wait_for(|wish| *wish == Wish::Stop).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -3,6 +3,7 @@
 //! Tests that make a sandbox need a host that allows one; `symbiont doctor` says why it does not.
 
 mod programs;
+mod readme;
 mod trail;
 
 use std::path::{Path, PathBuf};

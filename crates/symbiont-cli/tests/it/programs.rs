@@ -228,11 +228,11 @@ fn check_shows_what_is_wrong() {
     let Ran { code, out, err } = command.output().expect("it starts").into();
     assert_eq!((code, err.as_str()), (Some(1), ""));
     let want = "\
-error[E0201]: no variable, parameter or function is called `nme`
+error[E0201]: nobody defined `nme`
  --> program.symbi:1:25
   |
 1 | agent a { with { return nme; } }
-  |                         ^^^ not defined
+  |                         ^^^ not known here
 
 1 file: 1 error, 0 warnings
 ";

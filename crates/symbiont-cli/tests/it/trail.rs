@@ -159,13 +159,18 @@ fn tampering_is_found() {
          UPDATE audit_events SET sequence = -sequence WHERE sequence > 7;
          UPDATE audit_events SET sequence = -sequence - 1 WHERE sequence < 0",
     );
-    check(
-        "a record added",
-        "INSERT INTO audit_events
-         SELECT sequence + 1, 'x' || substr(id, 2), ingested_at, at, event_type, kind, agent_id,
-                actor, correlation, 'never happened', metadata, leaf_hash, leaf_hash
-         FROM audit_events ORDER BY sequence DESC LIMIT 1",
-    );
+    let added = |id: &str| {
+        format!(
+            "INSERT INTO audit_events
+             SELECT sequence + 1, {id}, ingested_at, at, event_type, kind, agent_id, actor,
+                    correlation, 'never happened', metadata, leaf_hash, leaf_hash
+             FROM audit_events ORDER BY sequence DESC LIMIT 1"
+        )
+    };
+    check("a record added", &added("'0' || substr(id, 2, 34) || '0'"));
+    check("nonsense added", &added("'nonsense'"));
+    check("an id made nonsense", "UPDATE audit_events SET id = 'nonsense' WHERE sequence = 3");
+    check("hashes cut", "UPDATE audit_events SET leaf_hash = x'00' WHERE sequence = 9");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::chain;
 use crate::clock::micros;
 
 /// Records read at a time.
-const PAGE: u64 = 4096;
+const PAGE: usize = 4096;
 /// The most findings that a report lists.
 const MOST_FINDINGS: usize = 1_000;
 
@@ -26,37 +26,29 @@ pub(crate) async fn verify(
     let began = Instant::now();
     let status = store.status().await?;
     let mut walk = Walk { from: micros(from), to: micros(to), ..Walk::default() };
-    let mut first = 1;
-    // What is appended meanwhile is for the next verification.
-    while first <= status.head.sequence {
-        let last = first.saturating_add(PAGE - 1).min(status.head.sequence);
-        match store.records(&numbered(first, last)).await {
-            Ok(page) => page.iter().for_each(|stored| walk.step(stored)),
-            // A row of these can't be read as a record: which, shows only one by one.
-            Err(StoreError::Corrupted { .. }) => {
-                for sequence in first..=last {
-                    match store.records(&numbered(sequence, sequence)).await {
-                        Ok(page) => page.iter().for_each(|stored| walk.step(stored)),
-                        Err(StoreError::Corrupted { reason }) => walk.unreadable(sequence, reason),
-                        Err(error) => return Err(error),
-                    }
-                }
+    let mut next = Some(1);
+    while let Some(first) = next {
+        // What is appended meanwhile is for the next verification.
+        let page = read(store, first, status.head.sequence.max(first)).await?;
+        for found in &page.records {
+            match found {
+                Ok(stored) => walk.step(stored),
+                Err((sequence, reason)) => walk.skip(*sequence, reason),
             }
-            Err(error) => return Err(error),
         }
-        first = last.saturating_add(1);
-    }
-    // Records beyond the head were appended past the store.
-    let beyond = RecordQuery { limit: 1, oldest_first: false, ..RecordQuery::default() };
-    match store.records(&beyond).await {
-        Ok(page) => page
-            .iter()
-            .filter(|stored| stored.sequence > status.head.sequence)
-            .for_each(|stored| walk.step(stored)),
-        Err(StoreError::Corrupted { .. }) => {}
-        Err(error) => return Err(error),
+        next = page.next;
     }
     walk.finish(status.head);
+    let beyond = read(store, status.head.sequence + 1, status.head.sequence + 1).await?;
+    if !beyond.records.is_empty() {
+        // A record is written together with the head that names it: one that was appended
+        // meanwhile is known to the head as it is now.
+        let head = store.status().await?.head;
+        if head.sequence == status.head.sequence {
+            let detail = format!("the trail ends at record {}: this one was added", head.sequence);
+            walk.find(head.sequence + 1, FindingKind::RootMismatch, detail);
+        }
+    }
     let tampered = walk.findings.iter().any(|finding| is_damage(finding.kind));
     Ok(IntegrityReport {
         from,
@@ -74,14 +66,42 @@ pub(crate) async fn verify(
     })
 }
 
-/// Asks for the records of these numbers, the oldest first.
-fn numbered(first: u64, last: u64) -> RecordQuery {
-    RecordQuery {
+/// Some records in their order.
+struct Page {
+    /// Each, or its number and why it can't be read.
+    records: Vec<Result<StoredRecord, (u64, String)>>,
+    /// Where the next page begins, if there may be one.
+    next: Option<u64>,
+}
+
+/// Records from `first` up to `last`, at most a page of them.
+async fn read(store: &dyn Store, first: u64, last: u64) -> Result<Page, StoreError> {
+    let query = |first, last| RecordQuery {
         first_sequence: Some(first),
         last_sequence: Some(last),
         oldest_first: true,
-        limit: usize::try_from(PAGE).unwrap_or(usize::MAX),
+        limit: PAGE,
         ..RecordQuery::default()
+    };
+    match store.records(&query(first, last)).await {
+        Ok(found) => {
+            let end = found.last().filter(|_| found.len() == PAGE).map(|last| last.sequence + 1);
+            Ok(Page { records: found.into_iter().map(Ok).collect(), next: end })
+        }
+        // Something among them is no record any more, which must not hide the others.
+        Err(StoreError::Corrupted { .. }) => {
+            let end = last.min(first.saturating_add(PAGE as u64 - 1));
+            let mut records = Vec::new();
+            for sequence in first..=end {
+                match store.records(&query(sequence, sequence)).await {
+                    Ok(found) => records.extend(found.into_iter().map(Ok)),
+                    Err(StoreError::Corrupted { reason }) => records.push(Err((sequence, reason))),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(Page { records, next: (end < last).then_some(end + 1) })
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -90,8 +110,8 @@ struct Walk {
     from: i64,
     to: i64,
     previous: Head,
-    /// The record before can't be read, so that nothing can be compared with it.
-    after_unreadable: bool,
+    /// Whether the record before could not be read, so that nothing is known of its hash.
+    after_a_skip: bool,
     previous_intake: Option<i64>,
     first: Option<u64>,
     last_in_range: Option<u64>,
@@ -111,7 +131,7 @@ impl Walk {
                 FindingKind::MissingSequence,
                 format!("records {expected} to {} are not there", stored.sequence - 1),
             );
-        } else if stored.prev_hash != self.previous.hash && in_range && !self.after_unreadable {
+        } else if stored.prev_hash != self.previous.hash && !self.after_a_skip && in_range {
             self.find(
                 stored.sequence,
                 FindingKind::Reordered,
@@ -139,21 +159,20 @@ impl Walk {
         }
         self.previous = Head { sequence: stored.sequence, hash: stored.leaf_hash };
         self.previous_intake = Some(stored.ingested_at);
-        self.after_unreadable = false;
+        self.after_a_skip = false;
     }
 
-    /// A row that is no record any more. Its time is not known either, so that it concerns every
-    /// range.
-    fn unreadable(&mut self, sequence: u64, reason: String) {
+    /// A record that can't be read. Nothing tells its time, so it concerns every range.
+    fn skip(&mut self, sequence: u64, reason: &str) {
         let expected = self.previous.sequence + 1;
-        if sequence != expected {
+        if sequence > expected {
             let detail = format!("records {expected} to {} are not there", sequence - 1);
             self.find(expected, FindingKind::MissingSequence, detail);
         }
-        self.find(sequence, FindingKind::HashMismatch, format!("it can't be read: {reason}"));
-        self.checked += 1;
+        self.find(sequence, FindingKind::HashMismatch, reason.to_owned());
         self.previous.sequence = sequence;
-        self.after_unreadable = true;
+        self.after_a_skip = true;
+        self.checked += 1;
     }
 
     fn finish(&mut self, head: Head) {
@@ -162,7 +181,7 @@ impl Walk {
             let detail = format!("records {first} to {} at the end are not there", head.sequence);
             self.find(first, FindingKind::TruncatedTail, detail);
         } else if self.previous.sequence > head.sequence
-            || (self.previous.hash != head.hash && !self.after_unreadable)
+            || (self.previous.hash != head.hash && !self.after_a_skip)
         {
             let detail = "the last record is not the one that the trail's head names".to_owned();
             self.find(self.previous.sequence, FindingKind::RootMismatch, detail);

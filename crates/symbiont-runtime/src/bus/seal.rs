@@ -607,7 +607,8 @@ mod tests {
     #[test]
     fn a_change_anywhere_is_noticed() {
         let pair = Pair::new();
-        let cases: [(&str, fn(&mut SecureMessage)); 9] = [
+        type Change = fn(&mut SecureMessage);
+        let cases: [(&str, Change); 9] = [
             ("id", |m| m.message.id = MessageId::new()),
             ("from", |m| m.message.from = AgentId::new()),
             ("topic", |m| m.message.topic.push('x')),

@@ -61,6 +61,15 @@ struct Source {
     lines: Vec<usize>,
 }
 
+/// What an input gives a program.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    /// The parameters with their values.
+    pub(crate) values: Vec<(String, Value)>,
+    /// Keys of the input that no parameter takes.
+    pub(crate) ignored: Vec<String>,
+}
+
 impl Program {
     pub(crate) fn agent(&self) -> &AgentDefinition {
         &self.source.checked.agents[self.index]
@@ -72,10 +81,7 @@ impl Program {
     }
 
     /// The arguments that an input gives, and its keys that nobody takes.
-    pub(crate) fn bind(
-        &self,
-        input: &serde_json::Value,
-    ) -> Result<(Vec<(String, Value)>, Vec<String>), String> {
+    pub(crate) fn bind(&self, input: &serde_json::Value) -> Result<Arguments, String> {
         let bound = bind_input(&self.source.checked.hir.agents[self.index], input)?;
         let mut arguments = Vec::with_capacity(bound.values.len());
         for (name, value) in bound.values {
@@ -85,13 +91,10 @@ impl Program {
             };
             arguments.push((name, value));
         }
-        Ok((arguments, bound.ignored))
+        Ok(Arguments { values: arguments, ignored: bound.ignored })
     }
 
-    pub(crate) fn bind_text(
-        &self,
-        input: &Input,
-    ) -> Result<(Vec<(String, Value)>, Vec<String>), String> {
+    pub(crate) fn bind_text(&self, input: &Input) -> Result<Arguments, String> {
         let json = match input {
             Input::None | Input::Message(_) => serde_json::Value::Null,
             Input::Json(text) => serde_json::from_str(text)

@@ -236,6 +236,13 @@ async fn tampering_with_the_file_is_found() {
             ),
             vec![(4, HashMismatch), (8, MissingSequence)],
         ),
+        (
+            format!(
+                "{}; DELETE FROM audit_events WHERE sequence = 3",
+                set("metadata", "'no JSON'")
+            ),
+            vec![(3, MissingSequence), (4, HashMismatch)],
+        ),
         ("DELETE FROM audit_events WHERE sequence = 4".to_owned(), vec![(4, MissingSequence)]),
         ("DELETE FROM audit_events WHERE sequence = 1".to_owned(), vec![(1, MissingSequence)]),
         ("DELETE FROM audit_events WHERE sequence > 8".to_owned(), vec![(9, TruncatedTail)]),
