@@ -536,9 +536,6 @@ impl Inner {
         now_only: bool,
     ) -> Result<(), SchedulerError> {
         let ScheduledTask { id, agent_id, .. } = task;
-        // Times are kept to the microsecond, and are the same after a restart.
-        let task =
-            ScheduledTask { scheduled_time: from_micros(micros(task.scheduled_time)), ..task };
         let port =
             self.directory.agent(agent_id).ok_or(SchedulerError::AgentNotFound { agent_id })?;
         match port.readiness(agent_id) {
@@ -557,7 +554,7 @@ impl Inner {
                 return Err(SchedulerError::SchedulingPaused);
             }
             if let Some(there) = state.jobs.get(&id) {
-                return if there.submitted == task && there.input == input {
+                return if is_same(&there.submitted, &task) && there.input == input {
                     Ok(())
                 } else {
                     Err(SchedulerError::DuplicateTask { task_id: id })
@@ -1195,6 +1192,15 @@ impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scheduler").field("settings", &self.settings).finish_non_exhaustive()
     }
+}
+
+/// Whether two tasks are one, their times as exact as they are kept.
+fn is_same(one: &ScheduledTask, other: &ScheduledTask) -> bool {
+    let kept = |task: &ScheduledTask| ScheduledTask {
+        scheduled_time: from_micros(micros(task.scheduled_time)),
+        ..task.clone()
+    };
+    kept(one) == kept(other)
 }
 
 fn invalid(reason: &str) -> SchedulerError {
