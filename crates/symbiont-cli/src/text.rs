@@ -2,7 +2,7 @@
 //!
 //! # What holds
 //!
-//! - What comes out of [`line`] is one line, and moves no cursor, changes no colour and reorders
+//! - What comes out of [`line()`] is one line, and moves no cursor, changes no colour and reorders
 //!   nothing; [`lines`] keeps line breaks and tabs.
 
 use std::time::Duration;
