@@ -185,7 +185,8 @@ async fn max_agents_bounds_the_living() {
 #[tokio::test]
 async fn totals_bound_promises() {
     const MIB: usize = 1 << 20;
-    let sets: [(&str, fn(&mut ResourceManagerConfig, usize)); 4] = [
+    type Set = fn(&mut ResourceManagerConfig, usize);
+    let sets: [(&str, Set); 4] = [
         ("memory", |c, scale| c.total_memory = 100 * MIB * scale),
         ("cpu", |c, scale| c.total_cpu_cores = 2 * u32::try_from(scale).expect("small")),
         ("disk", |c, scale| c.total_disk_space = 300 * MIB * scale),

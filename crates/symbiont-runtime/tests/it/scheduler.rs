@@ -88,7 +88,7 @@ async fn a_task_waits_until_it_is_due() {
     assert_eq!(status(&runtime, later.id).await, TaskStatus::Scheduled { due });
     let metrics = scheduler.get_scheduler_metrics().await;
     assert_eq!((metrics.delayed.normal, metrics.pending.total()), (1, 0));
-    assert_eq!(scheduler.list_pending_tasks().await, [later.clone()]);
+    assert_eq!(scheduler.list_pending_tasks().await, std::slice::from_ref(&later));
     let TaskStatus::Completed { at, result_ref: None } =
         scheduler.ended(later.id).await.expect("it ends")
     else {
