@@ -50,8 +50,9 @@ pub trait AuditTrail: Send + Sync {
     /// with a `*` that is not at its end; `Storage`, `Corrupted`, `ShuttingDown`.
     async fn query_events(&self, query: AuditQuery) -> Result<Vec<AuditEvent>, AuditError>;
 
-    /// Verifies every record whose time of intake lies in the range, its link to the one before,
-    /// and, when the range reaches the present, the end of the trail.
+    /// Verifies the trail from its first record to its end: each record, its link to the one before
+    /// it, and the end. The range says which records are counted in the report; damage outside it
+    /// is reported too, since a changed record can claim any time.
     ///
     /// # Errors
     ///

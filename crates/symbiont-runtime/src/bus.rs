@@ -299,7 +299,11 @@ impl DefaultCommunicationBus {
         most: usize,
     ) -> Result<Vec<LeasedMessage>, CommunicationError> {
         let inner = Arc::clone(&self.inner);
-        self.inner.detached(async move { inner.lease(agent_id, most).await }).await
+        self.inner
+            .detached(
+                async move { inner.lease(agent_id, most, inner.settings.delivery_timeout).await },
+            )
+            .await
     }
 
     /// Says that the message has been dealt with.
@@ -393,8 +397,17 @@ impl BusBuilder {
             tasks: Tasks::default(),
             this: Weak::clone(this),
         });
+        let mut change = Change::new();
         for agent_id in registered {
             inner.take_place(agent_id)?;
+            // The numbers that were skipped are not given out again after the next restart either.
+            if let Some(mailbox) = inner.lock().boxes.get(&agent_id) {
+                let row = inner.registration(mailbox)?;
+                change = change.put(MAILBOXES, *agent_id.as_uuid().as_bytes(), &row);
+            }
+        }
+        if !change.is_empty() {
+            inner.commit(MessageId::new(), change).await?;
         }
         inner.tasks.spawn(keep_time(Weak::clone(&inner.this), inner.tasks.stopping()));
         Ok(DefaultCommunicationBus { inner })
@@ -865,13 +878,15 @@ impl Inner {
             .with("from", message.message.from)
     }
 
+    /// Takes messages into somebody's hands for `hold`.
     async fn lease(
         &self,
         agent_id: AgentId,
         most: usize,
+        hold: Duration,
     ) -> Result<Vec<LeasedMessage>, CommunicationError> {
         let now = self.journal.now();
-        let until = now + self.settings.delivery_timeout;
+        let until = now + hold;
         let (leased, receiver) = {
             let mut office = self.open()?;
             let slots = self.pick(&office, agent_id, most, now)?;
@@ -1052,7 +1067,8 @@ impl Inner {
                 else {
                     continue;
                 };
-                if letter.expires_at <= now {
+                let in_hand = letter.away_until.is_some_and(|until| now < until);
+                if letter.expires_at <= now && !in_hand {
                     let letter = office.take(agent, slot).expect("it was there a line ago");
                     expired.push((agent, slot, letter));
                 } else if letter.away_until.is_some_and(|until| until <= now) {
@@ -1077,7 +1093,20 @@ impl Inner {
         }
         for agent in forgotten {
             self.close_mailbox(agent, now).await;
-            let change = Change::new().remove(MAILBOXES, *agent.as_uuid().as_bytes());
+            let left = {
+                let mut office = self.lock();
+                let busy = office.boxes.get(&agent).is_some_and(|mailbox| mailbox.promised > 0);
+                if busy {
+                    // A letter to it is being sealed at this moment: look again a little later.
+                    office.timers.insert((now + Duration::from_secs(1), agent, None));
+                    continue;
+                }
+                office.topics.leave(agent)
+            };
+            let mut change = Change::new().remove(MAILBOXES, *agent.as_uuid().as_bytes());
+            for topic in left {
+                change = change.remove(TOPICS, stored::topic_key(&topic, Some(agent)));
+            }
             if let Err(error) = self.journal.commit(change).await {
                 tracing::error!(agent_id = %agent, %error, "a mailbox could not be removed");
             }
@@ -1323,6 +1352,38 @@ impl MailPort for Inner {
     fn waiting(&self, id: AgentId) -> usize {
         let now = self.journal.now();
         self.lock().boxes.get(&id).map_or(0, |mailbox| mailbox.ready(now).count())
+    }
+
+    async fn lend(&self, id: AgentId) -> Result<Option<LeasedMessage>, CommunicationError> {
+        let inner = self.me();
+        Ok(self.detached(async move { inner.lease(id, 1, LONGEST).await }).await?.pop())
+    }
+
+    fn receipt(&self, lent: &LeasedMessage) -> Change {
+        let id = lent.message.message.id;
+        let Ok((to, slot)) = Self::in_hand(&self.lock(), id, lent.attempt) else {
+            return Change::new(); // It was buried meanwhile, with its agent.
+        };
+        let ended =
+            stored::Ended { status: DeliveryStatus::Delivered, at: micros(self.journal.now()) };
+        Change::new()
+            .remove(MAIL, stored::mail_key(to, slot.1))
+            .put(RECEIPTS, *id.as_uuid().as_bytes(), &ended)
+            .record(self.received(to, &lent.message))
+    }
+
+    fn settle(&self, lent: &LeasedMessage) {
+        let id = lent.message.message.id;
+        let mut office = self.lock();
+        let Ok((to, slot)) = Self::in_hand(&office, id, lent.attempt) else { return };
+        office.take(to, slot);
+        office.receipts.end(id, DeliveryStatus::Delivered, self.journal.now());
+        tracing::info!(agent_id = %to, message_id = %id, "message delivered");
+    }
+
+    fn give_back(&self, lent: &LeasedMessage) {
+        // One that is in nobody's hands any more needs no giving back.
+        let _ = self.nack(lent.message.message.id, lent.attempt, Duration::ZERO);
     }
 
     async fn agent_gone(&self, id: AgentId) {

@@ -23,6 +23,9 @@ use symbiont_types::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::LeasedMessage;
+use crate::journal::Change;
+
 /// The process's own directory.
 static PROCESS: LazyLock<Arc<Directory>> = LazyLock::new(|| Arc::new(Directory::default()));
 
@@ -160,6 +163,8 @@ pub(crate) enum AttemptOutcome {
     Failed { error: String, retryable: bool },
     /// It ran out of time.
     TimedOut,
+    /// It ended in the middle of an effect that must not be repeated blindly.
+    Unknown,
     /// It was cancelled: by the task's own token, or because the agent stopped or ended.
     Cancelled { by: String },
     /// The agent would not take it after all.
@@ -226,6 +231,14 @@ pub(crate) trait MailPort: Send + Sync {
     ) -> Result<Vec<MessageId>, CommunicationError>;
     /// Takes the oldest waiting message, if there is one.
     async fn take(&self, id: AgentId) -> Result<Option<SecureMessage>, CommunicationError>;
+    /// Puts the oldest waiting message into a run's hands, if there is one.
+    async fn lend(&self, id: AgentId) -> Result<Option<LeasedMessage>, CommunicationError>;
+    /// What is to be recorded together with the end of the run that dealt with the message.
+    fn receipt(&self, lent: &LeasedMessage) -> Change;
+    /// That has been recorded.
+    fn settle(&self, lent: &LeasedMessage);
+    /// The run did not deal with the message: it waits again.
+    fn give_back(&self, lent: &LeasedMessage);
     /// How many messages wait.
     fn waiting(&self, id: AgentId) -> usize;
     /// The agent has ended: its mail goes to the dead letters.

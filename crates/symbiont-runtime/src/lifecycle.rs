@@ -31,6 +31,7 @@ use symbiont_types::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use self::fleet::{Cell, Fleet, Member};
 use self::machine::{Event, Rest, transition};
@@ -39,7 +40,7 @@ use crate::clock::{Clock, FAR, from_micros, micros};
 use crate::directory::{
     Activation, AgentPort, AttemptOutcome, Directory, Readiness, Supervisor, Usage,
 };
-use crate::journal::{AGENTS, CONFIGS, Change, Entry, Journal, MEMORY, RUNS, rows};
+use crate::journal::{AGENTS, CONFIGS, Change, Entry, Journal, MEMORY, rows};
 use crate::policy::{AgentFacts, PolicyGate, Question};
 use crate::resources::ResourceManager;
 use crate::run::{
@@ -47,7 +48,7 @@ use crate::run::{
     SandboxSeat, Services, Wish,
 };
 use crate::sandbox::SandboxExt;
-use crate::tasks::Tasks;
+use crate::tasks::{Leash, Tasks};
 
 /// Leads agents through their lives.
 #[async_trait]
@@ -196,6 +197,8 @@ const RESTART_WINDOW: Duration = Duration::from_secs(300);
 const STABLE: Duration = Duration::from_secs(600);
 /// The pause before the first automatic initialization; it doubles.
 const RECOVERY_BACKOFF: Duration = Duration::from_millis(100);
+/// How long a run that was cut off may take to be gone: it yields every millisecond or so.
+const END: Duration = Duration::from_secs(10);
 /// The largest input of a run.
 const LARGEST_INPUT: usize = 1024 * 1024;
 
@@ -203,6 +206,8 @@ const LARGEST_INPUT: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct DefaultLifecycleController {
     inner: Arc<Inner>,
+    /// Runs hold what they run on: without it a busy agent would outlive everyone who knows of it.
+    _leash: Arc<Leash>,
 }
 
 struct Inner {
@@ -452,6 +457,7 @@ impl LifecycleBuilder {
                     sandbox: self.sandbox.clone(),
                     owner,
                     tasks: Arc::clone(&tasks),
+                    rates: crate::run::Rates::default(),
                 }),
                 settings,
                 profile: self.profile,
@@ -472,7 +478,8 @@ impl LifecycleBuilder {
         });
         inner.restore().await?;
         inner.tasks.spawn(sweep(Weak::clone(&inner.this), inner.tasks.stopping()));
-        Ok(DefaultLifecycleController { inner })
+        let leash = Arc::new(Leash(Arc::clone(&inner.tasks)));
+        Ok(DefaultLifecycleController { inner, _leash: leash })
     }
 }
 
@@ -492,8 +499,13 @@ async fn sweep(this: Weak<Inner>, stop: CancellationToken) {
 }
 
 /// Waits for an agent's ticks and runs it at each.
-async fn recur(this: Weak<Inner>, id: AgentId, first: SystemTime, interval: Duration) {
-    let mut due = first;
+async fn recur(
+    this: Weak<Inner>,
+    id: AgentId,
+    first: SystemTime,
+    mut due: SystemTime,
+    interval: Duration,
+) {
     loop {
         let Some(inner) = this.upgrade() else { return };
         let clock = inner.journal.clock();
@@ -525,6 +537,24 @@ async fn recur(this: Weak<Inner>, id: AgentId, first: SystemTime, interval: Dura
             return; // No clock will ever show it.
         };
         due = next;
+    }
+}
+
+/// The tick that a recurrence which was interrupted goes on with: the latest one that came after its
+/// agent was last seen, if one did, otherwise the next.
+fn due_after(
+    first: SystemTime,
+    interval: Duration,
+    seen: SystemTime,
+    now: SystemTime,
+) -> SystemTime {
+    let behind = now.duration_since(first).unwrap_or_default();
+    let passed = u32::try_from(behind.as_nanos() / interval.as_nanos()).unwrap_or(u32::MAX);
+    let latest = first.checked_add(interval.saturating_mul(passed)).unwrap_or(first);
+    if now < first || latest > seen {
+        latest
+    } else {
+        latest.checked_add(interval).unwrap_or(latest)
     }
 }
 
@@ -631,6 +661,18 @@ impl Inner {
         record: &stored::Agent,
     ) -> Result<(), LifecycleError> {
         self.take_place(member.id)?;
+        let outcome = self.record_creation(member, record).await;
+        if outcome.is_err() {
+            self.directory.forget(member.id);
+        }
+        outcome
+    }
+
+    async fn record_creation(
+        &self,
+        member: &Member,
+        record: &stored::Agent,
+    ) -> Result<(), LifecycleError> {
         let config = Arc::clone(&member.cell().config);
         self.tell_policy(member.id, &config, &config.policies, config.security_tier)?;
         let key = *member.id.as_uuid().as_bytes();
@@ -640,13 +682,9 @@ impl Inner {
             .with("state", AgentState::Created);
         let change = Change::new()
             .put(AGENTS, key, record)
-            .put(CONFIGS, key, &stored::Config::from(&*config))
+            .put(CONFIGS, key, &stored::Configs::of(&config, None))
             .record(entry);
-        let outcome = self.journal.commit(change).await.map(|_| ()).map_err(storage);
-        if outcome.is_err() {
-            self.directory.forget(member.id);
-        }
-        outcome
+        self.journal.commit(change).await.map(|_| ()).map_err(storage)
     }
 
     fn take_place(&self, id: AgentId) -> Result<(), LifecycleError> {
@@ -697,15 +735,18 @@ impl Inner {
         event: Event,
     ) -> Result<(), LifecycleError> {
         let entry = self.entry(member, AuditEventType::AgentCreated, "agent.initializing");
+        let mut also = Change::new();
         {
             let mut cell = member.cell();
             transition(cell.record.state, event)?;
             cell.definition = None;
             if let Some(next) = cell.next_config.take() {
+                let key = *member.id.as_uuid().as_bytes();
+                also = also.put(CONFIGS, key, &stored::Configs::of(&next, None));
                 cell.config = next;
             }
         }
-        self.shift(member, event, entry, Change::new(), |record| {
+        self.shift(member, event, entry, also, |record| {
             record.failure = None;
             record.suspended_from = None;
         })
@@ -807,22 +848,14 @@ impl Inner {
     async fn start(&self, member: &Arc<Member>, input: Input) -> Result<(), LifecycleError> {
         let turn = member.turn.lock().await;
         transition(member.state(), Event::Start)?;
+        if member.cell().run.is_some() {
+            return Err(invalid("the agent is still being stopped: start it when that is done"));
+        }
         let definition = self.definition(member).map_err(|reason| {
             LifecycleError::InitializationFailed { agent_id: member.id, reason }
         })?;
         self.may_start(member, &definition)?;
-        let was_unallocated = match &self.resources {
-            Some(resources) => {
-                let allocated =
-                    resources.allocate_resources(member.id, definition.limits.clone()).await;
-                match allocated {
-                    Ok(_) | Err(symbiont_types::ResourceError::AllocationFailed { .. }) => {}
-                    Err(error) => return Err(invalid(&error.to_string())),
-                }
-                true
-            }
-            None => false,
-        };
+        self.admit(member, &definition).await?;
         let interval = match definition.mode {
             ExecutionMode::Scheduled { interval } => Some(interval),
             ExecutionMode::Persistent | ExecutionMode::Ephemeral | ExecutionMode::EventDriven => {
@@ -843,18 +876,29 @@ impl Inner {
                         Weak::clone(&self.this),
                         member.id,
                         from_micros(first),
+                        from_micros(first),
                         interval,
                     ));
                 }
                 Ok(())
             }
-            Err(error) => {
-                if was_unallocated && let Some(resources) = &self.resources {
-                    let _ = resources.deallocate_resources(member.id).await;
-                }
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
+    }
+
+    /// Has what the agent may use promised to it, exactly.
+    async fn admit(&self, member: &Member, definition: &Definition) -> Result<(), LifecycleError> {
+        let Some(resources) = &self.resources else { return Ok(()) };
+        let limits = definition.limits.clone();
+        let promised = match resources.allocate_resources(member.id, limits.clone()).await {
+            // It holds another promise: that of an earlier start, or one made by hand.
+            Err(symbiont_types::ResourceError::AllocationFailed { .. }) => {
+                resources.update_resource_limits(member.id, limits).await
+            }
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        };
+        promised.map_err(|error| invalid(&error.to_string()))
     }
 
     fn may_start(&self, member: &Member, definition: &Definition) -> Result<(), LifecycleError> {
@@ -933,6 +977,8 @@ impl Inner {
             duration: began.elapsed(),
             steps: tally.steps,
             host_calls: tally.host_calls,
+            effects: tally.effects,
+            unfinished: tally.unfinished,
             outcome,
         });
         let failed = self.conclude(member, &report, &active, &mode).await;
@@ -998,22 +1044,15 @@ impl Inner {
                 false,
             ),
         };
-        let also = match report.cause {
-            Cause::Task(task) => Change::new().remove(RUNS, *task.as_uuid().as_bytes()),
-            Cause::Start | Cause::Message(_) | Cause::Tick | Cause::Agent(_) | Cause::Stop => {
-                Change::new()
-            }
+        // The message that the run dealt with leaves the mailbox in the same step in which the run's
+        // end is recorded. A run that was cut off has dealt with nothing.
+        let lent = member.cell().lent.take();
+        let mail = self.directory.mail(member.id);
+        let dealt_with = !matches!(report.outcome, RunOutcome::Cancelled(_));
+        let also = match (&lent, &mail) {
+            (Some(lent), Some(mail)) if dealt_with => mail.receipt(lent),
+            (Some(_) | None, Some(_) | None) => Change::new(),
         };
-        {
-            let mut cell = member.cell();
-            cell.run = None;
-            cell.blocked_on = None;
-            cell.cpu_nanos += active.meter.cpu_nanos.load(std::sync::atomic::Ordering::Relaxed);
-            cell.last_run = Some(Arc::clone(report));
-            if cell.stable_since.elapsed() >= STABLE {
-                cell.restarts.clear();
-            }
-        }
         let failure = match &report.outcome {
             RunOutcome::Failed(failure) => Some(failure.to_string()),
             RunOutcome::Returned(_) | RunOutcome::Cancelled(_) => None,
@@ -1046,6 +1085,23 @@ impl Inner {
                 shifted.await.map(|_| ())
             }
         };
+        if let (Some(lent), Some(mail)) = (&lent, &mail) {
+            if dealt_with && moved.is_ok() {
+                mail.settle(lent);
+            } else {
+                mail.give_back(lent);
+            }
+        }
+        {
+            let mut cell = member.cell();
+            cell.run = None;
+            cell.blocked_on = None;
+            cell.cpu_nanos += active.meter.cpu_nanos.load(std::sync::atomic::Ordering::Relaxed);
+            cell.last_run = Some(Arc::clone(report));
+            if cell.stable_since.elapsed() >= STABLE {
+                cell.restarts.clear();
+            }
+        }
         if let Err(error) = moved {
             // The agent is not at rest on record. It is found interrupted after a restart, and is
             // failed here so that nobody waits for it.
@@ -1057,7 +1113,8 @@ impl Inner {
             }
         }
         self.tell(member);
-        fails
+        // A task's failure is the scheduler's to retry, another agent's the other agent's to catch.
+        fails && !matches!(report.cause, Cause::Task(_) | Cause::Agent(_))
     }
 
     /// The agent's turn, once its run is not to hold still any more.
@@ -1125,11 +1182,17 @@ impl Inner {
         if !definition.takes_messages() {
             return Ok(());
         }
-        let taken = mail.take(member.id).await.map_err(|error| invalid(&error.to_string()))?;
-        let Some(message) = taken else { return Ok(()) };
-        let cause = Cause::Message(message.message.id);
-        let input = Input::Message(Box::new(message));
-        self.begin(member, definition, cause, input, Event::Run, None, None).await.map(|_| ())
+        let lent = mail.lend(member.id).await.map_err(|error| invalid(&error.to_string()))?;
+        let Some(lent) = lent else { return Ok(()) };
+        let cause = Cause::Message(lent.message.message.id);
+        let input = Input::Message(Box::new(lent.message.clone()));
+        member.cell().lent = Some(lent.clone());
+        let begun = self.begin(member, definition, cause, input, Event::Run, None, None).await;
+        if begun.is_err() {
+            member.cell().lent = None;
+            mail.give_back(&lent);
+        }
+        begun.map(|_| ())
     }
 
     async fn tick(&self, member: &Arc<Member>, due: SystemTime) {
@@ -1173,6 +1236,7 @@ impl Inner {
         let grace = Clock::instant_in(self.settings.termination_timeout);
         let over =
             |member: &Member| member.cell().run.as_ref().is_none_or(|run| run.id != active.id);
+        let last = grace + Clock::instant_in(END).duration_since(Instant::now());
         let mut cut = at_once;
         loop {
             changes.borrow_and_update();
@@ -1185,6 +1249,8 @@ impl Inner {
                     cut = true;
                     active.cancel.cancel();
                 }
+                // It was cut off and still did not end: whoever asked says so.
+                () = tokio::time::sleep_until(last), if cut => return,
             }
         }
     }
@@ -1228,11 +1294,13 @@ impl Inner {
             _ => {}
         }
         let definition = member.cell().definition.clone();
-        drop(turn);
         let goodbye = definition.filter(|definition| was_started && definition.has_on_stop());
-        if let Some(definition) = goodbye {
-            self.say_goodbye(member, definition).await;
-        }
+        let Some(definition) = goodbye else { return Ok(()) };
+        // The farewell is a run like any other: whoever terminates the agent ends it.
+        let active = ActiveRun::new();
+        member.cell().run = Some(active.clone());
+        drop(turn);
+        self.say_goodbye(member, definition, active).await;
         Ok(())
     }
 
@@ -1253,20 +1321,33 @@ impl Inner {
     }
 
     /// Runs `on stop`, for as long as the grace.
-    async fn say_goodbye(&self, member: &Arc<Member>, definition: Arc<Definition>) {
-        let timeout = Some(self.settings.termination_timeout);
+    async fn say_goodbye(
+        &self,
+        member: &Arc<Member>,
+        definition: Arc<Definition>,
+        active: ActiveRun,
+    ) {
+        let timeout = Some(self.settings.termination_timeout.max(Duration::from_millis(1)));
         let run =
-            self.run_of(member, definition, Cause::Stop, Input::None, ActiveRun::new(), timeout);
+            self.run_of(member, definition, Cause::Stop, Input::None, active.clone(), timeout);
         let (outcome, _) = run.drive().await;
         if let RunOutcome::Failed(failure) = outcome {
             let entry = self
                 .entry(member, AuditEventType::ErrorOccurred, "run.failed")
                 .details(failure.to_string())
+                .with("run", active.id)
                 .with("cause", Cause::Stop);
             if let Err(error) = self.journal.commit(Change::new().record(entry)).await {
                 tracing::error!(agent_id = %member.id, %error, "a failed `on stop` could not be recorded");
             }
         }
+        {
+            let mut cell = member.cell();
+            if cell.run.as_ref().is_some_and(|run| run.id == active.id) {
+                cell.run = None;
+            }
+        }
+        self.tell(member);
     }
 
     async fn suspend(&self, member: &Arc<Member>, why: &str) -> Result<(), LifecycleError> {
@@ -1278,7 +1359,14 @@ impl Inner {
             .details(why.to_owned());
         let active = member.cell().run.clone();
         if let Some(active) = &active {
-            active.wish.send_replace(Wish::Pause);
+            // One that is being stopped has nothing to hold still for.
+            active.wish.send_if_modified(|wish| {
+                let goes_on = *wish == Wish::Go;
+                if goes_on {
+                    *wish = Wish::Pause;
+                }
+                goes_on
+            });
         }
         let shifted = self
             .shift(member, Event::Suspend, entry, Change::new(), |record| {
@@ -1349,7 +1437,15 @@ impl Inner {
         if member.state() == AgentState::Terminated {
             return Ok(());
         }
-        if let Err(reason) = self.take_sandbox(member).await {
+        let ended = match member.cell().run {
+            Some(_) => Err("its run did not end".to_owned()),
+            None => Ok(()),
+        };
+        let ended = match ended {
+            Ok(()) => self.take_sandbox(member).await,
+            stuck => stuck,
+        };
+        if let Err(reason) = ended {
             let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
             stuck.retain(|(id, _)| *id != member.id);
             stuck.push((member.id, reason.clone()));
@@ -1367,7 +1463,7 @@ impl Inner {
             ledger.agent_gone(id).await;
         }
         let mut also = Change::new();
-        for (key, _) in self.remembered(id).await? {
+        for key in self.remembered(id).await? {
             also = also.remove(MEMORY, key);
         }
         let entry = self.entry(member, AuditEventType::AgentTerminated, "agent.terminated");
@@ -1384,9 +1480,21 @@ impl Inner {
         Ok(())
     }
 
-    async fn remembered(&self, id: AgentId) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LifecycleError> {
+    /// The keys of everything that the agent remembers.
+    async fn remembered(&self, id: AgentId) -> Result<Vec<Vec<u8>>, LifecycleError> {
+        const PAGE: usize = 1000;
         let prefix = id.as_uuid().as_bytes();
-        self.journal.store().scan(MEMORY, prefix, None, 100_000).await.map_err(storage)
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        loop {
+            let after = keys.last().map(Vec::as_slice);
+            let page = self.journal.store().scan(MEMORY, prefix, after, PAGE).await;
+            let page = page.map_err(storage)?;
+            let last = page.len() < PAGE;
+            keys.extend(page.into_iter().map(|(key, _)| key));
+            if last {
+                return Ok(keys);
+            }
+        }
     }
 
     async fn take_sandbox(&self, member: &Member) -> Result<(), String> {
@@ -1478,16 +1586,29 @@ impl Inner {
             definition.as_ref().map_or(&now_config.policies, |definition| &definition.policies);
         let tier =
             definition.as_ref().map_or(now_config.security_tier, |definition| definition.tier);
-        self.tell_policy(member.id, &now_config, policies, tier)?;
+        let holds = self.directory.ledger(member.id).is_some();
+        if let (Some(resources), Some(definition), true) = (&self.resources, &definition, holds) {
+            let limits = definition.limits.clone();
+            resources
+                .update_resource_limits(member.id, limits)
+                .await
+                .map_err(|error| invalid(&error.to_string()))?;
+        }
         let entry = self
             .entry(member, AuditEventType::SecurityEvent, "config.updated")
             .with("at_next_initialization", later.is_some());
         let change = Change::new()
-            .put(CONFIGS, *member.id.as_uuid().as_bytes(), &stored::Config::from(&config))
+            .put(
+                CONFIGS,
+                *member.id.as_uuid().as_bytes(),
+                &stored::Configs::of(&now_config, later.as_deref()),
+            )
             .record(entry);
         self.journal.commit(change).await.map_err(storage)?;
+        self.tell_policy(member.id, &now_config, policies, tier)?;
         {
             let mut cell = member.cell();
+            self.fleet.rename(member.id, &current.name, &now_config.name);
             cell.config = Arc::new(now_config);
             cell.next_config = later;
             if definition.is_some() {
@@ -1552,7 +1673,13 @@ impl Inner {
         if matches!(status, Ok(symbiont_types::SandboxStatus::Running)) {
             return;
         }
+        // What is left of it is taken away, or it would count as one for ever.
+        if let Err(error) = sandbox.destroy_sandbox(id).await {
+            tracing::warn!(agent_id = %member.id, sandbox_id = %id, %error, "a lost sandbox could not be removed");
+            return;
+        }
         *seat = None;
+        *member.seat.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let entry = self
             .entry(member, AuditEventType::SecurityEvent, "sandbox.lost")
             .details(format!("{status:?}"))
@@ -1609,10 +1736,10 @@ impl Inner {
     /// here.
     async fn restore(self: &Arc<Self>) -> Result<(), LifecycleError> {
         let store = self.journal.store();
-        let configs = rows::<stored::Config>(store, CONFIGS, &[]).await.map_err(storage)?;
+        let configs = rows::<stored::Configs>(store, CONFIGS, &[]).await.map_err(storage)?;
         let mut change = Change::new();
         let mut again = Vec::new();
-        for (key, config) in configs {
+        for (key, stored::Configs { now: config, next }) in configs {
             let found =
                 crate::journal::row::<stored::Agent>(store, AGENTS, &key).await.map_err(storage)?;
             let Some(mut record) = found else { continue };
@@ -1652,6 +1779,7 @@ impl Inner {
             }
             let ended = record.state == AgentState::Terminated;
             let member = Member::new(config, record);
+            member.cell().next_config = next.map(|next| Arc::new(next.into()));
             self.fleet.restore(Arc::clone(&member));
             if ended {
                 continue;
@@ -1670,9 +1798,10 @@ impl Inner {
             if before == AgentState::Running || before == AgentState::Initializing {
                 again.push(Arc::clone(&member));
             }
-            let (first_tick, started) = {
+            let (first_tick, started, updated_at) = {
                 let cell = member.cell();
-                (cell.record.first_tick, cell.record.started)
+                let record = &cell.record;
+                (record.first_tick, record.started, from_micros(record.updated_at))
             };
             if let (Some(first), true, ExecutionMode::Scheduled { interval }) =
                 (first_tick, started, &config.execution_mode)
@@ -1681,6 +1810,7 @@ impl Inner {
                     Weak::clone(&self.this),
                     member.id,
                     from_micros(first),
+                    due_after(from_micros(first), *interval, updated_at, self.journal.now()),
                     *interval,
                 ));
             }
@@ -1694,7 +1824,12 @@ impl Inner {
             }
         }
         for member in self.fleet.all() {
-            if member.state() == AgentState::Waiting {
+            let on_duty = {
+                let cell = member.cell();
+                let at_rest = matches!(cell.record.state, AgentState::Waiting | AgentState::Ready);
+                at_rest && cell.record.started
+            };
+            if on_duty {
                 let inner = Arc::clone(self);
                 self.tasks.spawn(async move { inner.after(&member).await });
             }
@@ -1816,7 +1951,7 @@ impl Inner {
                 (None, _) => {}
             }
         }
-        let phase = match (self.fleet.is_closed(), self.tasks.is_stopping(), stuck.is_empty()) {
+        let phase = match (self.fleet.is_closed(), self.tasks.is_done(), stuck.is_empty()) {
             (true, true, _) => Phase::Stopped,
             (true, false, _) => Phase::Draining,
             (false, _, false) => Phase::Degraded,
@@ -2070,14 +2205,16 @@ impl Inner {
         };
         match &report.outcome {
             RunOutcome::Returned(json) => AttemptOutcome::Completed(Arc::clone(json)),
+            RunOutcome::Failed(_) if report.unfinished => AttemptOutcome::Unknown,
             RunOutcome::Failed(failure)
-                if failure.kind == "Timeout" && failure.operation.is_none() =>
+                if failure.kind == "Timeout" && failure.operation.is_none() && !report.effects =>
             {
                 AttemptOutcome::TimedOut
             }
             RunOutcome::Failed(failure) => AttemptOutcome::Failed {
                 error: failure.to_string(),
-                retryable: !failure.is_final(),
+                // What it did before it failed would be done again.
+                retryable: !failure.is_final() && !report.effects,
             },
             RunOutcome::Cancelled(by) => AttemptOutcome::Cancelled { by: by.clone() },
         }
@@ -2165,10 +2302,16 @@ impl Inner {
 
 #[async_trait]
 impl Blocking for Inner {
-    async fn block(&self, agent_id: AgentId, on: &str) {
+    async fn block(&self, agent_id: AgentId, run: Uuid, on: &str) {
         let Some(member) = self.fleet.find(agent_id) else { return };
         let _turn = member.turn.lock().await;
-        member.cell().blocked_on = Some(on.to_owned());
+        {
+            let mut cell = member.cell();
+            if cell.run.as_ref().is_none_or(|there| there.id != run) {
+                return;
+            }
+            cell.blocked_on = Some(on.to_owned());
+        }
         if member.state() == AgentState::Running {
             let entry = self
                 .entry(&member, AuditEventType::AgentStopped, "run.waiting")
@@ -2181,10 +2324,16 @@ impl Blocking for Inner {
         }
     }
 
-    async fn unblock(&self, agent_id: AgentId) {
+    async fn unblock(&self, agent_id: AgentId, run: Uuid) {
         let Some(member) = self.fleet.find(agent_id) else { return };
         let _turn = member.turn.lock().await;
-        member.cell().blocked_on = None;
+        {
+            let mut cell = member.cell();
+            if cell.run.as_ref().is_none_or(|there| there.id != run) {
+                return;
+            }
+            cell.blocked_on = None;
+        }
         if member.state() == AgentState::Waiting {
             let entry = self.entry(&member, AuditEventType::AgentStarted, "run.resumed");
             if let Err(error) = self.shift(&member, Event::Run, entry, Change::new(), |_| {}).await
@@ -2196,6 +2345,10 @@ impl Blocking for Inner {
 
     fn named(&self, name: &str) -> Option<AgentId> {
         self.fleet.named(name)
+    }
+
+    fn name_of(&self, id: AgentId) -> Option<String> {
+        self.fleet.find(id).map(|member| member.cell().config.name.clone())
     }
 
     async fn delegate(&self, from: AgentId, to: AgentId, input: Arc<str>) -> RunOutcome {
@@ -2217,7 +2370,9 @@ impl Blocking for Inner {
                     Err(_) => RunOutcome::Cancelled("the agent is gone".to_owned()),
                 },
                 AttemptOutcome::Completed(json) => RunOutcome::Returned(json),
-                AttemptOutcome::Failed { .. } | AttemptOutcome::TimedOut => {
+                AttemptOutcome::Failed { .. }
+                | AttemptOutcome::TimedOut
+                | AttemptOutcome::Unknown => {
                     let last = member.cell().last_run.clone();
                     match last.map(|report| report.outcome.clone()) {
                         Some(RunOutcome::Failed(failure)) => RunOutcome::Failed(failure),
@@ -2245,12 +2400,7 @@ impl Inner {
         }
         let definition = self.definition(member).map_err(|reason| invalid(&reason))?;
         self.may_start(member, &definition)?;
-        if let Some(resources) = &self.resources {
-            match resources.allocate_resources(member.id, definition.limits.clone()).await {
-                Ok(_) | Err(symbiont_types::ResourceError::AllocationFailed { .. }) => {}
-                Err(error) => return Err(invalid(&error.to_string())),
-            }
-        }
+        self.admit(member, &definition).await?;
         let mut record = member.cell().record.clone();
         record.started = true;
         let entry = self

@@ -224,7 +224,7 @@ impl DefaultPolicyEngine {
             limits: context.resource_requirements.as_ref(),
             metadata: &context.metadata,
             ambient: named,
-            own_policies: !operation.starts_with("agent."),
+            own_policies: operation != "agent.start",
         }
     }
 

@@ -12,7 +12,7 @@ mod program;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(crate) use self::host::Rates;
 pub(crate) use self::program::{Behaviour, Definition, Programs};
 use crate::directory::Directory;
 use crate::journal::Journal;
@@ -206,6 +207,10 @@ pub struct RunReport {
     pub steps: u64,
     /// Host calls that were made or refused.
     pub host_calls: u64,
+    /// Whether it began an effect that must not be repeated blindly.
+    pub effects: bool,
+    /// Whether it ended in the middle of one.
+    pub unfinished: bool,
     /// How it ended.
     pub outcome: RunOutcome,
 }
@@ -238,6 +243,9 @@ pub(crate) struct Meter {
     pub(crate) memory: AtomicU64,
     /// Nanoseconds of evaluation.
     pub(crate) cpu_nanos: AtomicU64,
+    /// Whether an effect has begun that must not be repeated blindly, and whether one is under way.
+    pub(crate) effects: AtomicBool,
+    pub(crate) in_effect: AtomicBool,
 }
 
 /// A run that is under way, as its owner sees it.
@@ -277,10 +285,11 @@ pub(crate) struct SandboxSeat {
 /// Tells the agent's owner that its run waits, or goes on.
 #[async_trait::async_trait]
 pub(crate) trait Blocking: Send + Sync {
-    async fn block(&self, agent_id: AgentId, on: &str);
-    async fn unblock(&self, agent_id: AgentId);
+    async fn block(&self, agent_id: AgentId, run: Uuid, on: &str);
+    async fn unblock(&self, agent_id: AgentId, run: Uuid);
     /// The agent of this name, among those of the same controller.
     fn named(&self, name: &str) -> Option<AgentId>;
+    fn name_of(&self, id: AgentId) -> Option<String>;
     /// Runs another agent with an input and gives what it returned.
     async fn delegate(&self, from: AgentId, to: AgentId, input: Arc<str>) -> RunOutcome;
 }
@@ -294,6 +303,8 @@ pub(crate) struct Services {
     pub(crate) owner: std::sync::Weak<dyn Blocking>,
     /// For what has to be finished although the run may be cut off.
     pub(crate) tasks: Arc<Tasks>,
+    /// What agents did lately, for rules that limit how often.
+    pub(crate) rates: Rates,
 }
 
 /// One run.
@@ -315,25 +326,54 @@ pub(crate) struct Run {
 pub(crate) struct Tally {
     pub(crate) steps: u64,
     pub(crate) host_calls: u64,
+    pub(crate) effects: bool,
+    pub(crate) unfinished: bool,
 }
 
 impl Run {
     /// Runs to the end, to the deadline or until it is told to stop.
     pub(crate) async fn drive(self) -> (RunOutcome, Tally) {
         let mut tally = Tally::default();
-        let deadline = crate::clock::Clock::instant_in(self.timeout);
+        let deadline = self.out_of_time();
         let cancel = self.active.cancel.clone();
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => RunOutcome::Cancelled("the agent was stopped or ended".to_owned()),
-            () = tokio::time::sleep_until(deadline) => RunOutcome::Failed(RunFailure {
+            () = deadline => RunOutcome::Failed(RunFailure {
                 retryable: true,
                 ..RunFailure::new("Timeout", format!("the run took longer than {:?}", self.timeout))
             }),
             outcome = self.entries(&mut tally) => outcome,
         };
         self.active.meter.memory.store(0, Ordering::Relaxed);
+        tally.effects = self.active.meter.effects.load(Ordering::Relaxed);
+        tally.unfinished = self.active.meter.in_effect.load(Ordering::Relaxed);
         (outcome, tally)
+    }
+
+    /// Resolves when the run has been active for as long as it may; while it holds still, its time
+    /// does too.
+    async fn out_of_time(&self) {
+        let mut left = self.timeout;
+        let mut wish = self.active.wish.subscribe();
+        loop {
+            if *wish.borrow_and_update() == Wish::Pause {
+                if wish.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let began = Instant::now();
+            tokio::select! {
+                () = tokio::time::sleep_until(crate::clock::Clock::instant_in(left)) => return,
+                changed = wish.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    left = left.saturating_sub(began.elapsed());
+                }
+            }
+        }
     }
 
     /// The entries of the program that this cause runs, one after the other; the last one's value

@@ -25,6 +25,7 @@ use symbiont_types::{
     SchedulerError, SchedulerMetrics, TaskId, TaskStatus,
 };
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::meter::{Throughput, Timings};
@@ -96,7 +97,7 @@ pub trait Scheduler: Send + Sync {
     /// `Storage`, `ShuttingDown`.
     async fn resume_scheduling(&self) -> Result<(), SchedulerError>;
 
-    /// Takes and starts nothing more, and waits up to 30 seconds for what runs, then leaves it.
+    /// Takes and starts nothing more, and waits up to 10 seconds for what runs, then leaves it.
     /// Tasks that wait are kept. Again is fine.
     ///
     /// # Errors
@@ -154,7 +155,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The largest input of a task.
 const LARGEST_INPUT: usize = 1024 * 1024;
 /// How long a shutdown waits for what runs.
-const DRAIN: Duration = Duration::from_secs(30);
+const DRAIN: Duration = Duration::from_secs(10);
 const PAUSED: &[u8] = b"scheduler.paused";
 
 /// The scheduler over a journal.
@@ -180,6 +181,8 @@ struct State {
     queue: Queue,
     lanes: Lanes,
     jobs: HashMap<TaskId, Job>,
+    /// Tasks that have not ended, by agent.
+    open: HashMap<AgentId, HashSet<TaskId>>,
     /// Agents that run a task: one at a time each.
     busy: HashSet<AgentId>,
     ended: VecDeque<(SystemTime, TaskId)>,
@@ -216,6 +219,19 @@ struct Job {
     task: ScheduledTask,
     input: Option<Arc<str>>,
     phase: Phase,
+    /// One record of it at a time, in the order in which it changed.
+    recording: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Job {
+    fn new(
+        submitted: ScheduledTask,
+        task: ScheduledTask,
+        input: Option<Arc<str>>,
+        phase: Phase,
+    ) -> Self {
+        Self { submitted, task, input, phase, recording: Arc::default() }
+    }
 }
 
 #[derive(Debug)]
@@ -232,9 +248,11 @@ struct Attempt {
     load: Load,
     since: SystemTime,
     deadline: SystemTime,
-    lease_until: SystemTime,
+    /// On the timers' scale: the time of day may jump.
+    lease_until: Instant,
     cancel: CancellationToken,
-    cancelling: bool,
+    /// By whom or by what it is being cancelled.
+    cancelled_by: Option<String>,
 }
 
 /// Builds a [`DefaultScheduler`].
@@ -376,6 +394,7 @@ impl SchedulerBuilder {
                 settings.load_balancing_strategy,
             ),
             jobs: HashMap::new(),
+            open: HashMap::new(),
             busy: HashSet::new(),
             ended: VecDeque::new(),
             waiters: HashMap::new(),
@@ -455,7 +474,10 @@ async fn restore(journal: &Journal, state: &mut State, retries: u32) -> Result<C
                 Phase::Waiting { ticket, last_error: kept.last_error }
             }
         };
-        state.jobs.insert(kept.id, Job { submitted, task, input: kept.input, phase });
+        if !matches!(phase, Phase::Ended(_)) {
+            state.open.entry(task.agent_id).or_default().insert(kept.id);
+        }
+        state.jobs.insert(kept.id, Job::new(submitted, task, kept.input, phase));
     }
     state.ended.make_contiguous().sort_unstable();
     Ok(change)
@@ -582,7 +604,8 @@ impl Inner {
         let ticket = state.queue.ticket(task.priority, task.scheduled_time);
         state.queue.push(id, ticket, now);
         let phase = Phase::Waiting { ticket, last_error: None };
-        state.jobs.insert(id, Job { submitted: task.clone(), task, input, phase });
+        state.open.entry(task.agent_id).or_default().insert(id);
+        state.jobs.insert(id, Job::new(task.clone(), task, input, phase));
         drop(state);
         self.wake.notify_one();
         Ok(())
@@ -599,7 +622,11 @@ impl Inner {
         for agent in changed {
             state.queue.unhold(agent);
         }
-        state.forget_old(now);
+        let forgotten = state.forget_old(now);
+        if !forgotten.is_empty() {
+            let this = self.this.upgrade().expect("`self` is alive");
+            self.tasks.spawn(async move { this.forget(forgotten).await });
+        }
         if state.paused || state.closed {
             return;
         }
@@ -642,7 +669,10 @@ impl Inner {
                 let by = "the agent has terminated".to_owned();
                 self.end_in_memory(state, id, How::Cancelled { by }, now);
                 let this = self.this.upgrade().expect("`self` is alive");
-                self.tasks.spawn(async move { this.save(id, None).await });
+                self.tasks.spawn(async move {
+                    // A failure is in the log; the agent's end itself is on record.
+                    let _ = this.save(id, None).await;
+                });
                 return None;
             }
         }
@@ -665,9 +695,9 @@ impl Inner {
             load,
             since: now,
             deadline: now + timeout,
-            lease_until: now + self.settings.health_check_interval * 3,
+            lease_until: self.lease(),
             cancel: cancel.clone(),
-            cancelling: false,
+            cancelled_by: None,
         });
         let start = Start {
             fence,
@@ -688,7 +718,8 @@ impl Inner {
     async fn attempt(self: Arc<Self>, start: Start) {
         let Start { fence, agent_id, activation } = start;
         let (id, attempt) = (activation.task_id, activation.attempt);
-        self.save(id, Some(fence)).await;
+        // Unrecorded, the attempt is found as not begun after a crash, and begins again.
+        let _ = self.save(id, Some(fence)).await;
         let outcome = match self.directory.agent(agent_id) {
             None => AttemptOutcome::Gone,
             Some(port) => {
@@ -709,11 +740,16 @@ impl Inner {
 
     /// A heartbeat: the attempt is being driven.
     fn renew(&self, id: TaskId, fence: u64) {
-        let until = self.journal.now() + self.settings.health_check_interval * 3;
+        let until = self.lease();
         let mut state = self.lock();
         if let Some(attempt) = state.attempt(id, fence) {
             attempt.lease_until = until;
         }
+    }
+
+    /// When a lease that is given now ends.
+    fn lease(&self) -> Instant {
+        Clock::instant_in(self.settings.health_check_interval.saturating_mul(3))
     }
 
     /// Takes in how an attempt ended. One whose fence is not the newest any more changes nothing.
@@ -726,7 +762,7 @@ impl Inner {
                 tracing::warn!(task_id = %id, "a late attempt ended and changes nothing");
                 return;
             };
-            let (since, cancelling) = (attempt.since, attempt.cancelling);
+            let (since, cancelled_by) = (attempt.since, attempt.cancelled_by.clone());
             state.run_time.add(now.duration_since(since).unwrap_or_default());
             state.free_slot(id);
             let job = state.jobs.get_mut(&id).expect("it was there a line ago");
@@ -736,7 +772,7 @@ impl Inner {
             {
                 result = Some(Arc::clone(json));
             }
-            match next(outcome, cancelling, consumed, self.settings.retry_attempts) {
+            match next(outcome, cancelled_by, consumed, self.settings.retry_attempts) {
                 Next::End(how) => {
                     self.end_in_memory(&mut state, id, how, now);
                 }
@@ -763,7 +799,9 @@ impl Inner {
                 }
             }
         }
-        self.save_with(id, None, result).await;
+        // What could not be recorded is in the log; after a crash the task is found as it was
+        // recorded last.
+        let _ = self.save_with(id, None, result).await;
         self.tell(id);
         self.wake.notify_one();
     }
@@ -784,6 +822,13 @@ impl Inner {
         if let Some(job) = state.jobs.get_mut(&id) {
             tracing::info!(task_id = %id, agent_id = %job.task.agent_id, outcome = ?how, "task ended");
             job.phase = Phase::Ended(End { at: micros(now), how });
+            let agent = job.task.agent_id;
+            if let Some(open) = state.open.get_mut(&agent) {
+                open.remove(&id);
+                if open.is_empty() {
+                    state.open.remove(&agent);
+                }
+            }
         }
     }
 
@@ -800,49 +845,75 @@ impl Inner {
         }
     }
 
-    async fn save(&self, id: TaskId, fence: Option<u64>) {
-        self.save_with(id, fence, None).await;
+    async fn save(&self, id: TaskId, fence: Option<u64>) -> Result<(), SchedulerError> {
+        let saved = self.save_with(id, fence, None).await;
         self.tell(id);
+        saved
     }
 
     /// Records a task as it is. With a fence, only if that attempt is the one that runs.
-    async fn save_with(&self, id: TaskId, fence: Option<u64>, result: Option<Arc<str>>) {
+    async fn save_with(
+        &self,
+        id: TaskId,
+        fence: Option<u64>,
+        result: Option<Arc<str>>,
+    ) -> Result<(), SchedulerError> {
         let key = *id.as_uuid().as_bytes();
+        let recording = match self.lock().jobs.get(&id) {
+            Some(job) => Arc::clone(&job.recording),
+            None => return Ok(()),
+        };
+        let _in_order = recording.lock().await;
         let mut change = Change::new();
         {
             let mut state = self.lock();
             if let Some(fence) = fence
                 && state.attempt(id, fence).is_none()
             {
-                return;
+                return Ok(());
             }
-            let Some(job) = state.jobs.get(&id) else { return };
+            let Some(job) = state.jobs.get(&id) else { return Ok(()) };
             let mut row = stored::Task::of(&job.task, &job.submitted, job.input.clone(), 0);
             match &job.phase {
                 Phase::Waiting { ticket, last_error } => {
                     row.order = ticket.sequence;
                     row.last_error.clone_from(last_error);
+                    change = change.remove(RUNS, key);
                 }
                 Phase::Running(attempt) => {
                     row.order = attempt.fence;
                     row.running = true;
                 }
-                Phase::Ended(end) => row.end = Some(end.clone()),
+                Phase::Ended(end) => {
+                    row.end = Some(end.clone());
+                    change = change.remove(RUNS, key);
+                }
             }
             change = change.put(TASKS, key, &row);
         }
         if let Some(result) = result {
             change = change.put_bytes(RESULTS, key, result.as_bytes().to_vec());
         }
-        if let Err(error) = self.journal.commit(change).await {
-            // The task goes on as it is; after a crash it is found as it was recorded last.
+        self.journal.commit(change).await.map(|_| ()).map_err(|error| {
             tracing::error!(task_id = %id, %error, "a task could not be recorded");
+            storage(error)
+        })
+    }
+
+    async fn forget(&self, ids: Vec<TaskId>) {
+        let mut change = Change::new();
+        for id in ids {
+            let key = *id.as_uuid().as_bytes();
+            change = change.remove(TASKS, key).remove(RESULTS, key).remove(RUNS, key);
+        }
+        if let Err(error) = self.journal.commit(change).await {
+            tracing::error!(%error, "old tasks could not be removed");
         }
     }
 
     /// Gives up attempts whose lease was not renewed.
     async fn check_leases(&self) {
-        let now = self.journal.now();
+        let now = Instant::now();
         let lost: Vec<(TaskId, u64)> = {
             let mut state = self.lock();
             let lost: Vec<_> = state
@@ -859,6 +930,10 @@ impl Inner {
             lost
         };
         for (id, fence) in lost {
+            if let Some(attempt) = self.lock().attempt(id, fence) {
+                // Nothing of it goes on behind the back of the attempt that follows.
+                attempt.cancel.cancel();
+            }
             let error = "its lease was lost: the attempt gave no sign of life".to_owned();
             self.finished(id, fence, AttemptOutcome::Failed { error, retryable: true }).await;
         }
@@ -873,7 +948,7 @@ impl Inner {
             match &mut job.phase {
                 Phase::Ended(_) => return Err(SchedulerError::AlreadyFinished { task_id }),
                 Phase::Running(attempt) => {
-                    attempt.cancelling = true;
+                    attempt.cancelled_by.get_or_insert_with(|| by.to_owned());
                     attempt.cancel.cancel();
                     return Ok(());
                 }
@@ -889,8 +964,7 @@ impl Inner {
                 }
             }
         }
-        self.save(task_id, None).await;
-        Ok(())
+        self.save(task_id, None).await
     }
 }
 
@@ -920,16 +994,20 @@ impl State {
     }
 
     /// Forgets what ended long ago; a few at a time, so that nobody waits for it.
-    fn forget_old(&mut self, now: SystemTime) {
-        for _ in 0..16 {
-            let Some(&(at, id)) = self.ended.front() else { return };
+    fn forget_old(&mut self, now: SystemTime) -> Vec<TaskId> {
+        let mut forgotten = Vec::new();
+        while forgotten.len() < 16
+            && let Some(&(at, id)) = self.ended.front()
+        {
             let old = now.duration_since(at).unwrap_or_default() > REMEMBERED;
             if !old && self.ended.len() <= MOST_REMEMBERED {
-                return;
+                break;
             }
             self.ended.pop_front();
             self.jobs.remove(&id);
+            forgotten.push(id);
         }
+        forgotten
     }
 }
 
@@ -948,30 +1026,34 @@ impl PartialEq for How {
     }
 }
 
-fn next(outcome: AttemptOutcome, cancelling: bool, consumed: u32, budget: u32) -> Next {
+fn next(outcome: AttemptOutcome, cancelled_by: Option<String>, consumed: u32, budget: u32) -> Next {
     let attempts = consumed.saturating_add(1);
-    let again = consumed < budget && !cancelling;
-    match outcome {
-        AttemptOutcome::Completed(json) => {
+    let again = consumed < budget;
+    match (outcome, cancelled_by) {
+        (AttemptOutcome::Completed(json), _) => {
             Next::End(How::Completed { has_result: &*json != "null" })
         }
-        AttemptOutcome::Failed { error, retryable } if again && retryable => Next::Retry(error),
-        AttemptOutcome::TimedOut if again => Next::Retry("the attempt timed out".to_owned()),
-        AttemptOutcome::Failed { .. } | AttemptOutcome::TimedOut if cancelling => {
-            Next::End(How::Cancelled { by: "cancel_task".to_owned() })
+        (AttemptOutcome::Unknown, _) => Next::End(How::Unknown { attempt: attempts }),
+        (
+            AttemptOutcome::Failed { .. }
+            | AttemptOutcome::TimedOut
+            | AttemptOutcome::Cancelled { .. }
+            | AttemptOutcome::NotNow(_),
+            Some(by),
+        ) => Next::End(How::Cancelled { by }),
+        (AttemptOutcome::Failed { error, retryable: true }, None) if again => Next::Retry(error),
+        (AttemptOutcome::Failed { error, .. }, None) => Next::End(How::Failed { error, attempts }),
+        (AttemptOutcome::TimedOut, None) if again => {
+            Next::Retry("the attempt timed out".to_owned())
         }
-        AttemptOutcome::Failed { error, .. } => Next::End(How::Failed { error, attempts }),
-        AttemptOutcome::TimedOut => Next::End(How::TimedOut { attempts }),
-        AttemptOutcome::Cancelled { .. } if cancelling => {
-            Next::End(How::Cancelled { by: "cancel_task".to_owned() })
+        (AttemptOutcome::TimedOut, None) => Next::End(How::TimedOut { attempts }),
+        // Its agent was stopped, or is: what was accepted waits until it is started again.
+        (AttemptOutcome::Cancelled { by: reason } | AttemptOutcome::NotNow(reason), None) => {
+            Next::Again(reason)
         }
-        AttemptOutcome::Cancelled { by } => Next::End(How::Cancelled { by }),
-        AttemptOutcome::NotNow(_) if cancelling => {
-            Next::End(How::Cancelled { by: "cancel_task".to_owned() })
-        }
-        AttemptOutcome::NotNow(reason) => Next::Again(reason),
-        AttemptOutcome::Gone => {
-            Next::End(How::Cancelled { by: "the agent has terminated".to_owned() })
+        (AttemptOutcome::Gone, by) => {
+            let by = by.unwrap_or_else(|| "the agent has terminated".to_owned());
+            Next::End(How::Cancelled { by })
         }
     }
 }
@@ -1000,7 +1082,7 @@ impl Scheduler for DefaultScheduler {
         let job = state.jobs.get(&task_id).ok_or(SchedulerError::TaskNotFound { task_id })?;
         Ok(match &job.phase {
             Phase::Ended(end) => end.status(task_id),
-            Phase::Running(attempt) if attempt.cancelling => TaskStatus::Cancelling,
+            Phase::Running(attempt) if attempt.cancelled_by.is_some() => TaskStatus::Cancelling,
             Phase::Running(attempt) => TaskStatus::Running {
                 attempt: job.task.retry_count.saturating_add(1),
                 worker: attempt.lane,
@@ -1042,6 +1124,7 @@ impl Scheduler for DefaultScheduler {
     }
 
     async fn list_running_tasks(&self) -> Vec<RunningTask> {
+        let now = self.inner.journal.now();
         let state = self.inner.lock();
         let running = state.jobs.values().filter_map(|job| match &job.phase {
             Phase::Running(attempt) => Some(RunningTask {
@@ -1050,7 +1133,7 @@ impl Scheduler for DefaultScheduler {
                 started_at: attempt.since,
                 deadline: attempt.deadline,
                 worker_id: attempt.lane,
-                lease_expires_at: attempt.lease_until,
+                lease_expires_at: now + attempt.lease_until.duration_since(Instant::now()),
                 progress: None,
             }),
             Phase::Waiting { .. } | Phase::Ended(_) => None,
@@ -1125,9 +1208,9 @@ impl Scheduler for DefaultScheduler {
                 }
                 job.task.priority = priority;
             }
-            inner.save(task_id, None).await;
+            let saved = inner.save(task_id, None).await;
             inner.wake.notify_one();
-            Ok(())
+            saved
         };
         self.inner.detached(update).await
     }
@@ -1175,11 +1258,7 @@ impl WorkPort for Inner {
     async fn agent_gone(&self, id: AgentId, _at: SystemTime) {
         let waiting: Vec<TaskId> = {
             let state = self.lock();
-            let of_agent = state.jobs.iter().filter(|(_, job)| job.task.agent_id == id);
-            of_agent
-                .filter(|(_, job)| !matches!(job.phase, Phase::Ended(_)))
-                .map(|(id, _)| *id)
-                .collect()
+            state.open.get(&id).map(|open| open.iter().copied().collect()).unwrap_or_default()
         };
         for task in waiting {
             // One that ended meanwhile is as gone as it can be.

@@ -1,6 +1,7 @@
 //! The only place that spawns.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -27,6 +28,11 @@ impl Tasks {
         self.stop.is_cancelled()
     }
 
+    /// Whether they have been asked, and all have ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.running.is_closed() && self.running.is_empty()
+    }
+
     /// Runs `task` in the background until it ends or is cut off.
     pub(crate) fn spawn<F>(&self, task: F)
     where
@@ -49,6 +55,12 @@ impl Tasks {
         self.running.spawn(async move { cut.run_until_cancelled(task).await })
     }
 
+    /// Cuts off everything at once: nobody is there to work for any more.
+    pub(crate) fn abandon(&self) {
+        self.stop.cancel();
+        self.cut.cancel();
+    }
+
     /// Asks, waits up to `grace`, then drops what is left and says how many that was.
     pub(crate) async fn stop(&self, grace: Duration) -> usize {
         self.stop.cancel();
@@ -66,8 +78,18 @@ impl Tasks {
 impl Drop for Tasks {
     /// A component that is dropped without a shutdown leaves nobody working for it.
     fn drop(&mut self) {
-        self.stop.cancel();
-        self.cut.cancel();
+        self.abandon();
+    }
+}
+
+/// Held by the handles of a component whose tasks hold the component: when the last handle is gone,
+/// so are they.
+#[derive(Debug)]
+pub(crate) struct Leash(pub(crate) Arc<Tasks>);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 

@@ -131,28 +131,30 @@ impl Walk {
                 FindingKind::MissingSequence,
                 format!("records {expected} to {} are not there", stored.sequence - 1),
             );
-        } else if stored.prev_hash != self.previous.hash && !self.after_a_skip && in_range {
+        } else if stored.prev_hash != self.previous.hash && !self.after_a_skip {
             self.find(
                 stored.sequence,
                 FindingKind::Reordered,
                 "the record does not follow the one before it".to_owned(),
             );
         }
+        // A record's own time says nothing until its hash has been compared, so that the range
+        // never decides whether a record is looked at.
+        if !chain::is_whole(stored) {
+            self.find(
+                stored.sequence,
+                FindingKind::HashMismatch,
+                "the record is not what was written".to_owned(),
+            );
+        }
+        if self.previous_intake.is_some_and(|before| stored.ingested_at < before) {
+            self.find(
+                stored.sequence,
+                FindingKind::ClockRegression,
+                "taken in at an earlier time than the record before it".to_owned(),
+            );
+        }
         if in_range {
-            if !chain::is_whole(stored) {
-                self.find(
-                    stored.sequence,
-                    FindingKind::HashMismatch,
-                    format!("the record is not what was written at {}", stored.ingested_at),
-                );
-            }
-            if self.previous_intake.is_some_and(|before| stored.ingested_at < before) {
-                self.find(
-                    stored.sequence,
-                    FindingKind::ClockRegression,
-                    "taken in at an earlier time than the record before it".to_owned(),
-                );
-            }
             self.first.get_or_insert(stored.sequence);
             self.last_in_range = Some(stored.sequence);
             self.checked += 1;

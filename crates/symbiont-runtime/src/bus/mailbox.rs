@@ -174,6 +174,17 @@ impl Topics {
         self.by_name.iter().filter(has).map(|(topic, _)| topic.clone()).collect()
     }
 
+    /// Ends all subscriptions of an agent; to which topics they were.
+    pub(crate) fn leave(&mut self, agent: AgentId) -> Vec<String> {
+        let mut left = Vec::new();
+        for (topic, agents) in &mut self.by_name {
+            if agents.remove(&agent) {
+                left.push(topic.clone());
+            }
+        }
+        left
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()
     }

@@ -111,7 +111,7 @@ pub(crate) fn default_strategy(error_type: ErrorType) -> RecoveryStrategy {
         ErrorType::PolicyViolation => RecoveryStrategy::Manual {
             reason: "the agent keeps asking for what its policies deny".to_owned(),
         },
-        // Its sandbox and state are kept as evidence.
+        // Keeping its sandbox as evidence is not served yet: it goes with the agent.
         ErrorType::SecurityViolation => RecoveryStrategy::Terminate { cleanup: false },
     }
 }

@@ -1,6 +1,6 @@
 //! All agents of a controller: who there is, and who may be added.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::stored;
+use crate::bus::LeasedMessage;
 use crate::clock::from_micros;
 use crate::run::{ActiveRun, Definition, RunReport, SandboxSeat};
 
@@ -38,6 +39,8 @@ pub(crate) struct Cell {
     /// Gone while the agent is parked; read again when it is needed.
     pub(crate) definition: Option<Arc<Definition>>,
     pub(crate) run: Option<ActiveRun>,
+    /// The message that the run that is under way deals with.
+    pub(crate) lent: Option<LeasedMessage>,
     /// What the run that is under way waits for.
     pub(crate) blocked_on: Option<String>,
     pub(crate) last_run: Option<Arc<RunReport>>,
@@ -60,6 +63,7 @@ impl Member {
                 next_config: None,
                 definition: None,
                 run: None,
+                lent: None,
                 blocked_on: None,
                 last_run: None,
                 restarts: VecDeque::new(),
@@ -109,7 +113,8 @@ pub(crate) struct Fleet {
 #[derive(Debug, Default)]
 struct Members {
     by_id: HashMap<AgentId, Arc<Member>>,
-    by_name: HashMap<String, AgentId>,
+    /// The living agents of each name; ids sort by age.
+    by_name: HashMap<String, BTreeSet<AgentId>>,
     /// Those who are not terminated.
     living: usize,
     terminated: VecDeque<(SystemTime, AgentId)>,
@@ -143,7 +148,7 @@ impl Fleet {
         }
         members.living += 1;
         let name = member.cell().config.name.clone();
-        members.by_name.entry(name).or_insert(member.id);
+        members.by_name.entry(name).or_default().insert(member.id);
         members.by_id.insert(member.id, member);
         Ok(())
     }
@@ -159,7 +164,7 @@ impl Fleet {
             members.terminated.push_back((at, member.id));
         } else {
             members.living += 1;
-            members.by_name.entry(name).or_insert(member.id);
+            members.by_name.entry(name).or_default().insert(member.id);
         }
         members.by_id.insert(member.id, member);
     }
@@ -170,9 +175,7 @@ impl Fleet {
         if let Some(member) = members.by_id.remove(&id) {
             members.living -= 1;
             let name = member.cell().config.name.clone();
-            if members.by_name.get(&name) == Some(&id) {
-                members.by_name.remove(&name);
-            }
+            members.drop_name(&name, id);
         }
     }
 
@@ -187,7 +190,14 @@ impl Fleet {
 
     /// The oldest living agent of this name.
     pub(crate) fn named(&self, name: &str) -> Option<AgentId> {
-        self.lock().by_name.get(name).copied()
+        self.lock().by_name.get(name)?.first().copied()
+    }
+
+    /// A living agent goes by another name from now on.
+    pub(crate) fn rename(&self, id: AgentId, from: &str, to: &str) {
+        let mut members = self.lock();
+        members.drop_name(from, id);
+        members.by_name.entry(to.to_owned()).or_default().insert(id);
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Member>> {
@@ -202,10 +212,8 @@ impl Fleet {
         members.living -= 1;
         members.terminated.push_back((now, id));
         let name = members.by_id.get(&id).map(|member| member.cell().config.name.clone());
-        if let Some(name) = name
-            && members.by_name.get(&name) == Some(&id)
-        {
-            members.by_name.remove(&name);
+        if let Some(name) = name {
+            members.drop_name(&name, id);
         }
         members.forget_old(now)
     }
@@ -232,6 +240,15 @@ impl Fleet {
 }
 
 impl Members {
+    fn drop_name(&mut self, name: &str, id: AgentId) {
+        if let Some(ids) = self.by_name.get_mut(name) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_name.remove(name);
+            }
+        }
+    }
+
     fn forget_old(&mut self, now: SystemTime) -> Vec<AgentId> {
         let mut forgotten = Vec::new();
         while let Some(&(at, id)) = self.terminated.front()

@@ -25,6 +25,19 @@ pub(crate) struct Agent {
     pub(crate) failure: Option<String>,
 }
 
+/// The config in force, and the one that the next initialization takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Configs {
+    pub(crate) now: Config,
+    pub(crate) next: Option<Config>,
+}
+
+impl Configs {
+    pub(crate) fn of(now: &AgentConfig, next: Option<&AgentConfig>) -> Self {
+        Self { now: now.into(), next: next.map(Config::from) }
+    }
+}
+
 /// What an agent is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Config {

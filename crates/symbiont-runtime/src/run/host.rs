@@ -4,18 +4,22 @@
 //! record. A refusal is an error that the program can catch; a record that can't be written is not.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use symbiont_dsl::machine::HostCall;
 use symbiont_dsl::operations::{self, Arguments, EffectClass, Operation};
 use symbiont_dsl::value::{ErrorValue, Value, from_json_text, to_json_text};
 use symbiont_types::{
-    AgentId, AuditEventType, FilesystemConfig, Message, MessageId, NetworkConfig, PolicyEffect,
-    PolicyValue, Priority, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
+    AgentId, AuditEventType, FilesystemConfig, Message, MessageId, NetworkConfig, Obligation,
+    PolicyDecision, PolicyEffect, PolicyValue, Priority, SandboxConfig, SandboxError, SandboxId,
+    SandboxStatus,
 };
+
+use tokio::time::Instant;
 
 use super::{Cause, Definition, Named, Run, RunFailure, RunOutcome, SandboxSeat};
 use crate::clock::{Clock, micros};
@@ -33,6 +37,8 @@ const LARGEST_MEMORY: u64 = 1 << 20;
 const LONGEST_KEY: usize = 1024;
 /// The most keys that one call lists or searches.
 const MOST_KEYS: usize = 10_000;
+/// The longest operation that is decided; a longer one is refused.
+const LONGEST_OPERATION: usize = 8 * 1024;
 /// What is kept of a text in the trail.
 const LONGEST_NOTE: usize = 4096;
 /// The longest that a program sleeps in one call.
@@ -43,11 +49,20 @@ type Answer = Result<Result<Value, ErrorValue>, RunFailure>;
 
 /// Decides, makes and records one call.
 pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
+    let call = &addressed(run, call);
     let operation = operations::operation(&call.name, &Texts(call));
     if !operation.governed {
         return free(run, call, line).await;
     }
-    let shown = operation.names.last().cloned().unwrap_or_default();
+    let shown = cut(operation.names.last().map_or("", String::as_str));
+    if let Some(long) = operation.names.iter().find(|name| name.len() > LONGEST_OPERATION) {
+        let message = format!(
+            "`{}` was given {} bytes to act on, which is more than any policy looks at",
+            call.name,
+            long.len()
+        );
+        return Ok(Err(ErrorValue::new("LimitExceeded", message).with_operation(shown)));
+    }
     if operation.capability_checked
         && let Some(refusal) = uncovered(run, &operation)
     {
@@ -58,34 +73,52 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
         run.commit(Change::new().record(entry)).await?;
         return Ok(Err(ErrorValue::new("CapabilityDenied", refusal).with_operation(shown)));
     }
+    let facts = facts(call);
     let mut change = Change::new();
+    let mut terms = Terms::default();
     let mut denial = None;
     for name in &operation.names {
-        let (entry, refusal) = decide(run, call, name, line);
-        change = change.record(entry);
-        if refusal.is_some() {
-            denial = refusal;
+        let decided = decide(run, call, &facts, name, line);
+        change = change.record(decided.entry);
+        terms.add(decided.obligations);
+        if decided.refusal.is_some() {
+            denial = decided.refusal;
             break;
         }
     }
+    denial = denial.or_else(|| denied_by_id(run, call)).or_else(|| terms.refusal(run));
     if let Some((kind, reason)) = denial {
         run.commit(change).await?;
         return Ok(Err(ErrorValue::new(kind, reason).with_operation(shown)));
     }
     let kind = head(&operation);
+    let veil = |text: String| if terms.redact { "[redacted]".to_owned() } else { text };
     let begin = run
         .entry(AuditEventType::SecurityEvent, kind, line)
-        .details(describe(call))
+        .details(veil(describe(call)))
         .with("operation", &shown)
-        .with("phase", "begin");
+        .with("phase", "begin")
+        .with_some("level", terms.level.as_ref());
     change = change.record(begin);
-    if operation.class == EffectClass::NonRepeatable
-        && let Cause::Task(task) = run.cause
-    {
+    let effect = operation.class == EffectClass::NonRepeatable;
+    if effect && let Cause::Task(task) = run.cause {
         change = change.put(RUNS, *task.as_uuid().as_bytes(), &RunMark { effects: true });
     }
     run.commit(change).await?;
-    let (answer, settled) = match perform(run, call, &shown).await {
+    let meter = &run.active.meter;
+    if effect {
+        meter.effects.store(true, Ordering::Relaxed);
+        meter.in_effect.store(true, Ordering::Relaxed);
+    }
+    let made = perform(run, call, &shown);
+    let done = match terms.timeout {
+        None => made.await,
+        Some(limit) => tokio::time::timeout(limit, made).await.unwrap_or_else(|_| {
+            let message = format!("a policy gives it {limit:?}, and it took longer");
+            Err(ErrorValue::new("Timeout", message).with_retryable(true))
+        }),
+    };
+    let (answer, settled) = match done {
         Ok(Done { value, change, note }) => (Ok(value), (change, note, None)),
         Err(error) => {
             let error = if error.operation.is_none() {
@@ -97,6 +130,7 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
             (Err(error.clone()), (Change::new(), note, Some(error.kind)))
         }
     };
+    meter.in_effect.store(false, Ordering::Relaxed);
     let (change, note, failed) = settled;
     let event_type = match failed {
         Some(_) => AuditEventType::ErrorOccurred,
@@ -104,12 +138,137 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
     };
     let end = run
         .entry(event_type, kind, line)
-        .details(cut(&note))
+        .details(veil(cut(&note)))
         .with("operation", &shown)
         .with("phase", "end")
         .with_some("error", failed);
     run.commit(change.record(end)).await?;
     Ok(answer)
+}
+
+/// The call with its receiver by name: policies speak of names, and an id must be no way around
+/// them.
+fn addressed<'a>(run: &Run, call: &'a HostCall) -> Cow<'a, HostCall> {
+    if !matches!(&*call.name, "send" | "ask" | "delegate" | "spawn") {
+        return Cow::Borrowed(call);
+    }
+    let Some(first) = call.args.first() else { return Cow::Borrowed(call) };
+    let name = first
+        .to_string()
+        .parse::<AgentId>()
+        .ok()
+        .and_then(|id| run.services.owner.upgrade()?.name_of(id));
+    match name {
+        // The same agent has to be meant by the name.
+        Some(name)
+            if run.services.owner.upgrade().and_then(|owner| owner.named(&name))
+                == first.to_string().parse().ok() =>
+        {
+            let mut call = call.clone();
+            call.args[0] = Value::from(name);
+            Cow::Owned(call)
+        }
+        Some(_) | None => Cow::Borrowed(call),
+    }
+}
+
+/// Whether a rule denies the receiver of a message by its id.
+fn denied_by_id(run: &Run, call: &HostCall) -> Option<(&'static str, String)> {
+    if &*call.name != "send" {
+        return None;
+    }
+    let owner = run.services.owner.upgrade()?;
+    let to = call.args.first()?.to_string();
+    // By name in the program: is the id denied? By id, of one whose name means another: is the name?
+    let other = match owner.named(&to) {
+        Some(id) => id.to_string(),
+        None => owner.name_of(to.parse().ok()?)?,
+    };
+    let mut facts = facts(call);
+    *facts.first_mut()? = PolicyValue::String(other.clone());
+    let operation = format!("message.send:{other}");
+    let decision = ask(run, call, &facts, &operation);
+    let denied =
+        matches!(decision.effect, Some(PolicyEffect::Deny)) && decision.policy_id.is_some();
+    denied.then_some(("PolicyDenied", decision.reason))
+}
+
+/// What the rules that allow a call demand along with it.
+#[derive(Debug, Default)]
+struct Terms {
+    rates: Vec<(u32, Duration)>,
+    timeout: Option<Duration>,
+    level: Option<String>,
+    redact: bool,
+    unserved: Option<String>,
+}
+
+impl Terms {
+    fn add(&mut self, obligations: Vec<Obligation>) {
+        for obligation in obligations {
+            match obligation {
+                Obligation::RateLimit { count, per } => self.rates.push((count, per)),
+                Obligation::Timeout(limit) => {
+                    self.timeout = Some(self.timeout.map_or(limit, |least| least.min(limit)));
+                }
+                Obligation::LogLevel(level) => self.level = Some(cut(&level)),
+                Obligation::Redact(_) => self.redact = true,
+                Obligation::Notify(channel) => self.unserved = Some(channel),
+            }
+        }
+    }
+
+    /// Why the call may not be made although rules allow it: what cannot be carried out is refused.
+    fn refusal(&self, run: &Run) -> Option<(&'static str, String)> {
+        if let Some(channel) = &self.unserved {
+            let reason =
+                format!("a policy demands that `{channel}` is told, which is not served yet");
+            return Some(("PolicyDenied", reason));
+        }
+        let over = run.services.rates.take(run.agent_id, &self.rates)?;
+        let reason = format!(
+            "a policy allows {} of these calls in {:?}, and they are used up",
+            over.0, over.1
+        );
+        Some(("PolicyDenied", reason))
+    }
+}
+
+/// When each agent made calls whose number rules limit.
+#[derive(Debug, Default)]
+pub(crate) struct Rates(Mutex<HashMap<Limited, VecDeque<Instant>>>);
+
+/// An agent under a limit. Rules with equal limits count together, which is the stricter reading.
+type Limited = (AgentId, u32, Duration);
+
+/// Agents under a limit that are kept count of; beyond it those whose time has passed are dropped.
+const MOST_LIMITED: usize = 10_000;
+
+impl Rates {
+    /// Counts one call against all limits, or names the one that is used up and counts nothing.
+    fn take(&self, agent: AgentId, limits: &[(u32, Duration)]) -> Option<(u32, Duration)> {
+        if limits.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() > MOST_LIMITED {
+            made.retain(|(_, _, per), times| times.back().is_some_and(|at| now - *at <= *per));
+        }
+        for (count, per) in limits {
+            let times = made.entry((agent, *count, *per)).or_default();
+            while times.front().is_some_and(|at| now - *at > *per) {
+                times.pop_front();
+            }
+            if times.len() >= *count as usize {
+                return Some((*count, *per));
+            }
+        }
+        for (count, per) in limits {
+            made.entry((agent, *count, *per)).or_default().push_back(now);
+        }
+        None
+    }
 }
 
 /// Records a remark of the runtime's about the run.
@@ -174,26 +333,36 @@ fn uncovered(run: &Run, operation: &Operation) -> Option<String> {
     ))
 }
 
-/// The record of a decision, and why it is a refusal if it is one.
-fn decide(
-    run: &Run,
-    call: &HostCall,
-    operation: &str,
-    line: usize,
-) -> (Entry, Option<(&'static str, String)>) {
-    let arguments: Vec<PolicyValue> = call.args.iter().map(fact).collect();
+/// A decision: its record, why it is a refusal if it is one, and what goes along with it.
+struct Decided {
+    entry: Entry,
+    refusal: Option<(&'static str, String)>,
+    obligations: Vec<Obligation>,
+}
+
+fn ask(run: &Run, call: &HostCall, facts: &[PolicyValue], operation: &str) -> PolicyDecision {
     let named: Named =
         call.named.iter().map(|(name, value)| (name.to_string(), fact(value))).collect();
-    let decision = run.services.policy.decide(&Question {
+    run.services.policy.decide(&Question {
         agent_id: run.agent_id,
         operation,
-        arguments: &arguments,
+        arguments: facts,
         named: &named,
         limits: Some(&run.definition.limits),
         metadata: &HashMap::new(),
         ambient: &Named::new(),
         own_policies: true,
-    });
+    })
+}
+
+fn decide(
+    run: &Run,
+    call: &HostCall,
+    facts: &[PolicyValue],
+    operation: &str,
+    line: usize,
+) -> Decided {
+    let decision = ask(run, call, facts, operation);
     let (event_type, word, refusal) = match &decision.effect {
         Some(PolicyEffect::Allow) => (AuditEventType::SecurityEvent, "allow", None),
         Some(PolicyEffect::RequireApproval { .. }) => (
@@ -210,21 +379,34 @@ fn decide(
             Some(("PolicyDenied", decision.reason.clone())),
         ),
     };
+    let several = |words: &[String]| (!words.is_empty()).then(|| words.join(" "));
     let entry = run
         .entry(event_type, "policy.decision", line)
         .details(cut(&decision.reason))
         .with("operation", cut(operation))
         .with("decision", word)
         .with("bundle", &decision.bundle_digest)
-        .with_some(
-            "rules",
-            (!decision.matched_rules.is_empty()).then(|| decision.matched_rules.join(" ")),
-        )
-        .with_some(
-            "shadow",
-            (!decision.shadow_results.is_empty()).then(|| decision.shadow_results.join(" ")),
-        );
-    (entry, refusal)
+        .with_some("rules", several(&decision.matched_rules))
+        .with_some("shadow", several(&decision.shadow_results));
+    Decided { entry, refusal, obligations: decision.obligations }
+}
+
+/// The call's arguments as policies see them. Those of a command are the texts that it will get, so
+/// that a number is no way around a rule about a text.
+fn facts(call: &HostCall) -> Vec<PolicyValue> {
+    if &*call.name != "exec" {
+        return call.args.iter().map(fact).collect();
+    }
+    let text = |value: &Value| PolicyValue::String(value.to_string());
+    let each = |value: &Value| match value {
+        Value::Array(items) => PolicyValue::List(items.iter().map(text).collect()),
+        other => fact(other),
+    };
+    let mut facts: Vec<PolicyValue> = call.args.iter().map(each).collect();
+    if let (Some(first), Some(program)) = (facts.first_mut(), call.args.first()) {
+        *first = text(program);
+    }
+    facts
 }
 
 /// A value as policies see it.
@@ -438,7 +620,7 @@ async fn sleep(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
         let until = run.services.journal.now() + duration;
         let owner = run.services.owner.upgrade();
         if let Some(owner) = &owner {
-            owner.block(run.agent_id, "a timer").await;
+            owner.block(run.agent_id, run.active.id, "a timer").await;
         }
         loop {
             let clock = run.services.journal.clock();
@@ -451,7 +633,7 @@ async fn sleep(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
             }
         }
         if let Some(owner) = &owner {
-            owner.unblock(run.agent_id).await;
+            owner.unblock(run.agent_id, run.active.id).await;
         }
     }
     Ok(Value::Null)
@@ -481,7 +663,7 @@ async fn receive(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
         let Some(until) = until else { break Ok(Value::Null) };
         if !blocked && let Some(owner) = run.services.owner.upgrade() {
             blocked = true;
-            owner.block(run.agent_id, "mail").await;
+            owner.block(run.agent_id, run.active.id, "mail").await;
         }
         tokio::select! {
             () = arrived => {}
@@ -490,7 +672,7 @@ async fn receive(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
         }
     };
     if blocked && let Some(owner) = run.services.owner.upgrade() {
-        owner.unblock(run.agent_id).await;
+        owner.unblock(run.agent_id, run.active.id).await;
     }
     outcome
 }
@@ -914,9 +1096,18 @@ async fn delegate(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         None => "{}".to_owned(),
         Some(value) => to_json_text(value, LARGEST_MEMORY)?,
     };
-    owner.block(run.agent_id, "another agent").await;
-    let outcome = owner.delegate(run.agent_id, to, input.into()).await;
-    owner.unblock(run.agent_id).await;
+    // To its end although this run may be cut off: the other agent must not be left half begun.
+    let (from, this_run) = (run.agent_id, run.active.id);
+    let work = async move {
+        owner.block(from, this_run, "another agent").await;
+        let outcome = owner.delegate(from, to, input.into()).await;
+        owner.unblock(from, this_run).await;
+        outcome
+    };
+    let outcome = match run.services.tasks.detached(work).await {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) | Err(_) => RunOutcome::Cancelled("the runtime is shutting down".to_owned()),
+    };
     match outcome {
         RunOutcome::Returned(json) => {
             Ok(Done::new(from_json_text(&json)?, format!("agent `{name}` returned")))

@@ -138,6 +138,7 @@ async fn a_persistent_agent_runs_its_handlers_on_start_message_and_stop() {
             break;
         }
     }
+    runtime.lifecycle().settled(id).await.unwrap();
     assert_eq!(runtime.bus().get_message_status(sent).await.unwrap(), DeliveryStatus::Delivered);
     runtime.lifecycle().stop_agent(id).await.unwrap();
     let logs: Vec<String> =
