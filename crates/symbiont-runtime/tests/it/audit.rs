@@ -217,6 +217,11 @@ async fn tampering_with_the_file_is_found() {
         ("SELECT 1".to_owned(), vec![]),
         (set("details", "'nothing happened'"), vec![(4, HashMismatch)]),
         (set("at", "at + 1"), vec![(4, HashMismatch)]),
+        // A record that claims a time outside every range is looked at all the same.
+        (
+            set("details", "'forged', ingested_at = -9000000000000000000"),
+            vec![(4, HashMismatch), (4, ClockRegression)],
+        ),
         (set("event_type", "'AgentCreated'"), vec![(4, HashMismatch)]),
         (set("kind", "'other'"), vec![(4, HashMismatch)]),
         (set("actor", "'someone'"), vec![(4, HashMismatch)]),

@@ -89,12 +89,95 @@ async fn a_program_runs_commands_in_its_sandbox_and_each_is_on_record() {
     assert_eq!(report.verdict, Verdict::Intact, "{:?}", report.findings);
 }
 
+/// Runs a program with a policy; what it returned.
+async fn under(policy: &str, body: &str) -> serde_json::Value {
+    let runtime = runtime(|config| config.errors.enable_auto_recovery = false).await;
+    let bob =
+        config("bob", "agent bob { on message(topic, payload) { } }", ExecutionMode::Persistent);
+    let id = started(&runtime, bob).await;
+    let body = body.replace("BOB_ID", &id.to_string());
+    let source = format!("agent probe {{ policy rules {{ {policy} }} with {{ {body} }} }}");
+    match run(&runtime, &source, "{}").await {
+        RunOutcome::Returned(json) => serde_json::from_str(&json).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_rule_about_a_command_sees_the_texts_that_the_command_gets() {
+    let policy = r#"allow: exec("echo", args) deny: exec("echo", args) if args == ["9"]"#;
+    for argument in ["\"9\"", "9"] {
+        let body = format!(
+            r#"try {{ return exec("echo", [{argument}]).stdout; }} catch (PolicyDenied e) {{ return "denied"; }}"#
+        );
+        assert_eq!(under(policy, &body).await, "denied", "{argument}");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_about_a_receiver_holds_for_its_id_too() {
+    let policy = r#"allow: send(any, any, any) deny: send("bob")"#;
+    for to in ["bob", "BOB_ID"] {
+        let body = format!(
+            r#"try {{ send("{to}", "t", "x"); return "sent"; }} catch (PolicyDenied e) {{ return "denied"; }}"#
+        );
+        assert_eq!(under(policy, &body).await, "denied", "{to}");
+    }
+    let only_bob = r#"allow: send("bob", any, any)"#;
+    let body = r#"send("BOB_ID", "t", "x"); return "sent";"#;
+    assert_eq!(under(only_bob, body).await, "sent");
+}
+
+#[tokio::test]
+async fn what_a_policy_demands_along_with_a_call_is_carried_out() {
+    let policy = r#"allow: memory_read allow: "memory.*" require: { rate_limit: "2/hour" }"#;
+    let body = r#"
+        let done = 0;
+        try { while done < 9 { memory.get("k"); done += 1; } } catch (PolicyDenied e) { }
+        return done;"#;
+    assert_eq!(under(policy, body).await, 2);
+    let policy = r#"allow: "sandbox.exec" require: { timeout: 100ms }"#;
+    let body =
+        r#"try { exec("sleep", ["20"]); return "slept"; } catch (Timeout e) { return e.kind; }"#;
+    assert_eq!(under(policy, body).await, "Timeout");
+}
+
+#[tokio::test]
+async fn a_task_whose_agent_is_stopped_waits_until_it_is_started_again() {
+    let runtime = runtime(|_| {}).await;
+    let source = r#"agent slow { with { if memory.get("again") { return 1; } memory.set("again", true); sleep(1h); } }"#;
+    let slow = config("slow", source, ExecutionMode::EventDriven);
+    let id = started(&runtime, slow).await;
+    runtime.lifecycle().settled(id).await.unwrap();
+    let waiting = task(id);
+    let mut feed = runtime.watch();
+    runtime.scheduler().schedule_task(waiting.clone()).await.unwrap();
+    while feed.recv().await.unwrap().metadata["kind"] != "run.waiting" {}
+    runtime.lifecycle().stop_agent(id).await.unwrap();
+    runtime.lifecycle().start_agent(id).await.unwrap();
+    let status = runtime.scheduler().ended(waiting.id).await.unwrap();
+    assert!(matches!(status, TaskStatus::Completed { .. }), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_task_that_began_an_effect_is_not_attempted_again() {
+    let runtime = runtime(|_| {}).await;
+    let source =
+        r#"agent once(fails: bool) { with { exec("true"); if fails { return error("no"); } } }"#;
+    let id = started(&runtime, config("once", source, ExecutionMode::Persistent)).await;
+    runtime.lifecycle().settled(id).await.unwrap();
+    let fails = task(id);
+    runtime.scheduler().schedule_task_with_input(fails.clone(), "true").await.unwrap();
+    let status = runtime.scheduler().ended(fails.id).await.unwrap();
+    assert!(matches!(status, TaskStatus::Failed { attempts: 1, .. }), "{status:?}");
+}
+
 #[tokio::test]
 async fn usage_of_a_sandbox_comes_from_the_kernel() {
     let runtime = runtime(|_| {}).await;
     let source = r#"agent hog { with { exec("sleep", ["60"]); } }"#;
-    let id = started(&runtime, config("hog", source, ExecutionMode::Persistent)).await;
     let mut feed = runtime.watch();
+    let id = started(&runtime, config("hog", source, ExecutionMode::Persistent)).await;
     loop {
         let event = feed.recv().await.unwrap();
         if event.metadata["kind"] == "sandbox.started" {
