@@ -356,7 +356,7 @@ pub fn meant_by(name: &str) -> Vec<String> {
 }
 
 /// The operations without their parts after the colon.
-const OPERATIONS: &[&str] = &[
+pub const OPERATIONS: &[&str] = &[
     "sandbox.exec",
     "fs.read",
     "fs.write",

@@ -434,24 +434,9 @@ fn fact(value: &Value) -> PolicyValue {
 
 /// The operation without its part after the colon: the kind of the call's records.
 fn head(operation: &Operation) -> &'static str {
-    const KINDS: [&str; 13] = [
-        "sandbox.exec",
-        "fs.read",
-        "fs.write",
-        "net.connect",
-        "message.send",
-        "message.publish",
-        "memory.read",
-        "memory.write",
-        "model.call",
-        "tool.call",
-        "approval.request",
-        "agent.spawn",
-        "secret.read",
-    ];
     let name = operation.names.first().map_or("", String::as_str);
     let head = name.split(':').next().unwrap_or(name);
-    KINDS.into_iter().find(|kind| *kind == head).unwrap_or("host.call")
+    operations::OPERATIONS.iter().copied().find(|kind| *kind == head).unwrap_or("host.call")
 }
 
 /// The call in a line, for the trail and for people.
