@@ -148,6 +148,8 @@ impl Default for SchedulerConfig {
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// The most ended tasks that are remembered; the oldest goes.
 const MOST_REMEMBERED: usize = 200_000;
+/// Locks that the ids of tasks being accepted share: enough that few ids meet.
+const ACCEPTING: usize = 1024;
 /// The pause before the first retry; it doubles with each.
 const BACKOFF: Duration = Duration::from_millis(500);
 /// The longest pause before a retry.
@@ -172,6 +174,8 @@ struct Inner {
     /// Agents whose readiness may have changed since the dispatcher last looked.
     changed: Mutex<HashSet<AgentId>>,
     wake: Arc<Notify>,
+    /// Held while a task is being accepted, so that an id is judged once at a time; ids share them.
+    accepting: Vec<tokio::sync::Mutex<()>>,
     tasks: Tasks,
     this: Weak<Self>,
 }
@@ -421,6 +425,7 @@ impl SchedulerBuilder {
             state: Mutex::new(state),
             changed: Mutex::default(),
             wake: Arc::default(),
+            accepting: (0..ACCEPTING).map(|_| tokio::sync::Mutex::default()).collect(),
             tasks: Tasks::default(),
             this: Weak::clone(this),
         });
@@ -558,6 +563,10 @@ impl Inner {
         now_only: bool,
     ) -> Result<(), SchedulerError> {
         let ScheduledTask { id, agent_id, .. } = task;
+        // The last bytes of an id are its random ones.
+        let [.., high, low] = *id.as_uuid().as_bytes();
+        let place = usize::from(u16::from_be_bytes([high, low])) % ACCEPTING;
+        let _one_at_a_time = self.accepting[place].lock().await;
         let port =
             self.directory.agent(agent_id).ok_or(SchedulerError::AgentNotFound { agent_id })?;
         match port.readiness(agent_id) {

@@ -160,6 +160,26 @@ async fn a_task_whose_agent_is_stopped_waits_until_it_is_started_again() {
 }
 
 #[tokio::test]
+async fn one_id_is_accepted_for_one_task_whoever_asks_at_the_same_moment() {
+    let data = tempfile::tempdir().unwrap();
+    let runtime = on_disk(data.path()).await;
+    let id = started(&runtime, config("a", "agent a", ExecutionMode::Persistent)).await;
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    let one = ScheduledTask { scheduled_time: later, ..task(id) };
+    let other = ScheduledTask { priority: Priority::High, ..one.clone() };
+    let scheduler = runtime.scheduler();
+    let (first, second, again) = tokio::join!(
+        scheduler.schedule_task(one.clone()),
+        scheduler.schedule_task(other),
+        scheduler.schedule_task(one.clone()),
+    );
+    assert_eq!((first, again), (Ok(()), Ok(())));
+    assert_eq!(second, Err(SchedulerError::DuplicateTask { task_id: one.id }));
+    assert_eq!(scheduler.list_pending_tasks().await[0].priority, Priority::Normal);
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_task_that_began_an_effect_is_not_attempted_again() {
     let runtime = runtime(|_| {}).await;
     let source =
