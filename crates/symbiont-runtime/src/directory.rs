@@ -248,6 +248,8 @@ pub(crate) trait MailPort: Send + Sync {
 /// Answers for the resources promised to an agent.
 #[async_trait]
 pub(crate) trait LedgerPort: Send + Sync {
+    /// Whether the agent holds a promise now.
+    fn holds(&self, id: AgentId) -> bool;
     /// The agent has ended: what was promised to it is free again.
     async fn agent_gone(&self, id: AgentId);
 }
@@ -261,9 +263,20 @@ pub(crate) trait WorkPort: Send + Sync {
     async fn agent_gone(&self, id: AgentId, at: SystemTime);
 }
 
-/// Told of runs that failed, to decide what follows.
+/// A run that failed, for whoever decides what follows.
+#[derive(Debug, Clone)]
+pub(crate) struct FailedRun {
+    pub(crate) error: RuntimeError,
+    /// It began an effect that must not be repeated blindly, so that running it again is out of
+    /// the question.
+    pub(crate) effects: bool,
+    /// The agent rests and takes more work; what failed was one piece of it.
+    pub(crate) rests: bool,
+}
+
+/// Told of runs that ended, to decide what follows.
 #[async_trait]
 pub(crate) trait Supervisor: Send + Sync {
-    async fn run_failed(&self, id: AgentId, error: RuntimeError);
+    async fn run_failed(&self, id: AgentId, failed: FailedRun);
     fn run_succeeded(&self, id: AgentId);
 }

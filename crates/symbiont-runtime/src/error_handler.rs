@@ -29,7 +29,7 @@ use symbiont_types::{
 use self::breaker::{Breaker, Setting};
 use self::decide::Situation;
 use crate::clock::Clock;
-use crate::directory::{AgentPort, Directory, Supervisor};
+use crate::directory::{AgentPort, Directory, FailedRun, Supervisor};
 use crate::journal::{Change, Journal};
 
 /// Decides what is to be done about errors, and does it.
@@ -616,8 +616,8 @@ impl ErrorHandler for DefaultErrorHandler {
 
 #[async_trait]
 impl Supervisor for DefaultErrorHandler {
-    async fn run_failed(&self, id: AgentId, error: RuntimeError) {
-        match self.handle_error(id, error).await {
+    async fn run_failed(&self, id: AgentId, failed: FailedRun) {
+        match self.handle_error(id, failed.error).await {
             Ok(action) => tracing::info!(agent_id = %id, ?action, "an error was handled"),
             Err(error) => tracing::warn!(agent_id = %id, %error, "an error was not handled"),
         }

@@ -38,7 +38,7 @@ use self::machine::{Event, Rest, transition};
 use crate::bus::CommunicationBus;
 use crate::clock::{Clock, FAR, from_micros, micros};
 use crate::directory::{
-    Activation, AgentPort, AttemptOutcome, Directory, Readiness, Supervisor, Usage,
+    Activation, AgentPort, AttemptOutcome, Directory, FailedRun, Readiness, Supervisor, Usage,
 };
 use crate::journal::{AGENTS, CONFIGS, Change, Entry, Journal, MEMORY, rows};
 use crate::policy::{AgentFacts, PolicyGate, Question};
@@ -985,9 +985,13 @@ impl Inner {
         if let Some(supervisor) = &self.supervisor {
             match (&report.outcome, failed) {
                 (RunOutcome::Failed(failure), true) => {
-                    let error = failure.as_error(member.id, tier);
+                    let failed = FailedRun {
+                        error: failure.as_error(member.id, tier),
+                        effects: report.effects || report.unfinished,
+                        rests: false,
+                    };
                     let (supervisor, id) = (Arc::clone(supervisor), member.id);
-                    self.tasks.spawn(async move { supervisor.run_failed(id, error).await });
+                    self.tasks.spawn(async move { supervisor.run_failed(id, failed).await });
                 }
                 (RunOutcome::Returned(_), _) => supervisor.run_succeeded(member.id),
                 (RunOutcome::Failed(_) | RunOutcome::Cancelled(_), _) => {}
@@ -1586,7 +1590,7 @@ impl Inner {
             definition.as_ref().map_or(&now_config.policies, |definition| &definition.policies);
         let tier =
             definition.as_ref().map_or(now_config.security_tier, |definition| definition.tier);
-        let holds = self.directory.ledger(member.id).is_some();
+        let holds = self.directory.ledger(member.id).is_some_and(|ledger| ledger.holds(member.id));
         if let (Some(resources), Some(definition), true) = (&self.resources, &definition, holds) {
             let limits = definition.limits.clone();
             resources

@@ -976,6 +976,10 @@ impl ResourceManager for DefaultResourceManager {
 
 #[async_trait]
 impl LedgerPort for Inner {
+    fn holds(&self, id: AgentId) -> bool {
+        self.lock().ledger.get(id).is_some()
+    }
+
     async fn agent_gone(&self, id: AgentId) {
         if let Err(error) = self.release(id).await {
             tracing::error!(agent_id = %id, %error, "what was promised could not be taken back");
