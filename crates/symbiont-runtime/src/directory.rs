@@ -32,7 +32,25 @@ static PROCESS: LazyLock<Arc<Directory>> = LazyLock::new(|| Arc::new(Directory::
 /// Who answers for which agent.
 #[derive(Default)]
 pub struct Directory {
-    agents: Mutex<HashMap<AgentId, Places>>,
+    agents: Mutex<Agents>,
+}
+
+#[derive(Default)]
+struct Agents {
+    by_id: HashMap<AgentId, Places>,
+    /// At this size the map is looked through for agents that nobody answers for any more.
+    prune_at: usize,
+}
+
+impl Agents {
+    /// Forgets agents whose components are all gone. Looking through the map when it has doubled
+    /// costs each entry a few looks in its life.
+    fn prune(&mut self) {
+        if self.by_id.len() >= self.prune_at {
+            self.by_id.retain(|_, places| !places.is_empty());
+            self.prune_at = (self.by_id.len() * 2).max(1024);
+        }
+    }
 }
 
 /// The places beside one agent.
@@ -53,7 +71,8 @@ macro_rules! places {
         $(#[$doc])*
         pub(crate) fn $set(&self, id: AgentId, port: &Arc<dyn $port>) -> Result<(), Taken> {
             let mut agents = self.lock();
-            let place = &mut agents.entry(id).or_default().$field;
+            agents.prune();
+            let place = &mut agents.by_id.entry(id).or_default().$field;
             if let Some(holder) = place.as_ref().and_then(Weak::upgrade)
                 && !Arc::ptr_eq(&holder, port)
             {
@@ -64,7 +83,7 @@ macro_rules! places {
         }
 
         pub(crate) fn $get(&self, id: AgentId) -> Option<Arc<dyn $port>> {
-            self.lock().get(&id)?.$field.as_ref()?.upgrade()
+            self.lock().by_id.get(&id)?.$field.as_ref()?.upgrade()
         }
     )*};
 }
@@ -93,21 +112,31 @@ impl Directory {
 
     /// Forgets the agent and all who answered for it.
     pub(crate) fn forget(&self, id: AgentId) {
-        self.lock().remove(&id);
+        self.lock().by_id.remove(&id);
     }
 
-    /// Leaves the mail place, and the whole entry if nobody else is left.
+    /// Leaves the place of the controller.
+    pub(crate) fn clear_agent(&self, id: AgentId) {
+        self.leave(id, |places| places.agent = None);
+    }
+
+    /// Leaves the mail place.
     pub(crate) fn clear_mail(&self, id: AgentId) {
-        let mut agents = self.lock();
+        self.leave(id, |places| places.mail = None);
+    }
+
+    /// Leaves a place, and forgets the whole entry if nobody else is left.
+    fn leave(&self, id: AgentId, clear: impl FnOnce(&mut Places)) {
+        let agents = &mut self.lock().by_id;
         if let Some(places) = agents.get_mut(&id) {
-            places.mail = None;
+            clear(places);
             if places.is_empty() {
                 agents.remove(&id);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, Places>> {
+    fn lock(&self) -> MutexGuard<'_, Agents> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,7 +155,7 @@ impl Places {
 
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Directory").field("agents", &self.lock().len()).finish()
+        f.debug_struct("Directory").field("agents", &self.lock().by_id.len()).finish()
     }
 }
 
@@ -141,17 +170,27 @@ pub(crate) enum Readiness {
     Gone,
 }
 
+/// What a run is done for. What it records goes into the commits of the run's own beginning and end,
+/// so that neither is on record without the other.
+pub(crate) trait Errand: std::fmt::Debug + Send + Sync {
+    /// What is recorded together with the run's beginning.
+    fn begins(&self) -> Change;
+    /// What is recorded together with the run's end.
+    fn ends(&self, outcome: &AttemptOutcome) -> Change;
+    /// Whether that has been recorded. The agent is free for the next run by now.
+    fn settled(&self, recorded: bool);
+}
+
 /// One attempt at a task, as the scheduler hands it to the agent's controller.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Activation {
     pub(crate) task_id: TaskId,
     /// Input as JSON text; `None` is no input.
     pub(crate) input: Option<Arc<str>>,
     pub(crate) timeout: Duration,
-    /// Which attempt, from 1.
-    pub(crate) attempt: u32,
     /// Cancelled when the task is; the run ends at its next step.
     pub(crate) cancel: CancellationToken,
+    pub(crate) errand: Arc<dyn Errand>,
 }
 
 /// How an attempt ended.
@@ -163,7 +202,7 @@ pub(crate) enum AttemptOutcome {
     Failed { error: String, retryable: bool },
     /// It ran out of time.
     TimedOut,
-    /// It ended in the middle of an effect that must not be repeated blindly.
+    /// It was cut off after an effect had begun that must not be repeated blindly.
     Unknown,
     /// It was cancelled: by the task's own token, or because the agent stopped or ended.
     Cancelled { by: String },
@@ -198,6 +237,8 @@ pub(crate) trait AgentPort: Send + Sync {
     fn limits(&self, id: AgentId) -> Option<ResourceLimits>;
     fn is_ephemeral(&self, id: AgentId) -> bool;
     fn readiness(&self, id: AgentId) -> Readiness;
+    /// What the agent's run waits for, if it waits.
+    fn waits_for(&self, id: AgentId) -> Option<String>;
     async fn run_task(&self, id: AgentId, activation: Activation) -> AttemptOutcome;
     /// Mail has arrived. Returns at once.
     fn mail_waiting(&self, id: AgentId);
@@ -248,6 +289,8 @@ pub(crate) trait MailPort: Send + Sync {
 /// Answers for the resources promised to an agent.
 #[async_trait]
 pub(crate) trait LedgerPort: Send + Sync {
+    /// Whether agents are held to their limits.
+    fn enforces(&self) -> bool;
     /// Whether the agent holds a promise now.
     fn holds(&self, id: AgentId) -> bool;
     /// The agent has ended: what was promised to it is free again.

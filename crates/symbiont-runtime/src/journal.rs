@@ -18,12 +18,18 @@ use crate::clock::Clock;
 pub(crate) const AGENTS: Table = Table("agents");
 /// Configs of agents.
 pub(crate) const CONFIGS: Table = Table("agent_configs");
+/// What agents were started with.
+pub(crate) const INPUTS: Table = Table("agent_inputs");
 /// What agents remember: their `memory.*`.
 pub(crate) const MEMORY: Table = Table("agent_memory");
-/// Runs that are under way, and the last outcome of each agent.
+/// Marks of runs that have begun an effect that must not be repeated blindly, by task or by agent.
 pub(crate) const RUNS: Table = Table("runs");
-/// Scheduled tasks.
+/// Scheduled tasks, as they were accepted.
 pub(crate) const TASKS: Table = Table("tasks");
+/// What attempts have made of tasks.
+pub(crate) const PROGRESS: Table = Table("task_progress");
+/// What operators ask for of tasks.
+pub(crate) const WISHES: Table = Table("task_wishes");
 /// Results of tasks.
 pub(crate) const RESULTS: Table = Table("results");
 /// Mail that waits.
@@ -43,12 +49,15 @@ pub(crate) const ALLOCATIONS: Table = Table("allocations");
 /// Single settings that survive a restart.
 pub(crate) const SETTINGS: Table = Table("settings");
 
-const TABLES: [Table; 14] = [
+const TABLES: [Table; 17] = [
     AGENTS,
     CONFIGS,
+    INPUTS,
     MEMORY,
     RUNS,
     TASKS,
+    PROGRESS,
+    WISHES,
     RESULTS,
     MAIL,
     DEAD,

@@ -976,6 +976,10 @@ impl ResourceManager for DefaultResourceManager {
 
 #[async_trait]
 impl LedgerPort for Inner {
+    fn enforces(&self) -> bool {
+        self.enforcing
+    }
+
     fn holds(&self, id: AgentId) -> bool {
         self.lock().ledger.get(id).is_some()
     }

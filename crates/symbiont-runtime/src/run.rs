@@ -106,7 +106,7 @@ impl std::fmt::Display for RunFailure {
 }
 
 impl RunFailure {
-    fn new(kind: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
         Self {
             kind: kind.to_owned(),
             message: message.into(),
@@ -243,6 +243,9 @@ pub(crate) struct Meter {
     pub(crate) memory: AtomicU64,
     /// Nanoseconds of evaluation.
     pub(crate) cpu_nanos: AtomicU64,
+    /// Steps of the evaluator, and host calls.
+    pub(crate) steps: AtomicU64,
+    pub(crate) host_calls: AtomicU64,
     /// Whether an effect has begun that must not be repeated blindly, and whether one is under way.
     pub(crate) effects: AtomicBool,
     pub(crate) in_effect: AtomicBool,
@@ -290,8 +293,16 @@ pub(crate) trait Blocking: Send + Sync {
     /// The agent of this name, among those of the same controller.
     fn named(&self, name: &str) -> Option<AgentId>;
     fn name_of(&self, id: AgentId) -> Option<String>;
-    /// Runs another agent with an input and gives what it returned.
-    async fn delegate(&self, from: AgentId, to: AgentId, input: Arc<str>) -> RunOutcome;
+    /// What the agent is now, which may be less than when its run began.
+    fn definition(&self, id: AgentId) -> Option<Arc<Definition>>;
+    /// Has another agent work on an input for a run, and gives how that ended; or why it can't.
+    async fn delegate(
+        &self,
+        from: AgentId,
+        run: Uuid,
+        to: AgentId,
+        input: Arc<str>,
+    ) -> Result<RunOutcome, String>;
 }
 
 /// Everything that a run can reach.
@@ -333,7 +344,6 @@ pub(crate) struct Tally {
 impl Run {
     /// Runs to the end, to the deadline or until it is told to stop.
     pub(crate) async fn drive(self) -> (RunOutcome, Tally) {
-        let mut tally = Tally::default();
         let deadline = self.out_of_time();
         let cancel = self.active.cancel.clone();
         let outcome = tokio::select! {
@@ -343,11 +353,16 @@ impl Run {
                 retryable: true,
                 ..RunFailure::new("Timeout", format!("the run took longer than {:?}", self.timeout))
             }),
-            outcome = self.entries(&mut tally) => outcome,
+            outcome = self.entries() => outcome,
         };
-        self.active.meter.memory.store(0, Ordering::Relaxed);
-        tally.effects = self.active.meter.effects.load(Ordering::Relaxed);
-        tally.unfinished = self.active.meter.in_effect.load(Ordering::Relaxed);
+        let meter = &self.active.meter;
+        meter.memory.store(0, Ordering::Relaxed);
+        let tally = Tally {
+            steps: meter.steps.load(Ordering::Relaxed),
+            host_calls: meter.host_calls.load(Ordering::Relaxed),
+            effects: meter.effects.load(Ordering::Relaxed),
+            unfinished: meter.in_effect.load(Ordering::Relaxed),
+        };
         (outcome, tally)
     }
 
@@ -365,20 +380,20 @@ impl Run {
             }
             let began = Instant::now();
             tokio::select! {
-                () = tokio::time::sleep_until(crate::clock::Clock::instant_in(left)) => return,
-                changed = wish.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    left = left.saturating_sub(began.elapsed());
-                }
+                () = tokio::time::sleep_until(crate::clock::Clock::instant_in(left)) => {}
+                changed = wish.changed() => if changed.is_err() { return },
+            }
+            // A timer reaches only so far: a longer time is waited for in steps.
+            left = left.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return;
             }
         }
     }
 
     /// The entries of the program that this cause runs, one after the other; the last one's value
     /// is the run's.
-    async fn entries(&self, tally: &mut Tally) -> RunOutcome {
+    async fn entries(&self) -> RunOutcome {
         let Behaviour::Program(program) = &self.definition.behaviour else {
             let message = "this agent is an instruction in plain words, which only a language model \
                            can follow, and no model provider is configured";
@@ -433,7 +448,7 @@ impl Run {
         }
         let mut last: Arc<str> = "null".into();
         for (entry, arguments) in plan {
-            match self.play(program, entry, arguments, tally).await {
+            match self.play(program, entry, arguments).await {
                 RunOutcome::Returned(json) => last = json,
                 ended => return ended,
             }
@@ -446,7 +461,6 @@ impl Run {
         program: &program::Program,
         entry: Entry,
         arguments: Vec<(String, Value)>,
-        tally: &mut Tally,
     ) -> RunOutcome {
         let limits = Limits {
             steps: MOST_STEPS,
@@ -462,16 +476,29 @@ impl Run {
         };
         let mut wish = self.active.wish.subscribe();
         let mut slices = 0_u32;
+        let mut counted = 0_u64;
+        let ledger = self.services.directory.ledger(self.agent_id);
+        let held_to_it = ledger.is_some_and(|ledger| ledger.enforces());
+        let mut pace = held_to_it.then(|| Pace::new(self.definition.limits.cpu_cores));
         let meter = &self.active.meter;
-        let outcome = loop {
+        loop {
             if let Some(ended) = hold(&mut wish).await {
-                break ended;
+                return ended;
             }
             let began = Instant::now();
             let step = machine.run(SLICE);
-            let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let spent = began.elapsed();
+            let nanos = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
             meter.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+            meter.steps.fetch_add(machine.steps() - counted, Ordering::Relaxed);
+            counted = machine.steps();
             slices += 1;
+            if let Some(rest) = pace.as_mut().and_then(|pace| pace.spend(spent)) {
+                tokio::select! {
+                    () = tokio::time::sleep(rest) => {}
+                    _ = wish.changed() => {}
+                }
+            }
             match step {
                 Step::Yielded => {
                     if slices.is_multiple_of(COUNT_EVERY) {
@@ -481,28 +508,29 @@ impl Run {
                 }
                 Step::Call(call) => {
                     meter.memory.store(machine.memory(), Ordering::Relaxed);
-                    tally.host_calls += 1;
+                    meter.host_calls.fetch_add(1, Ordering::Relaxed);
                     let line = program.line(machine.span().start);
                     match host::call(self, &call, line).await {
                         Ok(answer) => machine.resume(answer),
                         // What can't be recorded does not go on.
-                        Err(failure) => break RunOutcome::Failed(failure),
+                        Err(failure) => return RunOutcome::Failed(failure),
                     }
+                    // A call that is answered at once must not keep the deadline, or whoever ends
+                    // the run, from being heard.
+                    tokio::task::yield_now().await;
                 }
                 Step::Done(value) => {
-                    break match to_json_text(&value, LARGEST_RESULT) {
+                    return match to_json_text(&value, LARGEST_RESULT) {
                         Ok(json) => RunOutcome::Returned(json.into()),
                         Err(error) => RunOutcome::Failed(RunFailure::of(&error, None)),
                     };
                 }
                 Step::Failed(error) => {
                     let line = program.line(machine.span().start);
-                    break RunOutcome::Failed(RunFailure::of(&error, Some(line)));
+                    return RunOutcome::Failed(RunFailure::of(&error, Some(line)));
                 }
             }
-        };
-        tally.steps += machine.steps();
-        outcome
+        }
     }
 
     /// Resolves when the run is to end at its next step: a call that only waits need not wait on.
@@ -521,6 +549,40 @@ impl Run {
             ("name", Value::from(self.agent_name.as_str())),
         ]);
         vec![("agent".to_owned(), agent), ("any".to_owned(), Value::Any)]
+    }
+}
+
+/// Holds an evaluator to its share of a core: what it spends is refilled with time, up to a tenth of
+/// a second that it may be ahead.
+struct Pace {
+    cores: f64,
+    /// Seconds of evaluation that it may spend before it has to rest.
+    credit: f64,
+    refilled_at: Instant,
+}
+
+impl Pace {
+    /// How far ahead an evaluator may be, in seconds of evaluation.
+    const AHEAD: f64 = 0.1;
+    /// Shorter rests than this are put together.
+    const SHORTEST: Duration = Duration::from_millis(2);
+
+    fn new(cores: f64) -> Self {
+        Self { cores, credit: Self::AHEAD, refilled_at: Instant::now() }
+    }
+
+    /// How long the evaluator has to rest after it spent so much, if it has to.
+    fn spend(&mut self, spent: Duration) -> Option<Duration> {
+        // It never uses more than one core.
+        if self.cores >= 1.0 {
+            return None;
+        }
+        let now = Instant::now();
+        let refill = now.duration_since(self.refilled_at).as_secs_f64() * self.cores;
+        self.refilled_at = now;
+        self.credit = (self.credit + refill).min(Self::AHEAD) - spent.as_secs_f64();
+        let rest = Duration::try_from_secs_f64(-self.credit / self.cores).unwrap_or_default();
+        (rest >= Self::SHORTEST).then_some(rest)
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use symbiont_store::{SqliteReader, StoreError};
 use symbiont_types::{
-    AuditEvent, AuditEventType, ComponentStatus, ConfigurationError, Health, RuntimeError,
-    SystemStatus,
+    AgentInstance, AgentState, AuditEvent, AuditEventType, ComponentStatus, ConfigurationError,
+    Health, Phase, RuntimeError, SystemStatus,
 };
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use crate::audit::{AuditTrailConfig, DefaultAuditTrail};
 use crate::bus::{CommunicationBus, CommunicationConfig, DefaultCommunicationBus};
@@ -137,6 +138,7 @@ impl Runtime {
             None => bus,
         };
         let bus = Arc::new(bus.build().await?);
+        let restart_window = config.errors.error_aggregation_window;
         let errors = DefaultErrorHandler::builder(config.errors)
             .directory(Arc::clone(&directory))
             .journal(journal.clone())
@@ -153,7 +155,7 @@ impl Runtime {
             .sandbox(Arc::clone(&sandbox) as Arc<dyn SandboxExt>)
             .bus(Arc::clone(&bus) as Arc<dyn CommunicationBus>)
             .resources(Arc::clone(&resources) as Arc<dyn ResourceManager>)
-            .supervisor(Arc::clone(&errors) as Arc<dyn Supervisor>)
+            .supervisor(Arc::clone(&errors) as Arc<dyn Supervisor>, restart_window)
             .build()
             .await?;
         // The scheduler comes last: what it finds waiting may run at once.
@@ -233,62 +235,58 @@ impl Runtime {
         let errors = self.errors.get_system_error_stats().await;
         status.breakers_open = Some(errors.breakers_open);
         status.audit_head.last_verified = self.audit.last_verified();
-        let served = status.tiers.iter().filter(|tier| tier.driver.is_some()).count();
-        let component = |name: &str, health: Health, detail: String| ComponentStatus {
+        let stopped = status.phase == Phase::Stopped;
+        let health = |is_well: bool| match (stopped, is_well) {
+            (true, _) => Health::Unhealthy,
+            (false, true) => Health::Healthy,
+            (false, false) => Health::Degraded,
+        };
+        let component = |name: &str, is_well: bool, detail: String| ComponentStatus {
             name: name.to_owned(),
-            health,
+            health: health(is_well),
             since: self.started_at,
             detail,
         };
-        let well = |is_well: bool| if is_well { Health::Healthy } else { Health::Degraded };
-        let degraded = status.resources.as_ref().map_or(0, |resources| resources.degraded.len());
-        status.components = vec![
-            component(
-                "lifecycle",
-                well(status.warnings.is_empty()),
-                format!("{} agents", status.agents_total),
-            ),
-            component(
-                "resources",
-                well(degraded == 0),
-                format!("{degraded} figures are not known here"),
-            ),
-            component(
-                "scheduler",
-                Health::Healthy,
-                format!("{} tasks ended", metrics.completed + metrics.failed),
-            ),
-            component("bus", Health::Healthy, format!("{} messages wait", self.bus.pending())),
-            component(
-                "errors",
-                well(errors.breakers_open == 0),
-                format!("{} breakers open", errors.breakers_open),
-            ),
-            component("policy", Health::Healthy, self.policy.digest()),
-            component(
-                "sandbox",
-                well(served > 0),
-                format!("{served} of {} tiers are served here", status.tiers.len()),
-            ),
-            component("audit", Health::Healthy, format!("{} records", status.audit_head.sequence)),
+        // Everything that changes is recorded: without the store nobody does any work.
+        let records = !status.storage.backend.is_empty();
+        let served = status.tiers.iter().filter(|tier| tier.driver.is_some()).count();
+        let unknown = status.resources.as_ref().map_or(0, |resources| resources.degraded.len());
+        let ended = metrics.completed + metrics.failed + metrics.timed_out + metrics.cancelled;
+        let breakers = errors.breakers_open;
+        #[rustfmt::skip]
+        let components = vec![
+            component("lifecycle", status.warnings.is_empty(), format!("{} agents", status.agents_total)),
+            component("resources", records && unknown == 0, format!("{unknown} figures are not known here")),
+            component("scheduler", records, format!("{} tasks ended", ended + metrics.unknown)),
+            component("bus", records, format!("{} messages wait", self.bus.pending())),
+            component("errors", records && breakers == 0, format!("{breakers} breakers open")),
+            component("policy", records, self.policy.digest()),
+            component("sandbox", served > 0, format!("{served} of {} tiers are served here", status.tiers.len())),
+            component("audit", records, format!("{} records", status.audit_head.sequence)),
         ];
+        status.components = components;
         status
     }
 
     /// Closes everything in an order that leaves no one working for someone already gone, and
     /// returns what did not go well. Agents are not terminated: they are there again when the
-    /// directory is opened. Again is fine.
+    /// directory is opened. It takes at most 30 seconds; what is still under way then is cut off, as
+    /// if the process had died. Again is fine.
     pub async fn shutdown(&self) -> Vec<RuntimeError> {
-        let mut failed = Vec::new();
-        // Each of them has a bound of its own, and the next one is closed whatever the last one said.
-        failed.extend(self.scheduler.shutdown().await.map_err(RuntimeError::from).err());
-        failed.extend(self.errors.shutdown().await.map_err(RuntimeError::from).err());
-        failed.extend(self.lifecycle.shutdown().await.map_err(RuntimeError::from).err());
-        failed.extend(self.bus.shutdown().await.map_err(RuntimeError::from).err());
+        let mut closing = Closing { deadline: Instant::now() + DRAIN, failed: Vec::new() };
+        // Intake first: nothing begins any more, and what runs comes to its next step.
+        self.lifecycle.close();
+        closing.step("scheduler", self.scheduler.shutdown()).await;
+        closing.step("error handler", self.errors.shutdown()).await;
+        closing.step("lifecycle controller", self.lifecycle.shutdown()).await;
+        closing.step("bus", self.bus.shutdown()).await;
         // What belongs to the kernel is taken down whatever happened before.
         self.sandbox.shutdown().await;
-        failed.extend(self.resources.shutdown().await.map_err(RuntimeError::from).err());
-        let entry = self.journal.event(AuditEventType::SecurityEvent, "runtime.stopped");
+        closing.step("resource manager", self.resources.shutdown()).await;
+        let mut failed = closing.failed;
+        let parked = self.parked().await;
+        let entry =
+            self.journal.event(AuditEventType::SecurityEvent, "runtime.stopped").details(parked);
         match self.journal.commit(Change::new().record(entry)).await {
             Ok(_) | Err(StoreError::Closed) => {}
             Err(error) => failed.push(RuntimeError::Internal(error.to_string())),
@@ -297,6 +295,45 @@ impl Runtime {
             failed.push(RuntimeError::Internal(error.to_string()));
         }
         failed
+    }
+
+    /// What waits for the next start, in words.
+    async fn parked(&self) -> String {
+        let metrics = self.scheduler.get_scheduler_metrics().await;
+        let tasks = metrics.pending.total() + metrics.delayed.total() + metrics.running.total();
+        let agents = self.lifecycle.list_agents().await;
+        let alive = |agent: &&AgentInstance| agent.state != AgentState::Terminated;
+        format!(
+            "{} agents, {tasks} tasks and {} messages wait for the next start",
+            agents.iter().filter(alive).count(),
+            self.bus.pending()
+        )
+    }
+}
+
+/// How long a shutdown takes at most.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// A shutdown under way: each step has what is left of the time, and the next one follows whatever
+/// the last one said.
+struct Closing {
+    deadline: Instant,
+    failed: Vec<RuntimeError>,
+}
+
+impl Closing {
+    async fn step<E: Into<RuntimeError>>(
+        &mut self,
+        name: &str,
+        shutdown: impl Future<Output = Result<(), E>>,
+    ) {
+        match tokio::time::timeout_at(self.deadline, shutdown).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.failed.push(error.into()),
+            Err(_) => self.failed.push(RuntimeError::Internal(format!(
+                "the {name} had not come to an end after {DRAIN:?}, and was left"
+            ))),
+        }
     }
 }
 

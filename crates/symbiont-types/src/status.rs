@@ -51,7 +51,7 @@ pub struct ComponentStatus {
     pub name: String,
     /// How it is.
     pub health: Health,
-    /// Since when.
+    /// Since when it has been there.
     pub since: SystemTime,
     /// What is to be known about it.
     pub detail: String,
@@ -82,7 +82,7 @@ pub struct AuditHead {
 /// Where state is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StorageStatus {
-    /// `sqlite` or `memory`.
+    /// `sqlite` or `memory`; empty when the store does not answer.
     pub backend: String,
     /// Bytes on disk, or held in memory.
     pub size: u64,

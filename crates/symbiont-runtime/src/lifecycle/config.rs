@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use symbiont_types::{AgentConfig, ExecutionMode, PolicyIssue, ResourceLimits};
 
+/// The shortest time between two ticks.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// The longest name, in characters.
 const LONGEST_NAME: usize = 128;
 /// The largest program.
@@ -38,8 +40,13 @@ pub(crate) fn issues(config: &AgentConfig) -> Vec<PolicyIssue> {
     if config.dsl_source.len() > LARGEST_SOURCE {
         wrong("dsl_source", "has more than 1 MiB");
     }
-    if config.execution_mode == (ExecutionMode::Scheduled { interval: Duration::ZERO }) {
-        wrong("execution_mode.interval", "is zero: nobody can run that often");
+    if let ExecutionMode::Scheduled { interval } = config.execution_mode
+        && interval < SHORTEST_INTERVAL
+    {
+        wrong(
+            "execution_mode.interval",
+            "is shorter than a millisecond: nobody can run that often",
+        );
     }
     limits(&config.resource_limits, &mut wrong);
     if config.capabilities.len() > MOST_CAPABILITIES {

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::stored;
-use crate::bus::LeasedMessage;
 use crate::clock::from_micros;
-use crate::run::{ActiveRun, Definition, RunReport, SandboxSeat};
+use crate::directory::Errand;
+use crate::run::{ActiveRun, Definition, Input, RunReport, SandboxSeat};
 
 /// Records of terminated agents stay for a day, and so many of them.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
@@ -39,10 +39,16 @@ pub(crate) struct Cell {
     /// Gone while the agent is parked; read again when it is needed.
     pub(crate) definition: Option<Arc<Definition>>,
     pub(crate) run: Option<ActiveRun>,
-    /// The message that the run that is under way deals with.
-    pub(crate) lent: Option<LeasedMessage>,
+    /// What the run that is under way is done for, if it is not the agent's own affair.
+    pub(crate) errand: Option<Arc<dyn Errand>>,
+    /// The run that is under way is the agent's `on stop`.
+    pub(crate) parting: bool,
     /// What the run that is under way waits for.
     pub(crate) blocked_on: Option<String>,
+    /// The agent that the run that is under way has asked to work for it.
+    pub(crate) relies_on: Option<AgentId>,
+    /// What the last start was given, for a restart.
+    pub(crate) start_input: Input,
     pub(crate) last_run: Option<Arc<RunReport>>,
     /// Automatic restarts of the last while.
     pub(crate) restarts: VecDeque<SystemTime>,
@@ -63,8 +69,11 @@ impl Member {
                 next_config: None,
                 definition: None,
                 run: None,
-                lent: None,
+                errand: None,
+                parting: false,
                 blocked_on: None,
+                relies_on: None,
+                start_input: Input::None,
                 last_run: None,
                 restarts: VecDeque::new(),
                 stable_since: Instant::now(),
@@ -103,7 +112,7 @@ impl Member {
     }
 }
 
-/// Everyone.
+/// Everyone. Its lock comes before any member's cell; nobody asks it anything while holding a cell.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     max_agents: usize,
@@ -223,8 +232,9 @@ impl Fleet {
     }
 
     pub(crate) fn counts(&self) -> BTreeMap<AgentState, usize> {
+        let members: Vec<Arc<Member>> = self.lock().by_id.values().cloned().collect();
         let mut counts = BTreeMap::new();
-        for member in self.lock().by_id.values() {
+        for member in members {
             *counts.entry(member.state()).or_default() += 1;
         }
         counts

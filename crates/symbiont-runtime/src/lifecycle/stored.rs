@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use symbiont_types::{
-    AgentConfig, AgentId, AgentState, Capability, ExecutionMode, Priority, SecurityTier,
+    AgentConfig, AgentId, AgentState, Capability, ExecutionMode, MessageId, Priority, SecurityTier,
 };
+
+use uuid::Uuid;
 
 use crate::journal::StoredLimits;
 use crate::policy::stored::Policy;
@@ -23,6 +25,38 @@ pub(crate) struct Agent {
     pub(crate) restart_count: u32,
     pub(crate) first_tick: Option<i64>,
     pub(crate) failure: Option<String>,
+    /// The run that is under way, whatever the agent's state: one that waits or holds still is one.
+    pub(crate) run: Option<OpenRun>,
+    /// It has failed, and is to be initialized again by itself.
+    pub(crate) recovering: bool,
+}
+
+impl Agent {
+    /// One that is created now.
+    pub(crate) fn new(now: i64) -> Self {
+        Self {
+            state: AgentState::Created,
+            started: false,
+            suspended_from: None,
+            created_at: now,
+            updated_at: now,
+            execution_count: 0,
+            error_count: 0,
+            restart_count: 0,
+            first_tick: None,
+            failure: None,
+            run: None,
+            recovering: false,
+        }
+    }
+}
+
+/// A run that has begun and not ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OpenRun {
+    pub(crate) id: Uuid,
+    /// The message that it deals with.
+    pub(crate) message: Option<MessageId>,
 }
 
 /// The config in force, and the one that the next initialization takes.

@@ -101,8 +101,14 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
         .with_some("level", terms.level.as_ref());
     change = change.record(begin);
     let effect = operation.class == EffectClass::NonRepeatable;
-    if effect && let Cause::Task(task) = run.cause {
-        change = change.put(RUNS, *task.as_uuid().as_bytes(), &RunMark { effects: true });
+    if effect {
+        let whose = match run.cause {
+            Cause::Task(task) => *task.as_uuid().as_bytes(),
+            Cause::Start | Cause::Message(_) | Cause::Tick | Cause::Agent(_) | Cause::Stop => {
+                *run.agent_id.as_uuid().as_bytes()
+            }
+        };
+        change = change.put(RUNS, whose, &RunMark { effects: true });
     }
     run.commit(change).await?;
     let meter = &run.active.meter;
@@ -319,7 +325,10 @@ impl Done {
 
 /// Why no capability covers the operation, if none does.
 fn uncovered(run: &Run, operation: &Operation) -> Option<String> {
-    let lists = [&run.definition.capabilities, &run.definition.granted];
+    // What is taken away from an agent is taken away from the run that is under way.
+    let now = run.services.owner.upgrade().and_then(|owner| owner.definition(run.agent_id));
+    let now = now.as_ref().unwrap_or(&run.definition);
+    let lists = [&run.definition.capabilities, &run.definition.granted, &now.granted];
     let lacking = lists.into_iter().filter(|list| !list.is_empty()).find(|list| {
         let covered =
             |name: &String| list.iter().any(|capability| operations::covers(capability, name));
@@ -1081,18 +1090,10 @@ async fn delegate(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         None => "{}".to_owned(),
         Some(value) => to_json_text(value, LARGEST_MEMORY)?,
     };
-    // To its end although this run may be cut off: the other agent must not be left half begun.
-    let (from, this_run) = (run.agent_id, run.active.id);
-    let work = async move {
-        owner.block(from, this_run, "another agent").await;
-        let outcome = owner.delegate(from, to, input.into()).await;
-        owner.unblock(from, this_run).await;
-        outcome
-    };
-    let outcome = match run.services.tasks.detached(work).await {
-        Ok(Some(outcome)) => outcome,
-        Ok(None) | Err(_) => RunOutcome::Cancelled("the runtime is shutting down".to_owned()),
-    };
+    let outcome = owner
+        .delegate(run.agent_id, run.active.id, to, input.into())
+        .await
+        .map_err(|reason| ErrorValue::new("AgentError", reason))?;
     match outcome {
         RunOutcome::Returned(json) => {
             Ok(Done::new(from_json_text(&json)?, format!("agent `{name}` returned")))

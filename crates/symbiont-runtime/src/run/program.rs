@@ -184,10 +184,21 @@ impl Programs {
         }
         let source = self.source(&config.dsl_source)?;
         let agents = &source.checked.agents;
-        let index = agents.iter().position(|agent| agent.name == config.name).unwrap_or(0);
-        if agents.is_empty() {
-            return Err("the source declares no agent".to_owned());
-        }
+        let named = agents.iter().position(|agent| agent.name == config.name);
+        let index = match (named, agents.len()) {
+            (Some(index), _) => index,
+            // A lone agent goes by whatever name its config gives it.
+            (None, 1) => 0,
+            (None, 0) => return Err("the source declares no agent".to_owned()),
+            (None, _) => {
+                let names: Vec<&str> = agents.iter().map(|agent| agent.name.as_str()).collect();
+                return Err(format!(
+                    "the source declares several agents ({}), and none is called `{}`",
+                    names.join(", "),
+                    config.name
+                ));
+            }
+        };
         let code = match source.codes[index].get() {
             Some(code) => Arc::clone(code),
             None => {

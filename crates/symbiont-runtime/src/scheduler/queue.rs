@@ -1,35 +1,64 @@
-//! What comes next: an order over tasks, and lanes to run them in, as plain state.
+//! What comes next: an order over tasks, as plain state.
+//!
+//! Each agent has a line of its own, since it runs one task at a time. The order over all agents
+//! holds only the first of each class of each line that is open; a line whose agent can't take
+//! anything is shut as a whole, however long it is.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
-use symbiont_types::{AgentId, LoadBalancingStrategy, Priority, ResourceLimits, TaskId};
+use symbiont_types::{AgentId, Priority, TaskId};
 
 /// A task that waits this long counts as one class more urgent.
 const AGING: Duration = Duration::from_secs(60);
 
-/// A place in the order of one class: due first, then first come.
-type Place = (SystemTime, u64, TaskId);
-
-/// Tasks that could start now, tasks that are not due, and tasks whose agent can't take them.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    /// By class; the key of each is its place.
-    due: BTreeMap<Reverse<Priority>, BTreeSet<Place>>,
-    later: BTreeSet<(SystemTime, u64, Priority, TaskId)>,
-    held: HashMap<AgentId, Vec<(Priority, Place, String)>>,
-    size: usize,
-    sequence: u64,
-    by_priority: bool,
-}
-
-/// Where a task waits.
+/// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub(crate) priority: Priority,
     pub(crate) due: SystemTime,
+    /// Since when it could have run: when it was due, or when it was accepted if that was later.
+    pub(crate) since: SystemTime,
+    /// In the order of acceptance.
     pub(crate) sequence: u64,
+}
+
+/// A place in the order of one class: due first, then first come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    due: SystemTime,
+    sequence: u64,
+    id: TaskId,
+    since: SystemTime,
+}
+
+impl Place {
+    fn of(id: TaskId, ticket: Ticket) -> Self {
+        let Ticket { due, since, sequence, .. } = ticket;
+        Self { due, sequence, id, since }
+    }
+}
+
+type Class = Reverse<Priority>;
+
+/// Due tasks of one agent.
+#[derive(Debug, Default)]
+struct Line {
+    classes: BTreeMap<Class, BTreeSet<Place>>,
+    /// Why the agent can't take any of them, if it can't.
+    shut: Option<String>,
+}
+
+/// Tasks that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    lines: HashMap<AgentId, Line>,
+    /// The first of each class of each line that is open.
+    heads: BTreeMap<Class, BTreeSet<(Place, AgentId)>>,
+    later: BTreeSet<(Place, Class, AgentId)>,
+    size: usize,
+    by_priority: bool,
 }
 
 impl Queue {
@@ -42,263 +71,188 @@ impl Queue {
         self.size
     }
 
-    pub(crate) fn ticket(&mut self, priority: Priority, due: SystemTime) -> Ticket {
-        self.sequence += 1;
-        Ticket { priority, due, sequence: self.sequence }
-    }
-
-    pub(crate) fn push(&mut self, id: TaskId, ticket: Ticket, now: SystemTime) {
-        let Ticket { priority, due, sequence } = ticket;
+    pub(crate) fn push(&mut self, agent: AgentId, id: TaskId, ticket: Ticket, now: SystemTime) {
         self.size += 1;
-        if due > now {
-            self.later.insert((due, sequence, priority, id));
+        let (place, class) = (Place::of(id, ticket), Reverse(ticket.priority));
+        if ticket.due > now {
+            self.later.insert((place, class, agent));
         } else {
-            self.due.entry(Reverse(priority)).or_default().insert((due, sequence, id));
+            self.line_up(agent, class, place);
         }
     }
 
-    /// Puts a due task aside until its agent can take it.
-    pub(crate) fn hold(&mut self, agent: AgentId, id: TaskId, ticket: Ticket, reason: String) {
-        let Ticket { priority, due, sequence } = ticket;
-        self.size += 1;
-        self.held.entry(agent).or_default().push((priority, (due, sequence, id), reason));
-    }
-
-    /// Lets the tasks of an agent stand in line again.
-    pub(crate) fn unhold(&mut self, agent: AgentId) -> bool {
-        let Some(held) = self.held.remove(&agent) else { return false };
-        for (priority, place, _) in held {
-            self.due.entry(Reverse(priority)).or_default().insert(place);
+    fn line_up(&mut self, agent: AgentId, class: Class, place: Place) {
+        let line = self.lines.entry(agent).or_default();
+        let tasks = line.classes.entry(class).or_default();
+        let first = tasks.first().copied();
+        tasks.insert(place);
+        if line.shut.is_none() && first.is_none_or(|first| place < first) {
+            let heads = self.heads.entry(class).or_default();
+            if let Some(first) = first {
+                heads.remove(&(first, agent));
+            }
+            heads.insert((place, agent));
         }
-        true
     }
 
     /// Takes a task out, wherever it waits.
     pub(crate) fn remove(&mut self, agent: AgentId, id: TaskId, ticket: Ticket) -> bool {
-        let Ticket { priority, due, sequence } = ticket;
-        let place = (due, sequence, id);
-        let found = self.later.remove(&(due, sequence, priority, id))
-            || self.due.get_mut(&Reverse(priority)).is_some_and(|class| class.remove(&place))
-            || self.held.get_mut(&agent).is_some_and(|held| {
-                let before = held.len();
-                held.retain(|(_, there, _)| *there != place);
-                held.len() < before
-            });
-        if found {
-            self.size -= 1;
-        }
+        let (place, class) = (Place::of(id, ticket), Reverse(ticket.priority));
+        let found = self.later.remove(&(place, class, agent)) || self.step_out(agent, class, place);
+        self.size -= usize::from(found);
         found
+    }
+
+    /// Gives a task that waits another place.
+    pub(crate) fn reorder(
+        &mut self,
+        agent: AgentId,
+        id: TaskId,
+        before: Ticket,
+        after: Ticket,
+        now: SystemTime,
+    ) {
+        let shut = self.lines.get(&agent).and_then(|line| line.shut.clone());
+        self.remove(agent, id, before);
+        self.push(agent, id, after, now);
+        if let Some(reason) = shut {
+            self.shut(agent, reason); // The line may have emptied in between.
+        }
+    }
+
+    fn step_out(&mut self, agent: AgentId, class: Class, place: Place) -> bool {
+        let Some(line) = self.lines.get_mut(&agent) else { return false };
+        let Some(tasks) = line.classes.get_mut(&class) else { return false };
+        if !tasks.remove(&place) {
+            return false;
+        }
+        let next = tasks.first().copied();
+        if tasks.is_empty() {
+            line.classes.remove(&class);
+        }
+        if let Some(heads) = self.heads.get_mut(&class)
+            && heads.remove(&(place, agent))
+            && let Some(next) = next
+        {
+            heads.insert((next, agent));
+        }
+        if line.classes.is_empty() {
+            self.lines.remove(&agent);
+        }
+        true
+    }
+
+    /// Lets no task of the agent come up until its line is opened again.
+    pub(crate) fn shut(&mut self, agent: AgentId, reason: String) {
+        let Some(line) = self.lines.get_mut(&agent) else { return };
+        if line.shut.replace(reason).is_some() {
+            return;
+        }
+        for (class, tasks) in &line.classes {
+            if let (Some(first), Some(heads)) = (tasks.first(), self.heads.get_mut(class)) {
+                heads.remove(&(*first, agent));
+            }
+        }
+    }
+
+    /// Lets the tasks of the agent come up again; whether there are any that could not.
+    pub(crate) fn open(&mut self, agent: AgentId) -> bool {
+        let Some(line) = self.lines.get_mut(&agent) else { return false };
+        if line.shut.take().is_none() {
+            return false;
+        }
+        for (class, tasks) in &line.classes {
+            if let Some(first) = tasks.first() {
+                self.heads.entry(*class).or_default().insert((*first, agent));
+            }
+        }
+        true
     }
 
     /// Moves what has become due into its line.
     pub(crate) fn ripen(&mut self, now: SystemTime) {
-        while let Some(&(due, sequence, priority, id)) = self.later.first()
-            && due <= now
+        while let Some(&(place, class, agent)) = self.later.first()
+            && place.due <= now
         {
             self.later.pop_first();
-            self.due.entry(Reverse(priority)).or_default().insert((due, sequence, id));
+            self.line_up(agent, class, place);
         }
     }
 
     /// When the next task becomes due.
     pub(crate) fn next_due(&self) -> Option<SystemTime> {
-        self.later.first().map(|(due, ..)| *due)
+        self.later.first().map(|(place, ..)| place.due)
     }
 
     /// The task whose turn it is, among all classes or among the critical ones alone.
     ///
-    /// Within a class the first has waited the longest, so that comparing the first of each class
-    /// is enough.
-    pub(crate) fn first(&self, now: SystemTime, critical_only: bool) -> Option<(Priority, TaskId)> {
-        let heads = self.due.iter().filter_map(|(class, line)| Some((class.0, line.first()?)));
+    /// Within a class the first is the one that was due first, so that comparing the first of each
+    /// class is enough.
+    pub(crate) fn first(&self, now: SystemTime, critical_only: bool) -> Option<(AgentId, TaskId)> {
+        let heads = self.heads.iter().filter_map(|(class, line)| Some((class.0, line.first()?)));
         let best = heads
             .filter(|(class, _)| !critical_only || *class == Priority::Critical)
-            .min_by_key(|(class, (due, sequence, _))| {
-                let urgency = if self.by_priority { urgency(*class, *due, now) } else { 0 };
-                (Reverse(urgency), *due, *sequence)
+            .min_by_key(|(class, (place, _))| {
+                let urgency = if self.by_priority { urgency(*class, place.since, now) } else { 0 };
+                (Reverse(urgency), *place)
             });
-        best.map(|(class, (_, _, id))| (class, *id))
+        best.map(|(_, (place, agent))| (*agent, place.id))
     }
 
-    /// How many due tasks come before this one, where age has not changed the order.
-    pub(crate) fn position(&self, id: TaskId, ticket: Ticket) -> Option<usize> {
-        let place = (ticket.due, ticket.sequence, id);
-        let line = self.due.get(&Reverse(ticket.priority))?;
-        if !line.contains(&place) {
+    /// How many due tasks of agents that could take them come before this one, where age has not
+    /// changed the order.
+    pub(crate) fn position(&self, agent: AgentId, id: TaskId, ticket: Ticket) -> Option<usize> {
+        let (place, class) = (Place::of(id, ticket), Reverse(ticket.priority));
+        let line = self.lines.get(&agent).filter(|line| line.shut.is_none())?;
+        if !line.classes.get(&class)?.contains(&place) {
             return None;
         }
-        let before = line.range(..place).count();
-        let others: usize = if self.by_priority {
-            self.due.range(..Reverse(ticket.priority)).map(|(_, line)| line.len()).sum()
-        } else {
-            let other = |(class, line): (&Reverse<Priority>, &BTreeSet<Place>)| {
-                if *class == Reverse(ticket.priority) { 0 } else { line.range(..place).count() }
-            };
-            self.due.iter().map(other).sum()
+        let before = |(there, tasks): (&Class, &BTreeSet<Place>)| {
+            if *there == class || !self.by_priority {
+                tasks.range(..place).count()
+            } else if *there < class {
+                tasks.len()
+            } else {
+                0
+            }
         };
-        Some(before + others)
+        let open = self.lines.values().filter(|line| line.shut.is_none());
+        Some(open.flat_map(|line| &line.classes).map(before).sum())
     }
 
-    pub(crate) fn held_reason(&self, agent: AgentId, id: TaskId) -> Option<&str> {
-        let held = self.held.get(&agent)?;
-        held.iter().find(|(_, (_, _, there), _)| *there == id).map(|(_, _, reason)| reason.as_str())
+    /// Why none of the agent's due tasks can come up, if none can.
+    pub(crate) fn shut_reason(&self, agent: AgentId) -> Option<&str> {
+        self.lines.get(&agent)?.shut.as_deref()
     }
 
-    /// Due tasks by class, those that are held included.
-    pub(crate) fn due_by_class(&self) -> Vec<(Priority, usize)> {
-        let mut counts: BTreeMap<Priority, usize> = BTreeMap::new();
-        for (class, line) in &self.due {
-            *counts.entry(class.0).or_default() += line.len();
+    /// Due tasks by class, those of agents that can't take them included.
+    pub(crate) fn due_by_class(&self) -> BTreeMap<Priority, usize> {
+        let mut counts = BTreeMap::new();
+        for (class, tasks) in self.lines.values().flat_map(|line| &line.classes) {
+            *counts.entry(class.0).or_default() += tasks.len();
         }
-        for (class, _, _) in self.held.values().flatten() {
-            *counts.entry(*class).or_default() += 1;
-        }
-        counts.into_iter().collect()
+        counts
     }
 
-    pub(crate) fn later_by_class(&self) -> Vec<(Priority, usize)> {
-        let mut counts: BTreeMap<Priority, usize> = BTreeMap::new();
-        for (_, _, class, _) in &self.later {
-            *counts.entry(*class).or_default() += 1;
+    pub(crate) fn later_by_class(&self) -> BTreeMap<Priority, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, class, _) in &self.later {
+            *counts.entry(class.0).or_default() += 1;
         }
-        counts.into_iter().collect()
+        counts
     }
 
+    /// When the task became due that has been due the longest.
     pub(crate) fn oldest_due(&self) -> Option<SystemTime> {
-        let lines = self.due.values().filter_map(|line| line.first()).map(|(due, ..)| *due);
-        let held = self.held.values().flatten().map(|(_, (due, ..), _)| *due);
-        lines.chain(held).min()
+        let classes = self.lines.values().flat_map(|line| line.classes.values());
+        classes.filter_map(|tasks| tasks.first()).map(|place| place.due).min()
     }
 }
 
 /// A class with the age of what waits in it: one class for each minute, never above critical.
-fn urgency(class: Priority, due: SystemTime, now: SystemTime) -> u64 {
-    let waited = now.duration_since(due).unwrap_or_default();
+fn urgency(class: Priority, since: SystemTime, now: SystemTime) -> u64 {
+    let waited = now.duration_since(since).unwrap_or_default();
     (class as u64 + waited.as_secs() / AGING.as_secs()).min(Priority::Critical as u64)
-}
-
-/// A share of the attempts that may run at a time.
-#[derive(Debug, Clone, Default)]
-struct Lane {
-    slots: usize,
-    running: usize,
-    /// Thousandths of cores, and MiB, of the limits of the agents that run in it.
-    cpu: u64,
-    memory: u64,
-    /// For the weighted round: what the lane has saved up.
-    credit: i64,
-}
-
-/// What an agent takes of a lane while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Load {
-    cpu: u64,
-    memory: u64,
-}
-
-impl Load {
-    pub(crate) fn of(limits: Option<&ResourceLimits>) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        limits.map_or_else(Self::default, |limits| Self {
-            cpu: (limits.cpu_cores.clamp(0.0, 1e6) * 1000.0) as u64,
-            memory: limits.memory_mb,
-        })
-    }
-}
-
-/// The lanes, and who is next.
-#[derive(Debug)]
-pub(crate) struct Lanes {
-    lanes: Vec<Lane>,
-    strategy: LoadBalancingStrategy,
-    /// Slots that only critical tasks may use.
-    reserved: usize,
-    turn: usize,
-}
-
-impl Lanes {
-    /// `slots` attempts at a time over `lanes` lanes, as evenly as they divide.
-    pub(crate) fn new(lanes: usize, slots: usize, strategy: LoadBalancingStrategy) -> Self {
-        let lanes = lanes.clamp(1, slots.max(1));
-        let share = |lane| slots / lanes + usize::from(lane < slots % lanes);
-        Self {
-            lanes: (0..lanes).map(|lane| Lane { slots: share(lane), ..Lane::default() }).collect(),
-            strategy,
-            reserved: slots / 20,
-            turn: 0,
-        }
-    }
-
-    fn running(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.running).sum()
-    }
-
-    fn slots(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.slots).sum()
-    }
-
-    /// Whether a slot is free for any task; and if not, whether one is for a critical task.
-    pub(crate) fn free(&self) -> (bool, bool) {
-        let free = self.slots() - self.running();
-        (free > self.reserved, free > 0)
-    }
-
-    /// Takes a slot in the lane that the strategy chooses.
-    pub(crate) fn acquire(&mut self, load: Load) -> Option<usize> {
-        let has_room = |lane: &Lane| lane.running < lane.slots;
-        let count = self.lanes.len();
-        let from_turn = (0..count).map(|step| (self.turn + step) % count);
-        let chosen = match self.strategy {
-            LoadBalancingStrategy::RoundRobin => {
-                let chosen = from_turn.into_iter().find(|at| has_room(&self.lanes[*at]))?;
-                self.turn = (chosen + 1) % count;
-                chosen
-            }
-            LoadBalancingStrategy::LeastConnections => (0..count)
-                .filter(|at| has_room(&self.lanes[*at]))
-                .min_by_key(|at| self.lanes[*at].running)?,
-            LoadBalancingStrategy::ResourceBased => {
-                (0..count).filter(|at| has_room(&self.lanes[*at])).min_by_key(|at| {
-                    let lane = &self.lanes[*at];
-                    // Cores and memory weigh alike: a core goes with 4 GiB.
-                    lane.cpu * 4096 / 1000 + lane.memory
-                })?
-            }
-            LoadBalancingStrategy::WeightedRoundRobin => {
-                // Smooth weighted round robin, as nginx does it: each lane saves its weight, the
-                // richest goes and pays the sum.
-                let mut sum = 0;
-                for lane in self.lanes.iter_mut().filter(|lane| has_room(lane)) {
-                    let weight = i64::try_from(lane.slots).unwrap_or(i64::MAX);
-                    lane.credit = lane.credit.saturating_add(weight);
-                    sum += weight;
-                }
-                let chosen = (0..count)
-                    .filter(|at| has_room(&self.lanes[*at]))
-                    .max_by_key(|at| (self.lanes[*at].credit, Reverse(*at)))?;
-                self.lanes[chosen].credit -= sum;
-                chosen
-            }
-        };
-        let lane = &mut self.lanes[chosen];
-        lane.running += 1;
-        lane.cpu += load.cpu;
-        lane.memory += load.memory;
-        Some(chosen)
-    }
-
-    pub(crate) fn release(&mut self, lane: usize, load: Load) {
-        let lane = &mut self.lanes[lane];
-        lane.running -= 1;
-        lane.cpu -= load.cpu;
-        lane.memory -= load.memory;
-    }
-
-    pub(crate) fn utilisation(&self) -> Vec<f64> {
-        #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-        let share = |lane: &Lane| lane.running as f64 / lane.slots.max(1) as f64;
-        self.lanes.iter().map(share).collect()
-    }
 }
 
 #[cfg(test)]
@@ -313,25 +267,34 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    /// Pushes `tasks` and drains the queue at `now`; `want` names them in the order they come.
+    fn ticket(priority: Priority, due: u64, sequence: u64) -> Ticket {
+        Ticket { priority, due: at(due), since: at(due), sequence }
+    }
+
+    /// Pushes `tasks`, each for an agent of its own or all for one, and drains the queue at `now`;
+    /// `want` names them in the order they come.
     #[track_caller]
     fn check(by_priority: bool, tasks: &[(&str, Priority, u64)], now: u64, want: &str) {
-        let mut queue = Queue::new(by_priority);
-        let mut known = Vec::new();
-        for (name, priority, due) in tasks {
-            let ticket = queue.ticket(*priority, at(*due));
-            let id = TaskId::new();
-            queue.push(id, ticket, at(0));
-            known.push((id, *name, ticket));
+        for one_agent in [false, true] {
+            let mut queue = Queue::new(by_priority);
+            let only = AgentId::new();
+            let mut known = Vec::new();
+            for (sequence, (name, priority, due)) in (0..).zip(tasks) {
+                let (id, ticket) = (TaskId::new(), ticket(*priority, *due, sequence));
+                let agent = if one_agent { only } else { AgentId::new() };
+                queue.push(agent, id, ticket, at(0));
+                known.push((id, *name, ticket));
+            }
+            queue.ripen(at(now));
+            let mut came = Vec::new();
+            while let Some((agent, id)) = queue.first(at(now), false) {
+                let (id, name, ticket) = known.iter().find(|(there, ..)| *there == id).unwrap();
+                assert!(queue.position(agent, *id, *ticket).is_some());
+                assert!(queue.remove(agent, *id, *ticket));
+                came.push(*name);
+            }
+            assert_eq!(came.join(" "), want, "one agent: {one_agent}");
         }
-        queue.ripen(at(now));
-        let mut came = Vec::new();
-        while let Some((_, id)) = queue.first(at(now), false) {
-            let (id, name, ticket) = known.iter().find(|(there, ..)| *there == id).unwrap();
-            assert!(queue.remove(AgentId::new(), *id, *ticket));
-            came.push(*name);
-        }
-        assert_eq!(came.join(" "), want);
     }
 
     #[test]
@@ -352,55 +315,38 @@ mod tests {
     }
 
     #[test]
-    fn a_held_task_waits_for_its_agent_and_keeps_its_place() {
+    fn a_task_that_came_late_has_not_waited_since_it_was_due() {
         let mut queue = Queue::new(true);
-        let (agent, first, second) = (AgentId::new(), TaskId::new(), TaskId::new());
-        let ticket = queue.ticket(Normal, at(1));
-        queue.hold(agent, first, ticket, "busy".to_owned());
-        let later = queue.ticket(Normal, at(1));
-        queue.push(second, later, at(1));
-        assert_eq!(queue.first(at(1), false), Some((Normal, second)));
-        assert_eq!(queue.held_reason(agent, first), Some("busy"));
-        queue.unhold(agent);
-        assert_eq!(queue.first(at(1), false), Some((Normal, first)));
-        assert_eq!(
-            (queue.position(first, ticket), queue.position(second, later)),
-            (Some(0), Some(1))
-        );
-        assert!(queue.remove(agent, first, ticket) && !queue.remove(agent, first, ticket));
-        assert_eq!(queue.len(), 1);
-    }
-
-    /// The lanes that `count` tasks go to, of lanes with the slots 3, 2 and 2.
-    fn lanes(strategy: LoadBalancingStrategy, loads: &[u64]) -> Vec<usize> {
-        let mut lanes = Lanes::new(3, 7, strategy);
-        let mut acquire = |memory: &u64| lanes.acquire(Load { cpu: 0, memory: *memory });
-        loads.iter().map_while(&mut acquire).collect()
+        let (late, normal) = (AgentId::new(), AgentId::new());
+        let backdated = Ticket { since: at(1000), ..ticket(Low, 1, 1) };
+        queue.push(late, TaskId::new(), backdated, at(1000));
+        queue.push(normal, TaskId::new(), ticket(Normal, 1000, 2), at(1000));
+        assert_eq!(queue.first(at(1000), false).map(|(agent, _)| agent), Some(normal));
     }
 
     #[test]
-    fn each_strategy_chooses_in_its_way() {
-        use LoadBalancingStrategy::*;
-        let loads = [100, 10, 10, 10, 10, 10, 10, 10];
-        assert_eq!(lanes(RoundRobin, &loads), [0, 1, 2, 0, 1, 2, 0]);
-        assert_eq!(lanes(LeastConnections, &loads), [0, 1, 2, 0, 1, 2, 0]);
-        assert_eq!(lanes(ResourceBased, &loads), [0, 1, 2, 1, 2, 0, 0]);
-        assert_eq!(lanes(WeightedRoundRobin, &loads), [0, 1, 2, 0, 1, 2, 0]);
-    }
-
-    #[test]
-    fn critical_tasks_have_slots_of_their_own() {
-        let mut lanes = Lanes::new(2, 40, LoadBalancingStrategy::RoundRobin);
-        let mut taken = 0;
-        while lanes.free().0 {
-            lanes.acquire(Load::default()).unwrap();
-            taken += 1;
-        }
-        assert_eq!((taken, lanes.free()), (38, (false, true)));
-        lanes.acquire(Load::default()).unwrap();
-        let last = lanes.acquire(Load::default()).unwrap();
-        assert_eq!(lanes.acquire(Load::default()), None);
-        lanes.release(last, Load::default());
-        assert_eq!(lanes.free(), (false, true));
+    fn a_line_that_is_shut_keeps_its_places() {
+        let mut queue = Queue::new(true);
+        let (agent, other) = (AgentId::new(), AgentId::new());
+        let [first, second, third] = [TaskId::new(), TaskId::new(), TaskId::new()];
+        let [one, two, three] = [1, 2, 3].map(|sequence| ticket(Normal, 1, sequence));
+        queue.push(agent, first, one, at(1));
+        queue.shut(agent, "busy".to_owned());
+        queue.push(other, second, two, at(1));
+        queue.push(agent, third, three, at(1));
+        assert_eq!(queue.first(at(1), false), Some((other, second)));
+        assert_eq!((queue.shut_reason(agent), queue.shut_reason(other)), (Some("busy"), None));
+        assert_eq!(queue.position(agent, first, one), None);
+        assert_eq!(queue.due_by_class(), [(Normal, 3)].into());
+        assert!(queue.open(agent) && !queue.open(agent));
+        assert_eq!(queue.first(at(1), false), Some((agent, first)));
+        let positions = [(agent, first, one), (other, second, two), (agent, third, three)];
+        let positions = positions.map(|(agent, id, ticket)| queue.position(agent, id, ticket));
+        assert_eq!(positions, [Some(0), Some(1), Some(2)]);
+        assert!(queue.remove(agent, first, one) && !queue.remove(agent, first, one));
+        queue.shut(agent, "busy".to_owned());
+        assert!(queue.remove(agent, third, three));
+        // A line that has emptied is forgotten with its reason.
+        assert_eq!((queue.len(), queue.shut_reason(agent)), (1, None));
     }
 }

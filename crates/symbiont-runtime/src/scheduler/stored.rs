@@ -1,101 +1,135 @@
-//! Tasks as they are kept.
+//! Tasks as they are kept: what was accepted in one row, which never changes; what attempts made of
+//! it in another; what operators asked for in a third and a fourth. Each row has one writer at a
+//! time, so that no order among them matters.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use symbiont_types::{AgentId, Priority, ScheduledTask, TaskId, TaskStatus};
 
 use crate::clock::{from_micros, micros};
 
-/// A kept task.
+/// A task as it was accepted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     agent_id: AgentId,
+    priority: Priority,
+    due: i64,
     timeout: Duration,
-    /// As it was handed in.
-    submitted: Terms,
-    /// With what has changed since.
-    current: Terms,
+    retries: u32,
     pub(crate) input: Option<Arc<str>>,
-    pub(crate) order: u64,
-    /// An attempt had been started.
+    /// When it is due, if that is not when it says.
+    now: Option<i64>,
+    pub(crate) accepted_at: i64,
+    /// In the order of acceptance.
+    pub(crate) sequence: u64,
+}
+
+impl Task {
+    pub(crate) fn of(
+        task: &ScheduledTask,
+        input: Option<Arc<str>>,
+        accepted_at: i64,
+        sequence: u64,
+    ) -> Self {
+        Self {
+            id: task.id,
+            agent_id: task.agent_id,
+            priority: task.priority,
+            due: micros(task.scheduled_time),
+            timeout: task.timeout,
+            retries: task.retry_count,
+            input,
+            now: None,
+            accepted_at,
+            sequence,
+        }
+    }
+
+    /// The same task, due already at `now`, whatever it says of itself.
+    pub(crate) fn advance(&mut self, now: SystemTime) {
+        self.now = Some(micros(now));
+    }
+
+    /// As it was handed in.
+    pub(crate) fn submitted(&self) -> ScheduledTask {
+        ScheduledTask {
+            id: self.id,
+            agent_id: self.agent_id,
+            priority: self.priority,
+            scheduled_time: from_micros(self.due),
+            timeout: self.timeout,
+            retry_count: self.retries,
+        }
+    }
+
+    /// As it is to be run.
+    pub(crate) fn task(&self) -> ScheduledTask {
+        let task = self.submitted();
+        ScheduledTask { scheduled_time: self.now.map_or(task.scheduled_time, from_micros), ..task }
+    }
+}
+
+/// What attempts have made of a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// An attempt has begun and not ended.
     pub(crate) running: bool,
+    pub(crate) retries: u32,
+    pub(crate) due: i64,
     pub(crate) last_error: Option<String>,
     pub(crate) end: Option<End>,
 }
 
-/// What changes of a task while it waits.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Terms {
-    priority: Priority,
-    due: i64,
-    retries: u32,
+/// What an operator asked for; the key says of which task, and whether it is about this or that.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Wish {
+    Priority(Priority),
+    Cancel { by: String },
 }
 
-impl Terms {
-    fn of(task: &ScheduledTask) -> Self {
-        let due = micros(task.scheduled_time);
-        Self { priority: task.priority, due, retries: task.retry_count }
+impl Wish {
+    /// The keys of the wishes about a task: its priority, and its end.
+    pub(crate) fn keys(id: TaskId) -> [Vec<u8>; 2] {
+        [b'p', b'x'].map(|which| {
+            let mut key = id.as_uuid().as_bytes().to_vec();
+            key.push(which);
+            key
+        })
+    }
+
+    pub(crate) fn key(&self, id: TaskId) -> Vec<u8> {
+        let [priority, cancel] = Self::keys(id);
+        match self {
+            Self::Priority(_) => priority,
+            Self::Cancel { .. } => cancel,
+        }
     }
 }
 
+/// What is kept of a run while it is under way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunMark {
+    /// It has begun an effect that must not be repeated blindly.
+    pub(crate) effects: bool,
+}
+
 /// How a task ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct End {
     pub(crate) at: i64,
     pub(crate) how: How,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum How {
     Completed { has_result: bool },
     Failed { error: String, attempts: u32 },
     TimedOut { attempts: u32 },
     Cancelled { by: String },
     Unknown { attempt: u32 },
-}
-
-impl Task {
-    pub(crate) fn of(
-        task: &ScheduledTask,
-        submitted: &ScheduledTask,
-        input: Option<Arc<str>>,
-        order: u64,
-    ) -> Self {
-        Self {
-            id: task.id,
-            agent_id: task.agent_id,
-            timeout: task.timeout,
-            submitted: Terms::of(submitted),
-            current: Terms::of(task),
-            input,
-            order,
-            running: false,
-            last_error: None,
-            end: None,
-        }
-    }
-
-    pub(crate) fn task(&self) -> ScheduledTask {
-        self.with(self.current)
-    }
-
-    pub(crate) fn submitted(&self) -> ScheduledTask {
-        self.with(self.submitted)
-    }
-
-    fn with(&self, terms: Terms) -> ScheduledTask {
-        ScheduledTask {
-            id: self.id,
-            agent_id: self.agent_id,
-            priority: terms.priority,
-            scheduled_time: from_micros(terms.due),
-            timeout: self.timeout,
-            retry_count: terms.retries,
-        }
-    }
 }
 
 impl End {

@@ -1,0 +1,700 @@
+//! The scheduler at work: taking tasks in, starting them, and recording how they end.
+//!
+//! An attempt is an errand of one run of its agent. The run records the errand's beginning and end
+//! in the commits of its own; what this module records by itself is what no run was begun for, and
+//! what operators ask for.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use symbiont_types::{AgentId, Priority, ScheduledTask, SchedulerError, TaskId, TaskStatus};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::state::{Admission, Job, KeptInput, Leaves, Next, Phase, Start, State};
+use super::stored::{RunMark, Task, Wish};
+use super::{PAUSED, SchedulerConfig, TERMINATED, invalid, storage};
+use crate::clock::{Clock, FAR, from_micros, micros};
+use crate::directory::{Activation, AttemptOutcome, Directory, Errand, Readiness, WorkPort};
+use crate::journal::{Change, Journal, PROGRESS, RESULTS, RUNS, SETTINGS, TASKS, WISHES, row};
+use crate::tasks::Tasks;
+
+/// Locks that wishes about tasks share, by the tasks' ids.
+const STRIPES: usize = 64;
+/// Ends that are recorded in one commit.
+const TOGETHER: usize = 1000;
+
+pub(super) struct Inner {
+    pub(super) settings: SchedulerConfig,
+    pub(super) journal: Journal,
+    pub(super) directory: Arc<Directory>,
+    pub(super) state: Mutex<State>,
+    /// Told when the time of the next task may have changed.
+    pub(super) wake: Arc<Notify>,
+    /// Told when a task that was being recorded has been accepted or refused.
+    pub(super) accepted: Notify,
+    /// Held while a wish about a task is being recorded, so that wishes take effect in that order.
+    pub(super) wishes: Vec<tokio::sync::Mutex<()>>,
+    /// The same for a pause.
+    pub(super) pausing: tokio::sync::Mutex<()>,
+    pub(super) tasks: Tasks,
+    pub(super) this: Weak<Self>,
+}
+
+pub(super) fn stripes() -> Vec<tokio::sync::Mutex<()>> {
+    (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect()
+}
+
+/// Starts tasks when they become due, and looks after leases.
+pub(super) async fn dispatch(this: Weak<Inner>, stop: CancellationToken) {
+    let Some(inner) = this.upgrade() else { return };
+    let health = inner.settings.health_check_interval;
+    let wake = Arc::clone(&inner.wake);
+    drop(inner);
+    let mut next_check = Clock::instant_in(health);
+    loop {
+        let Some(inner) = this.upgrade() else { return };
+        inner.start_all();
+        let due = inner.lock().queue.next_due();
+        let due =
+            due.map_or_else(|| Clock::instant_in(FAR), |at| inner.journal.clock().instant_of(at));
+        drop(inner); // Whoever waits here keeps nobody alive.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = wake.notified() => {}
+            () = tokio::time::sleep_until(due) => {}
+            () = tokio::time::sleep_until(next_check) => {
+                next_check = Clock::instant_in(health);
+                let Some(inner) = this.upgrade() else { return };
+                inner.look_around();
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn me(&self) -> Arc<Self> {
+        self.this.upgrade().expect("`self` is alive")
+    }
+
+    pub(super) fn take_place(&self, agent_id: AgentId) -> Result<(), SchedulerError> {
+        let port: Arc<dyn WorkPort> = self.me();
+        self.directory.set_work(agent_id, &port).map_err(|_| {
+            invalid(&format!("another scheduler of this process has work for agent `{agent_id}`"))
+        })
+    }
+
+    pub(super) async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, SchedulerError>> + Send + 'static,
+    ) -> Result<T, SchedulerError> {
+        match self.tasks.detached(work).await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) | Err(_) => Err(SchedulerError::ShuttingDown),
+        }
+    }
+
+    // Coming in.
+
+    pub(super) async fn accept(
+        &self,
+        task: ScheduledTask,
+        input: Option<Arc<str>>,
+        now_only: bool,
+    ) -> Result<(), SchedulerError> {
+        let this = self.me();
+        self.detached(async move { this.take_in(task, input, now_only).await }).await
+    }
+
+    async fn take_in(
+        &self,
+        submitted: ScheduledTask,
+        text: Option<Arc<str>>,
+        now_only: bool,
+    ) -> Result<(), SchedulerError> {
+        let ScheduledTask { id, agent_id, .. } = submitted;
+        let input = KeptInput::of(text.as_ref());
+        let sequence = loop {
+            let accepted = self.accepted.notified();
+            let admission = {
+                let mut state = self.lock();
+                if state.closed {
+                    return Err(SchedulerError::ShuttingDown);
+                }
+                if now_only && state.paused {
+                    return Err(SchedulerError::SchedulingPaused);
+                }
+                state.admit(&submitted, &input, self.settings.task_queue_size)?
+            };
+            match admission {
+                Admission::Known => return Ok(()),
+                Admission::Busy => accepted.await,
+                Admission::New(sequence) => break sequence,
+            }
+        };
+        let place = Place { inner: self, id };
+        let port =
+            self.directory.agent(agent_id).ok_or(SchedulerError::AgentNotFound { agent_id })?;
+        match port.readiness(agent_id) {
+            Readiness::Gone if port.state(agent_id).is_none() => {
+                return Err(SchedulerError::AgentNotFound { agent_id });
+            }
+            Readiness::Gone => return Err(invalid("its agent has terminated")),
+            Readiness::Ready | Readiness::NotNow(_) => {}
+        }
+        self.take_place(agent_id)?;
+        let now = from_micros(micros(self.journal.now()));
+        let mut row = Task::of(&submitted, text, micros(now), sequence);
+        let mut task = submitted.clone();
+        if now_only && task.scheduled_time > now {
+            task.scheduled_time = now;
+            row.advance(now);
+        }
+        let change = Change::new().put(TASKS, *id.as_uuid().as_bytes(), &row);
+        self.journal.commit(change).await.map_err(storage)?;
+        let job = Job {
+            submitted,
+            task,
+            input,
+            accepted_at: now,
+            sequence,
+            cancelled_by: None,
+            phase: Phase::Waiting { last_error: None },
+        };
+        let later = job.task.scheduled_time > now;
+        self.lock().add(job, now);
+        drop(place);
+        if later {
+            self.wake.notify_one();
+        } else {
+            self.start_all();
+        }
+        Ok(())
+    }
+
+    // Starting.
+
+    /// Starts every task that can start.
+    pub(super) fn start_all(&self) {
+        let now = self.journal.now();
+        let mut starts = Vec::new();
+        let mut gone = Vec::new();
+        let forgotten = {
+            let mut state = self.lock();
+            state.queue.ripen(now);
+            let forgotten = state.forget_old(now);
+            while !state.paused && !state.closed {
+                let (any, critical) = state.lanes.free();
+                if !critical {
+                    break;
+                }
+                let Some((agent, id)) = state.queue.first(now, !any) else { break };
+                match self.readiness(&state, agent) {
+                    Readiness::Ready => {}
+                    Readiness::NotNow(reason) => {
+                        state.queue.shut(agent, reason);
+                        continue;
+                    }
+                    Readiness::Gone => {
+                        state.queue.shut(agent, TERMINATED.to_owned());
+                        gone.push(agent);
+                        continue;
+                    }
+                }
+                let limits = self.directory.agent(agent).and_then(|port| port.limits(agent));
+                let most = self.settings.task_timeout;
+                starts.push(state.start(agent, id, limits.as_ref(), most, self.lease(), now));
+            }
+            forgotten
+        };
+        for start in starts {
+            self.tasks.spawn(self.me().attempt(start));
+        }
+        for agent in gone {
+            let this = self.me();
+            self.tasks.spawn(async move { this.end_all(agent, TERMINATED).await });
+        }
+        if !forgotten.is_empty() {
+            let this = self.me();
+            self.tasks.spawn(async move { this.forget(forgotten).await });
+        }
+    }
+
+    fn readiness(&self, state: &State, agent: AgentId) -> Readiness {
+        if state.is_busy(agent) {
+            return Readiness::NotNow("the agent is running another task".to_owned());
+        }
+        match self.directory.agent(agent) {
+            Some(port) => port.readiness(agent),
+            // Its controller may be about to come, or have left without a farewell.
+            None => Readiness::NotNow("nobody runs the agent here".to_owned()),
+        }
+    }
+
+    /// Runs one attempt. Its end is recorded by the run that was begun for it, if one was.
+    async fn attempt(self: Arc<Self>, start: Start) {
+        let (id, fence) = (start.task_id, start.fence);
+        let outcome = self.run(start).await;
+        let begun = {
+            let mut state = self.lock();
+            let Some(attempt) = state.attempt(id, fence) else { return };
+            attempt.begun
+        };
+        if begun {
+            self.abandoned(id, fence, "the run was cut off before its end was recorded").await;
+        } else {
+            self.end_attempt(id, fence, &outcome).await;
+        }
+    }
+
+    async fn run(&self, start: Start) -> AttemptOutcome {
+        let Start { task_id, agent_id, fence, attempt, input, timeout, cancel } = start;
+        let key = *task_id.as_uuid().as_bytes();
+        let input = match input.text() {
+            Some(text) => text,
+            None => match row::<Task>(self.journal.store(), TASKS, &key).await {
+                Ok(kept) => kept.and_then(|kept| kept.input),
+                Err(error) => {
+                    let error = format!("its input can't be read: {error}");
+                    return AttemptOutcome::Failed { error, retryable: true };
+                }
+            },
+        };
+        let Some(port) = self.directory.agent(agent_id) else {
+            return AttemptOutcome::NotNow("nobody runs the agent here".to_owned());
+        };
+        let errand =
+            Arc::new(TaskErrand { scheduler: Weak::clone(&self.this), id: task_id, fence });
+        let activation = Activation { task_id, input, timeout, cancel, errand };
+        let run = port.run_task(agent_id, activation);
+        tokio::pin!(run);
+        let outcome = loop {
+            let beat = Clock::instant_in(self.settings.health_check_interval);
+            tokio::select! {
+                outcome = &mut run => break outcome,
+                () = tokio::time::sleep_until(beat) => self.renew(task_id, fence),
+            }
+        };
+        tracing::debug!(%task_id, %agent_id, attempt, ?outcome, "attempt ended");
+        outcome
+    }
+
+    /// A heartbeat: the attempt is being driven.
+    fn renew(&self, id: TaskId, fence: u64) {
+        let until = self.lease();
+        if let Some(attempt) = self.lock().attempt(id, fence) {
+            attempt.lease_until = until;
+        }
+    }
+
+    /// When a lease that is given now ends.
+    fn lease(&self) -> Instant {
+        Clock::instant_in(self.settings.health_check_interval.saturating_mul(3))
+    }
+
+    // Ends.
+
+    /// What is recorded of a task that is ending.
+    fn change(change: Change, id: TaskId, leaves: Leaves) -> Change {
+        let key = *id.as_uuid().as_bytes();
+        let ended = leaves.progress.end.is_some();
+        let mut change = change.put(PROGRESS, key, &leaves.progress).remove(RUNS, key);
+        if let Some(result) = leaves.result {
+            change = change.put_bytes(RESULTS, key, result.as_bytes().to_vec());
+        }
+        if ended {
+            for wish in Wish::keys(id) {
+                change = change.remove(WISHES, wish);
+            }
+        }
+        change
+    }
+
+    /// Decides and records the end of an attempt that no run records.
+    async fn end_attempt(&self, id: TaskId, fence: u64, outcome: &AttemptOutcome) {
+        let now = self.journal.now();
+        let budget = self.settings.retry_attempts;
+        let Some(leaves) = self.lock().decide(id, fence, outcome, budget, now) else {
+            tracing::warn!(task_id = %id, "a late attempt ended and changes nothing");
+            return;
+        };
+        let changes = leaves.progress.end.is_some() || leaves.progress.last_error.is_some();
+        if changes {
+            let _ = self.record([(id, leaves)]).await; // What failed is in the log, and tried again.
+        } else {
+            // It counts for nothing, and nothing of it is on record.
+            self.settle(&[id], true);
+        }
+    }
+
+    /// An attempt has lost whoever drove it. What its run had begun decides what follows.
+    async fn abandoned(&self, id: TaskId, fence: u64, error: &str) {
+        if let Some(attempt) = self.lock().attempt(id, fence) {
+            // Nothing of it goes on behind the back of the attempt that follows.
+            attempt.cancel.cancel();
+        }
+        let key = *id.as_uuid().as_bytes();
+        let outcome = match row::<RunMark>(self.journal.store(), RUNS, &key).await {
+            Ok(None | Some(RunMark { effects: false })) => {
+                AttemptOutcome::Failed { error: error.to_owned(), retryable: true }
+            }
+            // Without knowing, the worse is assumed.
+            Ok(Some(RunMark { effects: true })) | Err(_) => AttemptOutcome::Unknown,
+        };
+        self.end_attempt(id, fence, &outcome).await;
+    }
+
+    /// Records ends, and settles them.
+    async fn record(
+        &self,
+        ends: impl IntoIterator<Item = (TaskId, Leaves)>,
+    ) -> Result<(), SchedulerError> {
+        let mut ids = Vec::new();
+        let mut change = Change::new();
+        for (id, leaves) in ends {
+            ids.push(id);
+            change = Self::change(change, id, leaves);
+        }
+        let recorded = self.journal.commit(change).await;
+        if let Err(error) = &recorded {
+            tracing::error!(tasks = ids.len(), %error, "the end of tasks could not be recorded");
+        }
+        self.settle(&ids, recorded.is_ok());
+        recorded.map(|_| ()).map_err(storage)
+    }
+
+    /// Does what was decided about tasks that are ending, and starts what can start then.
+    fn settle(&self, ids: &[TaskId], recorded: bool) {
+        let now = self.journal.now();
+        let mut cancelled = Vec::new();
+        {
+            let mut state = self.lock();
+            for id in ids {
+                state.settle(*id, recorded, now);
+                // It was cancelled while it was decided that it waits again.
+                let by = state.jobs.get(id).and_then(|job| job.cancelled_by.clone());
+                if let Some(by) = by
+                    && let Some(leaves) = state.end_waiting(*id, &by, now)
+                {
+                    cancelled.push((*id, leaves));
+                }
+            }
+        }
+        if !cancelled.is_empty() {
+            let this = self.me();
+            self.tasks.spawn(async move {
+                let _ = this.record(cancelled).await; // What failed is in the log, and tried again.
+            });
+        }
+        self.start_all();
+        self.wake.notify_one();
+    }
+
+    /// Looks for attempts whose lease is lost, and for ends that could not be recorded.
+    fn look_around(&self) {
+        let lost = self.lock().lost_leases(Instant::now());
+        for (id, fence) in lost {
+            let this = self.me();
+            self.tasks.spawn(async move {
+                this.abandoned(id, fence, "its lease was lost: the attempt gave no sign of life")
+                    .await;
+            });
+        }
+        let late: Vec<(TaskId, Leaves)> = {
+            let state = self.lock();
+            let ids = state.unrecorded().into_iter();
+            ids.filter_map(|id| Some((id, state.leaves(id)?))).take(TOGETHER).collect()
+        };
+        if !late.is_empty() {
+            let this = self.me();
+            self.tasks.spawn(async move {
+                let _ = this.record(late).await; // What failed is in the log, and tried again.
+            });
+        }
+    }
+
+    /// Ends all tasks of an agent.
+    async fn end_all(&self, agent: AgentId, by: &str) {
+        let now = self.journal.now();
+        let mut waiting = Vec::new();
+        {
+            let mut state = self.lock();
+            let open: Vec<TaskId> = match state.open.get(&agent) {
+                Some(open) => open.iter().copied().collect(),
+                None => return,
+            };
+            for id in open {
+                if let Some(leaves) = state.end_waiting(id, by, now) {
+                    waiting.push((id, leaves));
+                } else if let Some(job) = state.jobs.get_mut(&id) {
+                    job.cancelled_by.get_or_insert_with(|| by.to_owned());
+                    if let Phase::Running(attempt) = &job.phase {
+                        attempt.cancel.cancel();
+                    }
+                }
+            }
+        }
+        while !waiting.is_empty() {
+            let rest = waiting.split_off(waiting.len().min(TOGETHER));
+            let together = std::mem::replace(&mut waiting, rest);
+            let _ = self.record(together).await; // What failed is in the log, and tried again.
+        }
+    }
+
+    async fn forget(&self, ids: Vec<TaskId>) {
+        let mut change = Change::new();
+        for id in ids {
+            let key = *id.as_uuid().as_bytes();
+            for table in [TASKS, PROGRESS, RESULTS, RUNS] {
+                change = change.remove(table, key);
+            }
+            for wish in Wish::keys(id) {
+                change = change.remove(WISHES, wish);
+            }
+        }
+        if let Err(error) = self.journal.commit(change).await {
+            tracing::error!(%error, "old tasks could not be removed");
+        }
+    }
+
+    // What operators ask for.
+
+    fn stripe(&self, id: TaskId) -> &tokio::sync::Mutex<()> {
+        // The last bytes of an id are its random ones.
+        let [.., last] = *id.as_uuid().as_bytes();
+        &self.wishes[usize::from(last) % STRIPES]
+    }
+
+    /// The task's phase may still be changed by a wish.
+    fn open_job<'a>(
+        &self,
+        state: &'a mut State,
+        task_id: TaskId,
+    ) -> Result<&'a mut Job, SchedulerError> {
+        if state.closed {
+            return Err(SchedulerError::ShuttingDown);
+        }
+        let job = state.jobs.get_mut(&task_id).ok_or(SchedulerError::TaskNotFound { task_id })?;
+        match &job.phase {
+            Phase::Ended(_) | Phase::Ending { next: Next::End(..), .. } => {
+                Err(SchedulerError::AlreadyFinished { task_id })
+            }
+            Phase::Waiting { .. } | Phase::Running(_) | Phase::Ending { .. } => Ok(job),
+        }
+    }
+
+    pub(super) async fn cancel(&self, id: TaskId, by: &str) -> Result<(), SchedulerError> {
+        let _one_at_a_time = self.stripe(id).lock().await;
+        let leaves = {
+            let mut state = self.lock();
+            self.open_job(&mut state, id)?;
+            state.end_waiting(id, by, self.journal.now())
+        };
+        if let Some(leaves) = leaves {
+            let change = Self::change(Change::new(), id, leaves);
+            let recorded = self.journal.commit(change).await.map_err(storage);
+            match &recorded {
+                Ok(_) => self.settle(&[id], true),
+                Err(_) => self.lock().take_back(id, self.journal.now()),
+            }
+            return recorded.map(|_| ());
+        }
+        let wish = Wish::Cancel { by: by.to_owned() };
+        let change = Change::new().put(WISHES, wish.key(id), &wish);
+        self.journal.commit(change).await.map_err(storage)?;
+        let leaves = {
+            let mut state = self.lock();
+            // It may have come to its end meanwhile, by itself.
+            let Ok(job) = self.open_job(&mut state, id) else { return Ok(()) };
+            job.cancelled_by = Some(by.to_owned());
+            if let Phase::Running(attempt) = &job.phase {
+                attempt.cancel.cancel();
+            }
+            state.end_waiting(id, by, self.journal.now())
+        };
+        match leaves {
+            None => Ok(()),
+            Some(leaves) => self.record([(id, leaves)]).await,
+        }
+    }
+
+    pub(super) async fn reprioritize(
+        &self,
+        id: TaskId,
+        priority: Priority,
+    ) -> Result<(), SchedulerError> {
+        let _one_at_a_time = self.stripe(id).lock().await;
+        self.open_job(&mut self.lock(), id)?;
+        let wish = Wish::Priority(priority);
+        let change = Change::new().put(WISHES, wish.key(id), &wish);
+        self.journal.commit(change).await.map_err(storage)?;
+        {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            let Ok(job) = self.open_job(state, id) else { return Ok(()) };
+            let before = job.ticket();
+            job.task.priority = priority;
+            let (agent, after, waits) =
+                (job.task.agent_id, job.ticket(), matches!(job.phase, Phase::Waiting { .. }));
+            if waits {
+                state.queue.reorder(agent, id, before, after, self.journal.now());
+            }
+        }
+        self.start_all();
+        Ok(())
+    }
+
+    pub(super) async fn set_paused(&self, paused: bool) -> Result<(), SchedulerError> {
+        let _one_at_a_time = self.pausing.lock().await;
+        if self.lock().closed {
+            return Err(SchedulerError::ShuttingDown);
+        }
+        let change = if paused {
+            Change::new().put(SETTINGS, PAUSED, &true)
+        } else {
+            Change::new().remove(SETTINGS, PAUSED)
+        };
+        self.journal.commit(change).await.map_err(storage)?;
+        self.lock().paused = paused;
+        self.start_all();
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn status(&self, task_id: TaskId) -> Result<TaskStatus, SchedulerError> {
+        let now = self.journal.now();
+        let (running, agent) = {
+            let state = self.lock();
+            let job = state.jobs.get(&task_id).ok_or(SchedulerError::TaskNotFound { task_id })?;
+            match &job.phase {
+                Phase::Ended(end) => return Ok(end.status(task_id)),
+                Phase::Waiting { last_error } => {
+                    return Ok(waiting_status(&state, job, last_error.as_deref(), now));
+                }
+                Phase::Running(_) | Phase::Ending { .. } if job.cancelled_by.is_some() => {
+                    return Ok(TaskStatus::Cancelling);
+                }
+                // Decided, and not on record yet: what is told does not run ahead of the record.
+                Phase::Ending { attempt: None, .. } => {
+                    return Ok(TaskStatus::Waiting { on: "the record of its end".to_owned() });
+                }
+                Phase::Running(attempt) | Phase::Ending { attempt: Some(attempt), .. } => (
+                    TaskStatus::Running {
+                        attempt: job.attempt(),
+                        worker: attempt.lane,
+                        since: attempt.since,
+                    },
+                    job.task.agent_id,
+                ),
+            }
+        };
+        // The agent runs this task and nothing else.
+        let waits_for = self.directory.agent(agent).and_then(|port| port.waits_for(agent));
+        Ok(waits_for.map_or(running, |on| TaskStatus::Waiting { on }))
+    }
+}
+
+fn waiting_status(
+    state: &State,
+    job: &Job,
+    last_error: Option<&str>,
+    now: SystemTime,
+) -> TaskStatus {
+    let ticket = job.ticket();
+    let later = ticket.due > now;
+    match last_error {
+        Some(error) if later => TaskStatus::Retrying {
+            attempt: job.attempt(),
+            next_at: ticket.due,
+            last_error: error.to_owned(),
+        },
+        _ if later => TaskStatus::Scheduled { due: ticket.due },
+        _ => {
+            let (agent, id) = (job.task.agent_id, job.task.id);
+            let reason = match state.queue.shut_reason(agent) {
+                Some(reason) => reason.to_owned(),
+                None if state.paused => "scheduling is paused".to_owned(),
+                None => "its turn".to_owned(),
+            };
+            TaskStatus::Pending { reason, position: state.queue.position(agent, id, ticket) }
+        }
+    }
+}
+
+/// A place that was promised to a task while it is being recorded.
+struct Place<'a> {
+    inner: &'a Inner,
+    id: TaskId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.inner.lock().admitted(self.id);
+        self.inner.accepted.notify_waiters();
+    }
+}
+
+/// One attempt at a task, as the run that is done for it sees it.
+#[derive(Debug)]
+struct TaskErrand {
+    scheduler: Weak<Inner>,
+    id: TaskId,
+    fence: u64,
+}
+
+impl Errand for TaskErrand {
+    fn begins(&self) -> Change {
+        let Some(inner) = self.scheduler.upgrade() else { return Change::new() };
+        let mut state = inner.lock();
+        let Some(attempt) = state.attempt(self.id, self.fence) else { return Change::new() };
+        attempt.begun = true;
+        let progress = state.jobs[&self.id].progress(true);
+        Change::new().put(PROGRESS, *self.id.as_uuid().as_bytes(), &progress)
+    }
+
+    fn ends(&self, outcome: &AttemptOutcome) -> Change {
+        let Some(inner) = self.scheduler.upgrade() else { return Change::new() };
+        let now = inner.journal.now();
+        let budget = inner.settings.retry_attempts;
+        let leaves = inner.lock().decide(self.id, self.fence, outcome, budget, now);
+        // A late attempt changes nothing: its task has been given to another.
+        leaves.map_or_else(Change::new, |leaves| Inner::change(Change::new(), self.id, leaves))
+    }
+
+    fn settled(&self, recorded: bool) {
+        if let Some(inner) = self.scheduler.upgrade() {
+            inner.settle(&[self.id], recorded);
+        }
+    }
+}
+
+#[async_trait]
+impl WorkPort for Inner {
+    fn agent_changed(&self, id: AgentId) {
+        let opened = {
+            let mut state = self.lock();
+            // While it runs a task for us, its changes are that task's.
+            !state.is_busy(id) && state.queue.open(id)
+        };
+        if opened {
+            self.start_all();
+        }
+    }
+
+    async fn agent_gone(&self, id: AgentId, _at: SystemTime) {
+        self.end_all(id, TERMINATED).await;
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
