@@ -542,10 +542,7 @@ impl Inner {
         &self,
         work: impl Future<Output = Result<T, CommunicationError>> + Send + 'static,
     ) -> Result<T, CommunicationError> {
-        match self.tasks.detached(work).await {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) | Err(_) => Err(self.closing(MessageId::new())),
-        }
+        self.tasks.finish(work).await.unwrap_or_else(|| Err(self.closing(MessageId::new())))
     }
 
     fn closing(&self, message_id: MessageId) -> CommunicationError {
