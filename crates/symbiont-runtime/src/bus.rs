@@ -17,6 +17,7 @@
 //!
 //! No policy: whoever may not send was stopped before this module heard of it.
 
+mod keystore;
 pub(crate) mod mailbox;
 pub(crate) mod seal;
 mod stored;
@@ -34,10 +35,11 @@ use symbiont_types::{
 };
 use tokio::sync::Notify;
 
+use self::keystore::Keystore;
 pub use self::mailbox::{DeadCause, DeadLetter};
 use self::mailbox::{Letter, Mailbox, Office, Slot};
 pub use self::seal::verify_message;
-use self::seal::{AgentKeys, Keystore, Sealing};
+use self::seal::{AgentKeys, Sealing};
 use crate::clock::{Clock, FAR, from_micros, micros};
 use crate::directory::{Directory, MailPort, Outgoing};
 use crate::journal::{Change, DEAD, Entry, Journal, MAIL, MAILBOXES, RECEIPTS, TOPICS, rows};

@@ -431,92 +431,8 @@ fn algorithm_byte(algorithm: EncryptionAlgorithm) -> u8 {
     }
 }
 
-fn failed(reason: &str) -> CommunicationError {
+pub(crate) fn failed(reason: &str) -> CommunicationError {
     CommunicationError::EncryptionFailed { reason: reason.to_owned() }
-}
-
-/// Seals secrets for the disk.
-pub(crate) struct Keystore {
-    key: LessSafeKey,
-}
-
-impl Keystore {
-    /// With a key that lasts as long as the process.
-    pub(crate) fn in_memory() -> Result<Self, CommunicationError> {
-        let mut key = Zeroizing::new([0; 32]);
-        rand::fill(&mut *key).map_err(|_| failed("the system gave no random bytes"))?;
-        Self::with_key(&key)
-    }
-
-    /// With the key of this file, which is made if it is not there.
-    pub(crate) fn open(path: &std::path::Path) -> Result<Self, CommunicationError> {
-        use std::io::{Read, Write};
-        use std::os::unix::fs::OpenOptionsExt;
-        let io = |error: std::io::Error| failed(&format!("`{}`: {error}", path.display()));
-        let mut key = Zeroizing::new([0; 32]);
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        match made {
-            Ok(mut file) => {
-                rand::fill(&mut *key).map_err(|_| failed("the system gave no random bytes"))?;
-                file.write_all(&*key).map_err(io)?;
-                file.sync_all().map_err(io)?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let mut file = std::fs::File::open(path).map_err(io)?;
-                file.read_exact(&mut *key).map_err(|_| {
-                    failed(&format!(
-                        "`{}` is no whole key: restore it, or remove it to give up the mail that waits",
-                        path.display()
-                    ))
-                })?;
-            }
-            Err(error) => return Err(io(error)),
-        }
-        Self::with_key(&key)
-    }
-
-    fn with_key(key: &[u8; 32]) -> Result<Self, CommunicationError> {
-        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| failed("no key"))?;
-        Ok(Self { key: LessSafeKey::new(key) })
-    }
-
-    /// A random nonce and the sealed secrets: there are few of them, so that none comes twice.
-    pub(crate) fn seal(&self, keys: &AgentKeys) -> Result<Vec<u8>, CommunicationError> {
-        let mut nonce = [0; NONCE_LEN];
-        rand::fill(&mut nonce).map_err(|_| failed("the system gave no random bytes"))?;
-        let mut body = keys.seeds().to_vec();
-        let aad = Aad::from(*keys.agent_id.as_uuid().as_bytes());
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut body)
-            .map_err(|_| failed("the keystore failed"))?;
-        Ok([&nonce[..], &body].concat())
-    }
-
-    pub(crate) fn open_keys(
-        &self,
-        agent_id: AgentId,
-        epoch: u32,
-        sealed: &[u8],
-    ) -> Result<AgentKeys, CommunicationError> {
-        let (nonce, body) =
-            sealed.split_at_checked(NONCE_LEN).ok_or_else(|| failed("a kept key is cut short"))?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| failed("no nonce"))?;
-        let mut body = Zeroizing::new(body.to_vec());
-        let aad = Aad::from(*agent_id.as_uuid().as_bytes());
-        let seeds = self
-            .key
-            .open_in_place(nonce, aad, &mut body)
-            .map_err(|_| failed("a kept key can't be opened with this keystore"))?;
-        let seeds: [u8; 64] =
-            (&*seeds).try_into().map_err(|_| failed("a kept key is cut short"))?;
-        Ok(AgentKeys::from_seeds(agent_id, epoch, Zeroizing::new(seeds)))
-    }
-}
-
-impl std::fmt::Debug for Keystore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keystore")
-    }
 }
 
 #[cfg(test)]
@@ -655,17 +571,5 @@ mod tests {
             assert!(nonces.insert(sealed.encrypted_payload[43..55].to_vec()));
         }
         assert_eq!(ephemeral.len(), 1);
-    }
-
-    #[test]
-    fn kept_keys_open_with_their_keystore_only() {
-        let keys = AgentKeys::generate(AgentId::new(), 3).unwrap();
-        let keystore = Keystore::in_memory().unwrap();
-        let sealed = keystore.seal(&keys).unwrap();
-        let again = keystore.open_keys(keys.agent_id, 3, &sealed).unwrap();
-        assert_eq!(again.public_key().unwrap(), keys.public_key().unwrap());
-        assert!(keystore.open_keys(AgentId::new(), 3, &sealed).is_err());
-        assert!(Keystore::in_memory().unwrap().open_keys(keys.agent_id, 3, &sealed).is_err());
-        assert!(keystore.open_keys(keys.agent_id, 3, &sealed[..5]).is_err());
     }
 }
