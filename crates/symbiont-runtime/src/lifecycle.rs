@@ -942,7 +942,13 @@ impl Inner {
             Cause::Message(message) => entry.with("message", message),
             Cause::Start | Cause::Tick | Cause::Agent(_) | Cause::Stop => entry,
         };
-        self.shift(member, event, entry, Change::new(), |record| {
+        // A message that begins a run counts as handed over from the same step on.
+        let lent = member.cell().lent.clone();
+        let also = match (&lent, self.directory.mail(member.id)) {
+            (Some(lent), Some(mail)) => mail.lent(lent),
+            (Some(_) | None, Some(_) | None) => Change::new(),
+        };
+        self.shift(member, event, entry, also, |record| {
             record.execution_count += 1;
             if event == Event::Start {
                 record.started = true;
@@ -1164,7 +1170,7 @@ impl Inner {
     /// Begins a run for the next message that waits, if the agent takes messages now.
     async fn next_message(&self, member: &Arc<Member>) -> Result<(), LifecycleError> {
         let Some(mail) = self.directory.mail(member.id) else { return Ok(()) };
-        if self.fleet.is_closed() || mail.waiting(member.id) == 0 {
+        if self.fleet.is_closed() || !mail.has_mail(member.id) {
             return Ok(());
         }
         let _turn = member.turn.lock().await;
