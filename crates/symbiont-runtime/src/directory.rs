@@ -274,14 +274,16 @@ pub(crate) trait MailPort: Send + Sync {
     async fn take(&self, id: AgentId) -> Result<Option<SecureMessage>, CommunicationError>;
     /// Puts the oldest waiting message into a run's hands, if there is one.
     async fn lend(&self, id: AgentId) -> Result<Option<LeasedMessage>, CommunicationError>;
+    /// What is to be recorded together with the start of the run that is lent the message: that it was.
+    fn lent(&self, lent: &LeasedMessage) -> Change;
     /// What is to be recorded together with the end of the run that dealt with the message.
     fn receipt(&self, lent: &LeasedMessage) -> Change;
     /// That has been recorded.
     fn settle(&self, lent: &LeasedMessage);
     /// The run did not deal with the message: it waits again.
     fn give_back(&self, lent: &LeasedMessage);
-    /// How many messages wait.
-    fn waiting(&self, id: AgentId) -> usize;
+    /// Whether a message waits.
+    fn has_mail(&self, id: AgentId) -> bool;
     /// The agent has ended: its mail goes to the dead letters.
     async fn agent_gone(&self, id: AgentId);
 }

@@ -38,6 +38,8 @@ pub(crate) const MAIL: Table = Table("mail");
 pub(crate) const DEAD: Table = Table("dead_letters");
 /// What became of messages.
 pub(crate) const RECEIPTS: Table = Table("receipts");
+/// Which messages have ended whose receipts were forgotten.
+pub(crate) const WINDOWS: Table = Table("message_windows");
 /// Who is registered with the bus, with sealed keys.
 pub(crate) const MAILBOXES: Table = Table("mailboxes");
 /// Who is subscribed to what.
@@ -49,7 +51,7 @@ pub(crate) const ALLOCATIONS: Table = Table("allocations");
 /// Single settings that survive a restart.
 pub(crate) const SETTINGS: Table = Table("settings");
 
-const TABLES: [Table; 17] = [
+const TABLES: [Table; 18] = [
     AGENTS,
     CONFIGS,
     INPUTS,
@@ -62,6 +64,7 @@ const TABLES: [Table; 17] = [
     MAIL,
     DEAD,
     RECEIPTS,
+    WINDOWS,
     MAILBOXES,
     TOPICS,
     POLICIES,
@@ -221,6 +224,13 @@ impl Change {
 
     pub(crate) fn remove(mut self, table: Table, key: impl Into<Vec<u8>>) -> Self {
         self.batch = self.batch.remove(table, key);
+        self
+    }
+
+    /// Everything of `other` after everything of this one.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.batch = self.batch.and(other.batch);
+        self.events.extend(other.events);
         self
     }
 

@@ -9,8 +9,12 @@
 //!
 //! # Format
 //!
-//! `signature` is a format byte (1), the sender's sequence number (8 bytes, big-endian) and an
-//! Ed25519 signature (RFC 8032) over the canonical bytes. `encrypted_payload` is a version (1), the
+//! `signature` is a format byte, the sender's sequence number (8 bytes, big-endian) and an Ed25519
+//! signature (RFC 8032). In format 1 it is over the canonical bytes. In format 2 it is over a tag, the
+//! number of messages that the sender sent in the same commit (4 bytes) and the root of the hash tree
+//! (RFC 6962) over their canonical bytes; after it come this message's place among them (4 bytes),
+//! their number again and the hashes on its path, from the leaf up. Both verify alone.
+//! `encrypted_payload` is a version (1), the
 //! algorithm, flags, the sender's and the receiver's key epochs (4 bytes each), the ephemeral X25519
 //! public key (RFC 7748), a nonce of 12 bytes, the length of the plaintext (4 bytes) and the
 //! ciphertext with its tag. The session key is HKDF-SHA256 (RFC 5869) of the X25519 secret with both
@@ -26,13 +30,20 @@ use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey as AgreementPubli
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::rand;
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey, UnparsedPublicKey};
 use symbiont_types::{AgentId, CommunicationError, EncryptionAlgorithm, Message, SecureMessage};
 use zeroize::Zeroizing;
 
+use super::tree;
 use crate::clock::micros;
 
-const SIGNATURE_FORMAT: u8 = 1;
+/// A signature of one message.
+const ALONE: u8 = 1;
+/// A signature of the root over several.
+const TOGETHER: u8 = 2;
+const SIGNATURE: usize = 64;
+/// More than that many messages are not signed together: a path then has at most 16 hashes.
+pub(crate) const MOST_TOGETHER: usize = 1 << 16;
 const PAYLOAD_VERSION: u8 = 1;
 const COMPRESSED: u8 = 1;
 /// Version, algorithm, flags, two epochs, ephemeral key, nonce, plaintext length.
@@ -52,12 +63,14 @@ pub(crate) struct AgentKeys {
     pub(crate) epoch: u32,
     seeds: Zeroizing<[u8; 64]>,
     pairs: OnceLock<Pairs>,
-    sending: Mutex<HashMap<(AgentId, u32), Arc<Session>>>,
+    /// By the receiver's public key, which another life of the receiver does not share.
+    sending: Mutex<HashMap<[u8; 32], Arc<Session>>>,
     receiving: Mutex<HashMap<[u8; 32], Arc<LessSafeKey>>>,
 }
 
 struct Pairs {
     signing: Ed25519KeyPair,
+    verifying: ParsedPublicKey,
     agreement: PrivateKey,
     agreement_public: [u8; 32],
 }
@@ -93,11 +106,6 @@ impl AgentKeys {
         &self.seeds
     }
 
-    /// Whether the key pairs have been derived, which happens at their first use.
-    pub(crate) fn is_in_use(&self) -> bool {
-        self.pairs.get().is_some()
-    }
-
     /// The key pairs, derived at their first use: most agents never send anything.
     fn pairs(&self) -> Result<&Pairs, CommunicationError> {
         if let Some(pairs) = self.pairs.get() {
@@ -107,9 +115,12 @@ impl AgentKeys {
         let agreement = PrivateKey::from_private_key(&X25519, agreement)
             .map_err(|_| failed("the agreement key is not valid"))?;
         let public = agreement.compute_public_key().map_err(|_| failed("no public key"))?;
+        let signing = Ed25519KeyPair::from_seed_unchecked(signing)
+            .map_err(|_| failed("the signing key is not valid"))?;
         let pairs = Pairs {
-            signing: Ed25519KeyPair::from_seed_unchecked(signing)
+            verifying: ParsedPublicKey::new(&ED25519, signing.public_key())
                 .map_err(|_| failed("the signing key is not valid"))?,
+            signing,
             agreement_public: public.as_ref().try_into().map_err(|_| failed("no public key"))?,
             agreement,
         };
@@ -126,8 +137,8 @@ impl AgentKeys {
         receiver: &AgentKeys,
         algorithm: EncryptionAlgorithm,
     ) -> Result<(Arc<Session>, u64), CommunicationError> {
+        let place = receiver.pairs()?.agreement_public;
         let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = (receiver.agent_id, receiver.epoch);
         if let Some(session) = sending.get(&place) {
             let count = session.counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             if count < SESSION_MESSAGES {
@@ -255,16 +266,36 @@ pub(crate) struct Sealing {
     pub(crate) compress: bool,
 }
 
-/// Signs and, if asked, encrypts `message`.
+/// What the bus puts on a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamp {
+    pub(crate) sequence: u64,
+    pub(crate) timestamp: std::time::SystemTime,
+    /// Of the payload, by [`payload_hash`].
+    pub(crate) payload_hash: [u8; 32],
+}
+
+pub(crate) fn payload_hash(payload: &[u8]) -> [u8; 32] {
+    digest(&SHA256, payload).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// A message that lacks only its signature.
+#[derive(Debug)]
+pub(crate) struct Unsigned {
+    message: SecureMessage,
+    sequence: u64,
+    canonical: Vec<u8>,
+}
+
+/// Encrypts `message`, if asked, and works out what its sender has to sign.
 pub(crate) fn seal(
     mut message: Message,
-    sequence: u64,
-    timestamp: std::time::SystemTime,
+    stamp: Stamp,
     sender: &AgentKeys,
     receiver: &AgentKeys,
     sealing: Sealing,
-) -> Result<SecureMessage, CommunicationError> {
-    let plain_hash = digest(&SHA256, &message.payload);
+) -> Result<Unsigned, CommunicationError> {
+    let Stamp { sequence, timestamp, payload_hash } = stamp;
     let mut canonical = header(&message, sequence, timestamp);
     let encrypted_payload = match sealing.algorithm {
         None => Vec::new(),
@@ -273,35 +304,79 @@ pub(crate) fn seal(
             encrypt(plain, &canonical, sender, receiver, algorithm, sealing.compress)?
         }
     };
-    canonical.extend_from_slice(plain_hash.as_ref());
+    canonical.extend_from_slice(&payload_hash);
     canonical.extend_from_slice(digest(&SHA256, &encrypted_payload).as_ref());
-    let mut signature = Vec::with_capacity(1 + 8 + 64);
-    signature.push(SIGNATURE_FORMAT);
-    signature.extend_from_slice(&sequence.to_be_bytes());
-    signature.extend_from_slice(sender.pairs()?.signing.sign(&canonical).as_ref());
-    Ok(SecureMessage { message, signature, encrypted_payload, timestamp })
+    let message = SecureMessage { message, signature: Vec::new(), encrypted_payload, timestamp };
+    Ok(Unsigned { message, sequence, canonical })
+}
+
+/// Signs what one sender sends in one commit: one message by itself, several by their root.
+pub(crate) fn sign(
+    unsigned: Vec<Unsigned>,
+    sender: &AgentKeys,
+) -> Result<Vec<SecureMessage>, CommunicationError> {
+    let signing = &sender.pairs()?.signing;
+    if let [alone] = &unsigned[..] {
+        let signature = signing.sign(&alone.canonical);
+        return Ok(unsigned.into_iter().map(|it| it.signed(ALONE, signature.as_ref())).collect());
+    }
+    if unsigned.is_empty() || unsigned.len() > MOST_TOGETHER {
+        return Err(failed("so many messages can't be signed together"));
+    }
+    let leaves: Vec<tree::Hash> = unsigned.iter().map(|it| tree::leaf(&it.canonical)).collect();
+    let count = u32::try_from(leaves.len()).expect("there are at most 65,536");
+    let (root, paths) = tree::grow(&leaves);
+    let signature = signing.sign(&root_bytes(count, &root));
+    let each = (0_u32..).zip(unsigned).zip(paths);
+    Ok(each
+        .map(|((index, unsigned), path)| {
+            let mut message = unsigned.signed(TOGETHER, signature.as_ref());
+            message.signature.extend_from_slice(&index.to_be_bytes());
+            message.signature.extend_from_slice(&count.to_be_bytes());
+            message.signature.extend_from_slice(path.as_flattened());
+            message
+        })
+        .collect())
+}
+
+impl Unsigned {
+    fn signed(self, format: u8, signature: &[u8]) -> SecureMessage {
+        let mut message = self.message;
+        message.signature.reserve(1 + 8 + signature.len());
+        message.signature.push(format);
+        message.signature.extend_from_slice(&self.sequence.to_be_bytes());
+        message.signature.extend_from_slice(signature);
+        message
+    }
+}
+
+fn root_bytes(count: u32, root: &tree::Hash) -> Vec<u8> {
+    [&b"symbiont messages v1\0"[..], &count.to_be_bytes(), root].concat()
 }
 
 /// Puts the payload back into a message for its receiver, after checking that it is what the
 /// sender signed.
+///
+/// How large a payload may be was decided when it was accepted: here its length is what the sender
+/// sealed with it.
 pub(crate) fn open(
     mut sealed: SecureMessage,
-    sender_public: &[u8],
+    sender: &AgentKeys,
     receiver: &AgentKeys,
-    max_size: usize,
 ) -> Result<SecureMessage, CommunicationError> {
-    let (sequence, signature) = split_signature(&sealed.signature)?;
-    let mut canonical = header(&sealed.message, sequence, sealed.timestamp);
+    let parts = Parts::of(&sealed.signature)?;
+    let mut canonical = header(&sealed.message, parts.sequence, sealed.timestamp);
     if !sealed.encrypted_payload.is_empty() {
         if !sealed.message.payload.is_empty() {
             return Err(failed("a sealed message carries a plain payload too"));
         }
-        sealed.message.payload = decrypt(&sealed, &canonical, receiver, max_size)?;
+        sealed.message.payload = decrypt(&sealed, &canonical, receiver)?;
     }
     canonical.extend_from_slice(digest(&SHA256, &sealed.message.payload).as_ref());
     canonical.extend_from_slice(digest(&SHA256, &sealed.encrypted_payload).as_ref());
-    UnparsedPublicKey::new(&ED25519, sender_public)
-        .verify(&canonical, signature)
+    let verifying = &sender.pairs()?.verifying;
+    verifying
+        .verify_sig(&parts.signed(canonical)?, parts.signature)
         .map_err(|_| failed("the signature is not the sender's"))?;
     Ok(sealed)
 }
@@ -309,21 +384,67 @@ pub(crate) fn open(
 /// Whether `received`, with its payload, is what the owner of `sender_public` signed. Anyone can
 /// check this, offline.
 pub fn verify_message(received: &SecureMessage, sender_public: &[u8]) -> bool {
-    let Ok((sequence, signature)) = split_signature(&received.signature) else { return false };
-    let mut canonical = header(&received.message, sequence, received.timestamp);
-    canonical.extend_from_slice(digest(&SHA256, &received.message.payload).as_ref());
-    canonical.extend_from_slice(digest(&SHA256, &received.encrypted_payload).as_ref());
-    UnparsedPublicKey::new(&ED25519, sender_public).verify(&canonical, signature).is_ok()
+    let verified = || {
+        let parts = Parts::of(&received.signature)?;
+        let mut canonical = header(&received.message, parts.sequence, received.timestamp);
+        canonical.extend_from_slice(digest(&SHA256, &received.message.payload).as_ref());
+        canonical.extend_from_slice(digest(&SHA256, &received.encrypted_payload).as_ref());
+        UnparsedPublicKey::new(&ED25519, sender_public)
+            .verify(&parts.signed(canonical)?, parts.signature)
+            .map_err(|_| failed("the signature is not the sender's"))
+    };
+    verified().is_ok()
 }
 
-fn split_signature(signature: &[u8]) -> Result<(u64, &[u8]), CommunicationError> {
-    match signature.split_first() {
-        Some((&SIGNATURE_FORMAT, rest)) if rest.len() == 8 + 64 => {
-            let (sequence, signature) = rest.split_at(8);
-            let sequence = sequence.try_into().expect("eight bytes were split off");
-            Ok((u64::from_be_bytes(sequence), signature))
-        }
-        _ => Err(failed("the signature has no known format")),
+/// The number that the sender gave the message, if there is a signature at all.
+pub(crate) fn sequence(sealed: &SecureMessage) -> Option<u64> {
+    Parts::of(&sealed.signature).ok().map(|parts| parts.sequence)
+}
+
+/// Bytes of the payload once it is opened, and not less than are kept of it: what a sealed message
+/// says of itself is not checked before it is opened.
+pub(crate) fn payload_len(sealed: &SecureMessage) -> usize {
+    let said = sealed.encrypted_payload.get(HEADER - 4..HEADER);
+    let said = said.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    let kept = sealed.encrypted_payload.len().saturating_sub(HEADER + 16);
+    sealed.message.payload.len().max(kept).max(said as usize)
+}
+
+/// What a signature consists of.
+struct Parts<'a> {
+    sequence: u64,
+    signature: &'a [u8],
+    /// Among the messages that were signed together: the place, the number, the path.
+    place: Option<(u32, u32, &'a [tree::Hash])>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(bytes: &'a [u8]) -> Result<Self, CommunicationError> {
+        let parse = || {
+            let (format, rest) = bytes.split_first()?;
+            let (sequence, rest) = rest.split_first_chunk::<8>()?;
+            let (signature, rest) = rest.split_at_checked(SIGNATURE)?;
+            let place = match *format {
+                ALONE => rest.is_empty().then_some(None)?,
+                TOGETHER => {
+                    let (index, rest) = rest.split_first_chunk::<4>()?;
+                    let (count, path) = rest.split_first_chunk::<4>()?;
+                    let (path, []) = path.as_chunks::<32>() else { return None };
+                    Some((u32::from_be_bytes(*index), u32::from_be_bytes(*count), path))
+                }
+                _ => return None,
+            };
+            Some(Self { sequence: u64::from_be_bytes(*sequence), signature, place })
+        };
+        parse().ok_or_else(|| failed("the signature has no known format"))
+    }
+
+    /// What the Ed25519 signature is over.
+    fn signed(&self, canonical: Vec<u8>) -> Result<Vec<u8>, CommunicationError> {
+        let Some((index, count, path)) = self.place else { return Ok(canonical) };
+        let root = tree::climb(tree::leaf(&canonical), index, count, path.iter())
+            .ok_or_else(|| failed("the signature's path leads nowhere"))?;
+        Ok(root_bytes(count, &root))
     }
 }
 
@@ -386,7 +507,6 @@ fn decrypt(
     sealed: &SecureMessage,
     aad: &[u8],
     receiver: &AgentKeys,
-    max_size: usize,
 ) -> Result<Vec<u8>, CommunicationError> {
     let bytes = &sealed.encrypted_payload;
     let (head, body) =
@@ -406,9 +526,6 @@ fn decrypt(
     let ephemeral: [u8; 32] = head[11..43].try_into().expect("32 bytes");
     let nonce: [u8; NONCE_LEN] = head[43..55].try_into().expect("12 bytes");
     let length = u32::from_be_bytes(head[55..59].try_into().expect("four bytes")) as usize;
-    if length > max_size {
-        return Err(failed("the sealed payload says that it is larger than any may be"));
-    }
     let key = receiver.key_from(sealed.message.from, ephemeral, algorithm)?;
     let aad = [aad, head].concat();
     let mut body = body.to_vec();
@@ -418,6 +535,7 @@ fn decrypt(
     let plain = if head[2] & COMPRESSED == 0 {
         plain.to_vec()
     } else {
+        // The length has been authenticated with the rest: it is what the sender's bus accepted.
         zstd::bulk::decompress(plain, length)
             .map_err(|error| failed(&format!("decompression failed: {error}")))?
     };
@@ -431,92 +549,8 @@ fn algorithm_byte(algorithm: EncryptionAlgorithm) -> u8 {
     }
 }
 
-fn failed(reason: &str) -> CommunicationError {
+pub(crate) fn failed(reason: &str) -> CommunicationError {
     CommunicationError::EncryptionFailed { reason: reason.to_owned() }
-}
-
-/// Seals secrets for the disk.
-pub(crate) struct Keystore {
-    key: LessSafeKey,
-}
-
-impl Keystore {
-    /// With a key that lasts as long as the process.
-    pub(crate) fn in_memory() -> Result<Self, CommunicationError> {
-        let mut key = Zeroizing::new([0; 32]);
-        rand::fill(&mut *key).map_err(|_| failed("the system gave no random bytes"))?;
-        Self::with_key(&key)
-    }
-
-    /// With the key of this file, which is made if it is not there.
-    pub(crate) fn open(path: &std::path::Path) -> Result<Self, CommunicationError> {
-        use std::io::{Read, Write};
-        use std::os::unix::fs::OpenOptionsExt;
-        let io = |error: std::io::Error| failed(&format!("`{}`: {error}", path.display()));
-        let mut key = Zeroizing::new([0; 32]);
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        match made {
-            Ok(mut file) => {
-                rand::fill(&mut *key).map_err(|_| failed("the system gave no random bytes"))?;
-                file.write_all(&*key).map_err(io)?;
-                file.sync_all().map_err(io)?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let mut file = std::fs::File::open(path).map_err(io)?;
-                file.read_exact(&mut *key).map_err(|_| {
-                    failed(&format!(
-                        "`{}` is no whole key: restore it, or remove it to give up the mail that waits",
-                        path.display()
-                    ))
-                })?;
-            }
-            Err(error) => return Err(io(error)),
-        }
-        Self::with_key(&key)
-    }
-
-    fn with_key(key: &[u8; 32]) -> Result<Self, CommunicationError> {
-        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| failed("no key"))?;
-        Ok(Self { key: LessSafeKey::new(key) })
-    }
-
-    /// A random nonce and the sealed secrets: there are few of them, so that none comes twice.
-    pub(crate) fn seal(&self, keys: &AgentKeys) -> Result<Vec<u8>, CommunicationError> {
-        let mut nonce = [0; NONCE_LEN];
-        rand::fill(&mut nonce).map_err(|_| failed("the system gave no random bytes"))?;
-        let mut body = keys.seeds().to_vec();
-        let aad = Aad::from(*keys.agent_id.as_uuid().as_bytes());
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut body)
-            .map_err(|_| failed("the keystore failed"))?;
-        Ok([&nonce[..], &body].concat())
-    }
-
-    pub(crate) fn open_keys(
-        &self,
-        agent_id: AgentId,
-        epoch: u32,
-        sealed: &[u8],
-    ) -> Result<AgentKeys, CommunicationError> {
-        let (nonce, body) =
-            sealed.split_at_checked(NONCE_LEN).ok_or_else(|| failed("a kept key is cut short"))?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| failed("no nonce"))?;
-        let mut body = Zeroizing::new(body.to_vec());
-        let aad = Aad::from(*agent_id.as_uuid().as_bytes());
-        let seeds = self
-            .key
-            .open_in_place(nonce, aad, &mut body)
-            .map_err(|_| failed("a kept key can't be opened with this keystore"))?;
-        let seeds: [u8; 64] =
-            (&*seeds).try_into().map_err(|_| failed("a kept key is cut short"))?;
-        Ok(AgentKeys::from_seeds(agent_id, epoch, Zeroizing::new(seeds)))
-    }
-}
-
-impl std::fmt::Debug for Keystore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keystore")
-    }
 }
 
 #[cfg(test)]
@@ -526,8 +560,6 @@ mod tests {
     use symbiont_types::{MessageId, Priority};
 
     use super::*;
-
-    const MAX: usize = 1 << 20;
 
     struct Pair {
         alice: AgentKeys,
@@ -553,12 +585,20 @@ mod tests {
         }
 
         fn seal(&self, payload: &[u8], sealing: Sealing) -> SecureMessage {
-            let message = self.message(payload);
-            seal(message, 7, SystemTime::now(), &self.alice, &self.bob, sealing).unwrap()
+            self.seal_all(&[payload], sealing).remove(0)
+        }
+
+        fn seal_all(&self, payloads: &[&[u8]], sealing: Sealing) -> Vec<SecureMessage> {
+            let unsigned = (7..).zip(payloads).map(|(sequence, payload)| {
+                let payload_hash = payload_hash(payload);
+                let stamp = Stamp { sequence, timestamp: SystemTime::now(), payload_hash };
+                seal(self.message(payload), stamp, &self.alice, &self.bob, sealing).unwrap()
+            });
+            sign(unsigned.collect(), &self.alice).unwrap()
         }
 
         fn open(&self, sealed: SecureMessage) -> Result<SecureMessage, CommunicationError> {
-            open(sealed, &self.alice.public_key().unwrap(), &self.bob, MAX)
+            open(sealed, &self.alice, &self.bob)
         }
     }
 
@@ -624,11 +664,69 @@ mod tests {
         ];
         for sealing in SEALINGS {
             for (what, change) in cases {
-                let mut sealed = pair.seal(b"hello", sealing);
-                change(&mut sealed);
-                assert!(pair.open(sealed).is_err(), "{what} was changed with {sealing:?}");
+                let alone = pair.seal(b"hello", sealing);
+                let together = pair.seal_all(&[b"hello", b"you", b"there"], sealing).remove(1);
+                for mut sealed in [alone, together] {
+                    let format = sealed.signature[0];
+                    change(&mut sealed);
+                    let opened = pair.open(sealed);
+                    assert!(opened.is_err(), "{what} in format {format} with {sealing:?}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn what_was_signed_together_opens_and_verifies_one_by_one() {
+        let pair = Pair::new();
+        let public = pair.alice.public_key().unwrap();
+        let payloads: Vec<Vec<u8>> = (0..9_u8).map(|n| vec![n; 40]).collect();
+        for count in 1..=payloads.len() {
+            let payloads: Vec<&[u8]> = payloads[..count].iter().map(Vec::as_slice).collect();
+            for (sealed, payload) in pair.seal_all(&payloads, SEALINGS[1]).into_iter().zip(payloads)
+            {
+                assert_eq!(sealed.signature[0], if count == 1 { ALONE } else { TOGETHER });
+                let opened = pair.open(sealed).unwrap();
+                assert_eq!(opened.message.payload, payload);
+                assert!(verify_message(&opened, &public));
+            }
+        }
+    }
+
+    #[test]
+    fn a_signature_of_several_holds_at_its_own_place_only() {
+        let pair = Pair::new();
+        let all = pair.seal_all(&[b"a", b"b", b"c", b"d", b"e"], SEALINGS[1]);
+        let signed = &all[1].signature;
+        for at in 0..signed.len() {
+            let mut changed = all[1].clone();
+            changed.signature[at] ^= 1;
+            assert!(pair.open(changed).is_err(), "byte {at}");
+        }
+        for length in 0..signed.len() {
+            let mut cut = all[1].clone();
+            cut.signature.truncate(length);
+            assert!(pair.open(cut).is_err(), "cut to {length}");
+        }
+        let mut longer = all[1].clone();
+        longer.signature.extend_from_slice(&[0; 32]);
+        assert!(pair.open(longer).is_err());
+        let moved = SecureMessage { signature: all[2].signature.clone(), ..all[1].clone() };
+        assert!(pair.open(moved).is_err());
+        // The root's signature is none of a message, whatever its bytes are taken for.
+        let mut alone = all[1].clone();
+        alone.signature[0] = ALONE;
+        alone.signature.truncate(1 + 8 + SIGNATURE);
+        assert!(pair.open(alone).is_err());
+    }
+
+    #[test]
+    fn a_receiver_with_new_secrets_is_sealed_for_anew() {
+        let pair = Pair::new();
+        pair.open(pair.seal(b"x", SEALINGS[1])).unwrap();
+        let again = AgentKeys::generate(pair.bob.agent_id, pair.bob.epoch).unwrap();
+        let pair = Pair { bob: again, ..pair };
+        pair.open(pair.seal(b"x", SEALINGS[1])).unwrap();
     }
 
     #[test]
@@ -641,7 +739,7 @@ mod tests {
 
         let sealed = pair.seal(b"hello", SEALINGS[1]);
         let eve = AgentKeys::generate(pair.bob.agent_id, 1).unwrap();
-        assert!(open(sealed, &pair.alice.public_key().unwrap(), &eve, MAX).is_err());
+        assert!(open(sealed, &pair.alice, &eve).is_err());
     }
 
     #[test]
@@ -655,17 +753,5 @@ mod tests {
             assert!(nonces.insert(sealed.encrypted_payload[43..55].to_vec()));
         }
         assert_eq!(ephemeral.len(), 1);
-    }
-
-    #[test]
-    fn kept_keys_open_with_their_keystore_only() {
-        let keys = AgentKeys::generate(AgentId::new(), 3).unwrap();
-        let keystore = Keystore::in_memory().unwrap();
-        let sealed = keystore.seal(&keys).unwrap();
-        let again = keystore.open_keys(keys.agent_id, 3, &sealed).unwrap();
-        assert_eq!(again.public_key().unwrap(), keys.public_key().unwrap());
-        assert!(keystore.open_keys(AgentId::new(), 3, &sealed).is_err());
-        assert!(Keystore::in_memory().unwrap().open_keys(keys.agent_id, 3, &sealed).is_err());
-        assert!(keystore.open_keys(keys.agent_id, 3, &sealed[..5]).is_err());
     }
 }

@@ -1,4 +1,6 @@
 //! Mail as it is kept: a JSON head with its length in front, the signature, the sealed payload.
+//!
+//! When a letter expires is not kept: it follows from its time and its time to live, which are signed.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +10,7 @@ use symbiont_types::{
     AgentId, Capability, DeliveryStatus, Message, MessageId, Priority, SecureMessage,
 };
 
-use super::mailbox::DeadCause;
+use super::mailbox::{DeadCause, Identity, Print};
 use crate::clock::{from_micros, micros};
 
 /// The head of a kept message.
@@ -21,9 +23,9 @@ struct Head {
     priority: Priority,
     ttl: Duration,
     at: i64,
-    expires_at: i64,
-    attempts: u32,
-    cause: Option<DeadCause>,
+    print: Print,
+    /// Among the dead letters: why, and since when.
+    dead: Option<(DeadCause, i64)>,
     signature: usize,
     /// The plain payload of a message that is not encrypted.
     plain: usize,
@@ -33,17 +35,15 @@ struct Head {
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) sealed: SecureMessage,
-    pub(crate) expires_at: SystemTime,
-    pub(crate) attempts: u32,
-    pub(crate) cause: Option<DeadCause>,
+    pub(crate) print: Print,
+    pub(crate) dead: Option<(DeadCause, SystemTime)>,
 }
 
 /// The bytes of a message.
 pub(crate) fn encode(
     sealed: &SecureMessage,
-    expires_at: SystemTime,
-    attempts: u32,
-    cause: Option<DeadCause>,
+    print: Print,
+    dead: Option<(DeadCause, SystemTime)>,
 ) -> Vec<u8> {
     let Message { id, from, to, ref topic, ref payload, priority, ttl } = sealed.message;
     let head = Head {
@@ -54,9 +54,8 @@ pub(crate) fn encode(
         priority,
         ttl,
         at: micros(sealed.timestamp),
-        expires_at: micros(expires_at),
-        attempts,
-        cause,
+        print,
+        dead: dead.map(|(cause, at)| (cause, micros(at))),
         signature: sealed.signature.len(),
         plain: payload.len(),
     };
@@ -91,9 +90,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Kept, StoreError> {
             encrypted_payload: encrypted_payload.to_vec(),
             timestamp: from_micros(head.at),
         },
-        expires_at: from_micros(head.expires_at),
-        attempts: head.attempts,
-        cause: head.cause,
+        print: head.print,
+        dead: head.dead.map(|(cause, at)| (cause, from_micros(at))),
     })
 }
 
@@ -103,15 +101,89 @@ pub(crate) struct Registration {
     pub(crate) capabilities: Vec<Capability>,
     pub(crate) epoch: u32,
     pub(crate) sealed_keys: Vec<u8>,
-    pub(crate) sequence: u64,
     pub(crate) leaves_at: Option<i64>,
 }
 
-/// What became of a message.
+/// What is known of a message: while it waits, how often it was handed over; then, how it ended.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Ended {
+pub(crate) struct Receipt {
     pub(crate) status: DeliveryStatus,
     pub(crate) at: i64,
+    pub(crate) attempts: u32,
+    from: AgentId,
+    to: AgentId,
+    sequence: u64,
+    print: Print,
+    expires_at: i64,
+}
+
+impl Receipt {
+    pub(crate) fn of(
+        identity: Identity,
+        status: DeliveryStatus,
+        at: SystemTime,
+        attempts: u32,
+    ) -> Self {
+        let Identity { from, to, sequence, print, expires_at } = identity;
+        let (at, expires_at) = (micros(at), micros(expires_at));
+        Self { status, at, attempts, from, to, sequence, print, expires_at }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        let &Self { from, to, sequence, print, .. } = self;
+        Identity { from, to, sequence, print, expires_at: from_micros(self.expires_at) }
+    }
+}
+
+/// Ranges of the numbers of messages that have ended; the first and the last of each.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Window {
+    pub(crate) ended: Vec<(u64, u64)>,
+    pub(crate) until: i64,
+}
+
+/// The key of a window: the receiver, then the sender.
+pub(crate) fn window_key(receiver: AgentId, sender: AgentId) -> Vec<u8> {
+    [&receiver.as_uuid().as_bytes()[..], sender.as_uuid().as_bytes()].concat()
+}
+
+/// The receiver and the sender in the key of a window.
+pub(crate) fn pair_of(key: &[u8]) -> Option<(AgentId, AgentId)> {
+    let (receiver, sender) = key.split_at_checked(16)?;
+    let agent = |bytes| uuid::Uuid::from_slice(bytes).ok().map(AgentId::from);
+    Some((agent(receiver)?, agent(sender)?))
+}
+
+/// What is kept about a mailbox, each in a row of its own because they change independently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aspect {
+    /// Its [`Registration`].
+    Registration,
+    /// The epoch of its key that the trail has.
+    Listed,
+    /// The block of sequence numbers that its owner uses.
+    Numbers,
+}
+
+impl Aspect {
+    pub(crate) const ALL: [Self; 3] = [Self::Registration, Self::Listed, Self::Numbers];
+
+    pub(crate) fn key(self, agent: AgentId) -> Vec<u8> {
+        let agent = agent.as_uuid().as_bytes();
+        let suffix: &[u8] = match self {
+            Self::Registration => b"",
+            Self::Listed => b"l",
+            Self::Numbers => b"n",
+        };
+        [&agent[..], suffix].concat()
+    }
+
+    /// Of whom a row is, and which.
+    pub(crate) fn of(key: &[u8]) -> Option<(AgentId, Self)> {
+        let (agent, _) = key.split_at_checked(16)?;
+        let agent = AgentId::from(uuid::Uuid::from_slice(agent).ok()?);
+        Self::ALL.into_iter().find(|aspect| aspect.key(agent) == key).map(|aspect| (agent, aspect))
+    }
 }
 
 /// The key of a letter: its receiver, then its order.

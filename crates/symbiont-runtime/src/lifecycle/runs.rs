@@ -331,7 +331,7 @@ impl Inner {
     /// Begins a run for the next message that waits, if the agent takes messages now.
     async fn next_message(&self, member: &Arc<Member>) -> Result<(), LifecycleError> {
         let Some(mail) = self.directory.mail(member.id) else { return Ok(()) };
-        if self.fleet.is_closed() || mail.waiting(member.id) == 0 {
+        if self.fleet.is_closed() || !mail.has_mail(member.id) {
             return Ok(());
         }
         let _turn = member.turn.lock().await;
@@ -598,8 +598,9 @@ struct Letter {
 }
 
 impl Errand for Letter {
+    /// The message counts as handed over from the same step on.
     fn begins(&self) -> Change {
-        Change::new()
+        self.mail.lent(&self.lent)
     }
 
     /// The message leaves the mailbox in the same step in which the run's end is recorded. A run

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use symbiont_runtime::*;
 
-use crate::support::{message, runtime};
+use crate::support::{config, message, records, runtime, started};
 
 /// A bus in memory on a clock that goes with the timers, with `adjust`ed settings.
 async fn bus(adjust: impl FnOnce(&mut CommunicationConfig)) -> DefaultCommunicationBus {
@@ -357,4 +357,368 @@ async fn a_bus_that_is_shut_down_says_so() {
     for refusal in refusals {
         assert!(refusal.to_string().contains("shutting down"), "{refusal}");
     }
+}
+
+/// A runtime in `data`, with `adjust`ed settings.
+async fn durable(data: &Path, adjust: impl FnOnce(&mut RuntimeConfig)) -> Runtime {
+    runtime(|config| {
+        config.data_dir = Some(data.to_owned());
+        adjust(config);
+    })
+    .await
+}
+
+async fn closed(runtime: Runtime) {
+    assert!(runtime.shutdown().await.is_empty());
+}
+
+/// Every row of the table of mail that waits.
+fn mail_rows(data: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let connection = rusqlite::Connection::open(data.join("symbiont.db")).expect("it opens");
+    let mut rows =
+        connection.prepare("SELECT key, value FROM kv_mail ORDER BY key").expect("a table");
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("it can be read");
+    rows.map(|row| row.expect("a row")).collect()
+}
+
+fn write_mail_row(data: &Path, key: &[u8], value: &[u8]) {
+    let connection = rusqlite::Connection::open(data.join("symbiont.db")).expect("it opens");
+    let insert = "INSERT OR REPLACE INTO kv_mail (key, value) VALUES (?1, ?2)";
+    connection.execute(insert, (key, value)).expect("it is written");
+}
+
+fn causes(bus: &DefaultCommunicationBus) -> Vec<DeadCause> {
+    bus.dead_letters().iter().map(|letter| letter.cause).collect()
+}
+
+/// Asks once and goes away unless the answer is there at once.
+async fn glance<T>(asked: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answer = asked => Some(answer),
+        () = std::future::ready(()) => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_that_nobody_stayed_to_take_waits_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let runtime = durable(&directory.path().join("data"), |_| {}).await;
+    let bus = runtime.bus();
+    let [from, to] = registered(bus).await;
+    for leased in [false, true] {
+        for round in 0..10 {
+            let id = bus.send_message(message(from, to, b"wait")).await.expect("it is accepted");
+            let took = match leased {
+                false => glance(bus.receive_messages(to)).await.is_some(),
+                true => glance(bus.receive_leased(to, 1)).await.is_some(),
+            };
+            assert!(!took, "recording takes a while on a disk");
+            let again = async {
+                loop {
+                    let mail = bus.receive_messages(to).await.expect("mail");
+                    match mail.first() {
+                        Some(mail) => return mail.message.id,
+                        None => tokio::task::yield_now().await,
+                    }
+                }
+            };
+            let again = tokio::time::timeout(Duration::from_secs(30), again).await;
+            assert_eq!(again, Ok(id), "leased: {leased}, round {round}");
+            assert_eq!(bus.get_message_status(id).await, Ok(DeliveryStatus::Delivered));
+        }
+    }
+    closed(runtime).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_life_has_a_new_key_which_everyone_uses() {
+    let runtime = runtime(|config| {
+        config.clock = Clock::anchored(SystemTime::now());
+        config.bus.delivery_timeout = Duration::from_secs(30);
+        config.bus.message_ttl = Duration::from_secs(100);
+    })
+    .await;
+    let bus = runtime.bus();
+    let [from, to] = registered(bus).await;
+    let talk = async |text: &'static [u8]| {
+        bus.send_message(message(from, to, text)).await.expect("it is accepted");
+        assert_eq!(received(bus, to).await, [text]);
+        bus.send_message(message(to, from, text)).await.expect("it is accepted");
+        assert_eq!(received(bus, from).await, [text]);
+    };
+    talk(b"the first life").await;
+    let first = bus.public_key(to).expect("it is registered");
+    bus.unregister_agent(to).await.expect("it leaves");
+    pass(Duration::from_secs(131)).await;
+    bus.register_agent(to, vec![]).await.expect("a new life");
+    assert_ne!(bus.public_key(to).expect("it is registered"), first);
+    talk(b"the second life").await;
+    let listed = records(&runtime, "key.listed").await;
+    let epochs: Vec<_> = listed
+        .iter()
+        .filter(|event| event.agent_id == Some(to))
+        .map(|event| event.metadata["epoch"].parse::<u32>().expect("a number"))
+        .collect();
+    assert!(matches!(epochs[..], [one, two] if one < two), "{epochs:?}");
+}
+
+#[tokio::test]
+async fn an_id_that_was_seen_with_another_message_is_refused() {
+    let bus = bus(|_| {}).await;
+    let [from, to, other] = registered(&bus).await;
+    let first = message(from, to, b"one");
+    bus.send_message(first.clone()).await.expect("it is accepted");
+    for delivered in [false, true] {
+        if delivered {
+            assert_eq!(received(&bus, to).await, [b"one"]);
+        }
+        assert_eq!(bus.send_message(first.clone()).await, Ok(first.id), "the same again is fine");
+        for changed in [
+            Message { to: other, ..first.clone() },
+            Message { from: other, ..first.clone() },
+            Message { payload: b"two".to_vec(), ..first.clone() },
+        ] {
+            let refused = bus.send_message(changed).await.expect_err("it is another message");
+            let CommunicationError::DeliveryFailed { message_id, reason } = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!(message_id, first.id);
+            assert!(reason.contains("another message"), "{reason}");
+        }
+    }
+    assert_eq!(received(&bus, other).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_that_was_delivered_is_not_delivered_again_from_a_copy() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let first = durable(&data, |_| {}).await;
+    let [from, to] = registered(first.bus()).await;
+    let low = Message { priority: Priority::Low, ..message(from, to, b"low") };
+    first.bus().send_message(low).await.expect("it is accepted");
+    first.bus().send_message(message(from, to, b"once")).await.expect("it is accepted");
+    let rows = mail_rows(&data);
+    let [taken] = &first.bus().receive_leased(to, 1).await.expect("mail")[..] else { panic!() };
+    first.bus().ack(taken).await.expect("it is acknowledged");
+    closed(first).await;
+    let [low, once] = &rows[..] else { panic!("{} rows", rows.len()) };
+    write_mail_row(&data, &once.0, &once.1);
+    // A copy of what still waits, in another place.
+    let place = [&low.0[..16], &[0x7f; 8]].concat();
+    write_mail_row(&data, &place, &low.1);
+    let second = durable(&data, |_| {}).await;
+    assert_eq!(received(second.bus(), to).await, [b"low"]);
+    assert_eq!(records(&second, "message.replayed").await.len(), 2);
+    closed(second).await;
+    assert_eq!(mail_rows(&data).len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_that_was_changed_is_a_dead_letter_and_holds_nothing_up() {
+    for lent in [false, true] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let data = directory.path().join("data");
+        let first = durable(&data, |_| {}).await;
+        let [from, to] = registered(first.bus()).await;
+        for text in [&b"bad 1"[..], b"bad 2", b"good"] {
+            first.bus().send_message(message(from, to, text)).await.expect("it is accepted");
+        }
+        closed(first).await;
+        for (key, mut value) in mail_rows(&data).into_iter().take(2) {
+            *value.last_mut().expect("a sealed payload") ^= 1;
+            write_mail_row(&data, &key, &value);
+        }
+        let second = durable(&data, |_| {}).await;
+        let bus = second.bus();
+        if lent {
+            let [held] = &bus.receive_leased(to, 1).await.expect("mail")[..] else { panic!() };
+            assert_eq!(held.message.message.payload, b"good");
+            bus.ack(held).await.expect("it is acknowledged");
+        } else {
+            assert_eq!(received(bus, to).await, [b"good"]);
+        }
+        assert_eq!(causes(bus), [DeadCause::BadSignature; 2], "lent: {lent}");
+        assert_eq!(records(&second, "message.rejected").await.len(), 2, "lent: {lent}");
+        closed(second).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_became_smaller_do_not_concern_mail_that_was_accepted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let first = durable(&data, |config| config.bus.enable_compression = true).await;
+    let [from, to] = registered(first.bus()).await;
+    let payload = vec![b'x'; 5000];
+    first.bus().send_message(message(from, to, &payload)).await.expect("it is accepted");
+    closed(first).await;
+    let second = durable(&data, |config| config.bus.max_message_size = 10).await;
+    assert_eq!(received(second.bus(), to).await, [payload]);
+    closed(second).await;
+}
+
+#[tokio::test]
+async fn a_public_key_is_listed_before_the_first_message_of_its_owner() {
+    let runtime = runtime(|_| {}).await;
+    let bus = runtime.bus();
+    let [a, b] = registered(bus).await;
+    for (from, to) in [(a, b), (b, a), (a, b)] {
+        bus.send_message(message(from, to, b"x")).await.expect("it is accepted");
+    }
+    let listed = records(&runtime, "key.listed").await;
+    let whose: Vec<_> = listed.iter().filter_map(|event| event.agent_id).collect();
+    assert_eq!(whose, [a, b]);
+    for (event, agent) in listed.iter().zip([a, b]) {
+        let key = bus.public_key(agent).expect("it is registered");
+        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(event.metadata["public_key"], hex);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hand_overs_are_counted_over_restarts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let open = async || durable(&data, |config| config.bus.retry_attempts = 1).await;
+    let first = open().await;
+    let [from, to] = registered(first.bus()).await;
+    let id = first.bus().send_message(message(from, to, b"heavy")).await.expect("it is accepted");
+    closed(first).await;
+    for attempt in [1, 2] {
+        let runtime = open().await;
+        let held = runtime.bus().receive_leased(to, 1).await.expect("mail");
+        assert_eq!(held.iter().map(|held| held.attempt).collect::<Vec<_>>(), [attempt]);
+        closed(runtime).await;
+    }
+    let last = open().await;
+    assert_eq!(last.bus().receive_leased(to, 1).await, Ok(vec![]));
+    assert_eq!(last.bus().get_message_status(id).await, Ok(DeliveryStatus::Failed));
+    assert_eq!(causes(last.bus()), [DeadCause::AttemptsExhausted]);
+    closed(last).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keystore_that_was_lost_costs_the_mail_and_not_the_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let first = durable(&data, |_| {}).await;
+    let [from, to] = registered(first.bus()).await;
+    let old = first.bus().public_key(to).expect("it is registered");
+    first.bus().send_message(message(from, to, b"lost")).await.expect("it is accepted");
+    closed(first).await;
+    let key = data.join("keystore.key");
+    std::fs::write(&key, []).expect("it is emptied");
+    let config = RuntimeConfig { data_dir: Some(data.clone()), ..RuntimeConfig::default() };
+    let refused = Runtime::open(config).await.expect_err("half a key is no key").to_string();
+    assert!(refused.contains("keystore.key") && refused.contains("remove it"), "{refused}");
+    std::fs::remove_file(&key).expect("it is removed");
+    for opened in 1..=2 {
+        let second = durable(&data, |_| {}).await;
+        let bus = second.bus();
+        assert_eq!(causes(bus), [DeadCause::BadSignature]);
+        assert_ne!(bus.public_key(to).expect("it is registered"), old);
+        for (from, to) in [(from, to), (to, from)] {
+            bus.send_message(message(from, to, b"new")).await.expect("it is accepted");
+            assert_eq!(received(bus, to).await, [b"new"]);
+        }
+        assert_eq!(records(&second, "key.lost").await.len(), 2, "opened {opened} times");
+        closed(second).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_without_a_mailbox_is_a_dead_letter_at_the_next_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let first = durable(&data, |_| {}).await;
+    let [from, to] = registered(first.bus()).await;
+    let id = first.bus().send_message(message(from, to, b"x")).await.expect("it is accepted");
+    closed(first).await;
+    let connection = rusqlite::Connection::open(data.join("symbiont.db")).expect("it opens");
+    connection
+        .execute("DELETE FROM kv_mailboxes WHERE key = ?1", [to.as_uuid().as_bytes()])
+        .expect("it is gone");
+    drop(connection);
+    let second = durable(&data, |_| {}).await;
+    assert_eq!(causes(second.bus()), [DeadCause::ReceiverGone]);
+    assert_eq!(second.bus().get_message_status(id).await, Ok(DeliveryStatus::Failed));
+    assert_eq!(second.bus().pending(), 0);
+    closed(second).await;
+}
+
+#[tokio::test]
+async fn one_call_takes_at_most_four_mebibytes_of_payloads() {
+    for compressed in [false, true] {
+        let bus = bus(|config| config.enable_compression = compressed).await;
+        let [from, to] = registered(&bus).await;
+        let payload = vec![b'x'; 1 << 20];
+        for _ in 0..6 {
+            bus.send_message(message(from, to, &payload)).await.expect("it is accepted");
+        }
+        let counts = [received(&bus, to).await.len(), received(&bus, to).await.len()];
+        assert_eq!(counts, [4, 2], "compressed: {compressed}");
+    }
+}
+
+#[tokio::test]
+async fn the_copies_of_a_broadcast_share_a_signature_and_each_verifies_alone() {
+    for count in [1, 2, 3, 7] {
+        let bus = bus(|_| {}).await;
+        let [sender] = registered(&bus).await;
+        let mut agents = Vec::new();
+        for _ in 0..count {
+            let [agent] = registered(&bus).await;
+            bus.subscribe_to_topic(agent, "news".to_owned()).await.expect("it subscribes");
+            agents.push(agent);
+        }
+        let news = message(sender, sender, b"news");
+        bus.broadcast_message("news".to_owned(), news).await.expect("it is sent");
+        let key = bus.public_key(sender).expect("it is registered");
+        let mut copies = Vec::new();
+        for agent in agents {
+            copies.extend(bus.receive_messages(agent).await.expect("mail"));
+        }
+        assert_eq!(copies.len(), count);
+        for copy in &copies {
+            assert_eq!(copy.signature[0], if count == 1 { 1 } else { 2 }, "the format");
+            assert!(verify_message(copy, &key));
+            let elsewhere = copies.iter().find(|other| other.message.id != copy.message.id);
+            if let Some(other) = elsewhere {
+                let moved = SecureMessage { signature: other.signature.clone(), ..copy.clone() };
+                assert!(!verify_message(&moved, &key), "each has a path of its own");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_handling_ends_the_process_is_given_up_at_last() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let source = "agent heavy { on message(topic, payload) { while true { } } }";
+    let agent = config("heavy", source, ExecutionMode::Persistent);
+    let id = agent.id;
+    let first = durable(&data, |_| {}).await;
+    started(&first, agent).await;
+    first.lifecycle().settled(id).await.expect("it rests");
+    let mail = message(id, id, b"heavy");
+    first.bus().send_message(mail).await.expect("it is accepted");
+    first.lifecycle().until(id, &[AgentState::Running]).await.expect("it runs");
+    // What a process leaves that ends here.
+    let left = directory.path().join("left");
+    std::fs::create_dir(&left).expect("a directory");
+    for entry in std::fs::read_dir(&data).expect("it can be listed") {
+        let file = entry.expect("an entry");
+        if file.path().is_file() {
+            std::fs::copy(file.path(), left.join(file.file_name())).expect("it is copied");
+        }
+    }
+    first.lifecycle().terminate_agent(id).await.expect("it ends");
+    closed(first).await;
+    let second = durable(&left, |config| config.bus.retry_attempts = 0).await;
+    assert_eq!(second.bus().receive_leased(id, 1).await, Ok(vec![]));
+    assert_eq!(causes(second.bus()), [DeadCause::AttemptsExhausted]);
+    closed(second).await;
 }
