@@ -162,40 +162,53 @@ async fn a_file_that_is_not_ours_is_refused() {
 #[tokio::test]
 async fn damage_is_found() {
     let damaged = |reason: &str| StoreError::Corrupted { reason: reason.to_owned() };
+    let set = |column: &str, value: &str| {
+        format!("UPDATE audit_events SET {column} = {value} WHERE sequence = 2")
+    };
     let cases = [
-        ("UPDATE audit_events SET id = 'x' WHERE sequence = 2", "record 2 has no sensible `id`"),
-        (
-            "UPDATE audit_events SET metadata = '[]' WHERE sequence = 2",
-            "record 2 has no sensible `metadata`",
-        ),
-        (
-            "UPDATE audit_events SET leaf_hash = x'00' WHERE sequence = 2",
-            "record 2 has no sensible `leaf_hash`",
-        ),
-        (
-            "UPDATE audit_events SET details = CAST(x'ff' AS TEXT) WHERE sequence = 2",
-            "record 2 has no sensible `details`",
-        ),
-        (
-            "UPDATE audit_events SET agent_id = 'me' WHERE sequence = 2",
-            "record 2 has no sensible `agent_id`",
-        ),
-        (
-            "UPDATE audit_events SET sequence = -2 WHERE sequence = 2",
-            "record -2 has no sensible `sequence`",
-        ),
+        ("id", "'x'"),
+        ("id", "upper(id) || ' '"),
+        ("metadata", "'[]'"),
+        ("metadata", r#"'{"a":"1","a":"2"}'"#),
+        ("leaf_hash", "x'00'"),
+        ("prev_hash", "x''"),
+        ("details", "CAST(x'ff' AS TEXT)"),
+        ("agent_id", "'me'"),
+        ("agent_id", "'00000000-0000-0000-0000-0000000000AB'"),
     ];
-    for (sql, reason) in cases {
+    for (column, value) in cases {
+        let sql = set(column, value);
         let directory = directory();
         let store = open(directory.path());
         store.commit(records([1, 2, 3])).await.expect("a commit");
-        tamper(directory.path(), sql);
+        tamper(directory.path(), &sql);
+        let reason = format!("it has no sensible `{column}`");
+        let refused = StoreError::DamagedRecord { sequence: 2, reason: reason.clone() };
         for store in [&store as &dyn Store, &look(directory.path())] {
-            assert_eq!(store.records(&everything()).await, Err(damaged(reason)), "{sql}");
-            // What is whole can still be read.
+            assert_eq!(store.records(&everything()).await, Err(refused.clone()), "{sql}");
+            // What is whole can still be read, and the log can be looked at.
             let others = RecordQuery { first_sequence: Some(3), ..everything() };
             assert_eq!(store.records(&others).await.map(|found| found.len()), Ok(1), "{sql}");
+            let page = store.log(i64::MIN, 10).await.expect("a page");
+            let rows: Vec<_> =
+                page.rows.iter().map(|row| (row.number, row.record.is_ok())).collect();
+            assert_eq!(rows, [(1, true), (2, false), (3, true)], "{sql}");
+            assert_eq!(page.rows[1].record, Err(reason.clone()), "{sql}");
         }
+    }
+    for place in ["-9223372036854775808", "-2", "0", "5", "9223372036854775807"] {
+        let directory = directory();
+        let store = open(directory.path());
+        store.commit(records([1, 2, 3])).await.expect("a commit");
+        tamper(directory.path(), &set("sequence", place));
+        // It is no record there, and the log shows it.
+        let log = store.records(&everything()).await.expect("a query");
+        assert_eq!(log.iter().map(|it| it.sequence).collect::<Vec<_>>(), [1, 3], "{place}");
+        assert_eq!(store.record(uuid::Uuid::from_u128(2)).await, Ok(None), "{place}");
+        let page = store.log(i64::MIN, 10).await.expect("a page");
+        let mut numbers = vec![1, 3, place.parse().expect("a number")];
+        numbers.sort_unstable();
+        assert_eq!(page.rows.iter().map(|row| row.number).collect::<Vec<_>>(), numbers);
     }
     let end = "the row for the end of the log does not make sense";
     for (sql, reason) in [
