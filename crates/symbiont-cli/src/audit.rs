@@ -19,10 +19,10 @@ use crate::{Exit, Failure, Output, text};
 const EXAMPLES: &str = "\
 Examples:
   symbiont audit verify --data ./data
-  symbiont audit verify --data ./data --receipt /mnt/elsewhere/trail.jsonl
   symbiont audit show --data ./data --limit 20
   symbiont audit show --data ./data --kind 'policy.*'
   symbiont audit export --data ./data --format csv --out trail.csv
+  symbiont audit verify --data ./data --receipt trail.csv
 
 Exit codes:
   0  done; for `verify`: every record is what was written, and none is missing or added
@@ -56,8 +56,8 @@ enum Command {
 #[command(after_help = "\
 Examples:
   symbiont audit verify --data ./data
-  symbiont audit export --data ./data --out /mnt/elsewhere/trail.jsonl
-  symbiont audit verify --data ./data --receipt /mnt/elsewhere/trail.jsonl
+  symbiont audit export --data ./data --out trail.jsonl
+  symbiont audit verify --data ./data --receipt trail.jsonl
 
 Exit codes:
   0  intact

@@ -146,7 +146,7 @@ mod tests {
                     assert!(
                         matches!(read, Err(AuditError::InvalidQuery { .. })),
                         "{text}: {read:?}"
-                    )
+                    );
                 }
             }
         }
