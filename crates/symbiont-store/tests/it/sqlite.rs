@@ -429,3 +429,34 @@ async fn a_person_can_read_the_log() {
         assert!(plan(sql).contains(index), "{sql}: {}", plan(sql));
     }
 }
+
+#[tokio::test]
+async fn a_record_that_is_there_costs_its_own_batch_only() {
+    let directory = directory();
+    let store = open(directory.path());
+    store.commit(records([1])).await.expect("a commit");
+    // They wait together: the refused ones leave nothing behind, the others all of theirs.
+    let batch = |number: u128, key: &str| records([number]).put(AGENTS, key, "x");
+    let (first, again, both, last) = tokio::join!(
+        store.commit(batch(2, "a")),
+        store.commit(batch(1, "b")),
+        store.commit(records([3, 1]).put(AGENTS, "c", "x")),
+        store.commit(batch(4, "d")),
+    );
+    let refused = Err(StoreError::DuplicateRecord { id: uuid::Uuid::from_u128(1) });
+    assert_eq!([again, both], [refused.clone(), refused]);
+    assert_eq!([first, last].map(|head| head.map(|it| it.sequence)), [Ok(2), Ok(3)]);
+    let rows = store.scan(AGENTS, b"", None, 10).await.expect("a scan");
+    let keys: Vec<_> = rows.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, [b"a", b"d"]);
+    let head = store.status().await.expect("a status").head;
+    check_chain(&store, head).await;
+    // A row that nobody appended here, where the next one belongs: said plainly, and nothing kept.
+    let row = "INSERT INTO audit_events SELECT 4, 'x', ingested_at, at, event_type, kind, agent_id,
+        actor, correlation, details, metadata, prev_hash, leaf_hash FROM audit_events
+        WHERE sequence = 1";
+    tamper(directory.path(), row);
+    let refused = store.commit(batch(5, "e")).await;
+    assert!(matches!(refused, Err(StoreError::Corrupted { .. })), "{refused:?}");
+    assert_eq!(store.get(AGENTS, b"e").await, Ok(None));
+}
