@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::log::End;
 use crate::matcher::Matcher;
-use crate::sqlite::failure;
+use crate::sqlite::{failure, format};
 use crate::{Hash, Head, LogPage, LogRow, Record, RecordQuery, StoreError, StoredRecord, rules};
 
 /// The columns of a record, in the order in which [`read_record`] takes them.
@@ -88,6 +88,13 @@ pub(super) fn log(connection: &Connection, from: i64, limit: usize) -> Result<Lo
     let failed = |error: rusqlite::Error| failure("read the log", &error);
     // One moment for the rows and for where they end.
     let transaction = connection.unchecked_transaction().map_err(failed)?;
+    if !format::has_own_log(&transaction).map_err(failed)? {
+        return Err(StoreError::Corrupted {
+            reason: "the log does not lie in the table that was made for it, or a trigger changes \
+                     what is written there"
+                .to_owned(),
+        });
+    }
     let head = read_state(&transaction)?.end.head;
     let mut found = Vec::new();
     {

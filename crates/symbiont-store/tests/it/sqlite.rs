@@ -460,3 +460,34 @@ async fn a_record_that_is_there_costs_its_own_batch_only() {
     assert!(matches!(refused, Err(StoreError::Corrupted { .. })), "{refused:?}");
     assert_eq!(store.get(AGENTS, b"e").await, Ok(None));
 }
+
+#[tokio::test]
+async fn a_log_in_another_table_is_no_log() {
+    let copy = "CREATE TABLE copy AS SELECT * FROM audit_events; DROP TABLE audit_events;";
+    let cases = [
+        ("CREATE INDEX mine ON audit_events (actor)".to_owned(), true),
+        // In a table without a key a number can be there twice.
+        (format!("{copy} ALTER TABLE copy RENAME TO audit_events"), false),
+        (format!("{copy} CREATE VIEW audit_events AS SELECT * FROM copy"), false),
+        ("ALTER TABLE audit_events ADD COLUMN more TEXT".to_owned(), false),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON Audit_Events BEGIN DELETE FROM audit_events; END"
+                .to_owned(),
+            false,
+        ),
+    ];
+    for (sql, whole) in cases {
+        let directory = directory();
+        let store = open(directory.path());
+        store.commit(records([1, 2])).await.expect("a commit");
+        drop(store);
+        tamper(directory.path(), &sql);
+        let page = look(directory.path()).log(i64::MIN, 10).await;
+        match page {
+            Ok(page) => assert!(whole && page.rows.len() == 2, "{sql}"),
+            Err(error) => {
+                assert!(!whole && matches!(error, StoreError::Corrupted { .. }), "{sql}: {error}");
+            }
+        }
+    }
+}
