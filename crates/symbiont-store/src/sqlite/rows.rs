@@ -60,6 +60,15 @@ pub(super) fn last_sequence(connection: &Connection) -> Result<Option<i64>, Stor
         .map_err(|error| failure("read the end of the log", &error))
 }
 
+/// Whether SQLite refuses a second record with an id.
+pub(super) fn ids_are_unique(connection: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_index_list('audit_events')
+               WHERE name = 'audit_events_id' AND \"unique\" AND NOT partial)";
+    connection
+        .query_row(sql, [], |row| row.get(0))
+        .map_err(|error| failure("look for the index of ids", &error))
+}
+
 pub(super) fn record(
     connection: &Connection,
     id: Uuid,

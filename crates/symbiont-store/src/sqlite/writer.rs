@@ -179,6 +179,11 @@ impl Committer {
     ) -> Result<Self, StoreError> {
         connection.set_prepared_statement_cache_capacity(tables.len() * 3 + 8);
         let tables = tables.iter().map(|table| (*table, TableWrites::of(*table))).collect();
+        if !rows::ids_are_unique(&connection)? {
+            return Err(StoreError::Corrupted {
+                reason: "the index that keeps the ids of records apart is not there".to_owned(),
+            });
+        }
         let end = rows::read_state(&connection)?.end;
         let last = rows::last_sequence(&connection)?.unwrap_or(0);
         let last = u64::try_from(last).unwrap_or(0);

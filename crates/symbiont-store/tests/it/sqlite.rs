@@ -491,3 +491,12 @@ async fn a_log_in_another_table_is_no_log() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_store_that_could_take_a_record_twice_is_not_written() {
+    let directory = directory();
+    drop(open(directory.path()));
+    tamper(directory.path(), "DROP INDEX audit_events_id");
+    let reason = "the index that keeps the ids of records apart is not there".to_owned();
+    assert_eq!(refusal(directory.path()), StoreError::Corrupted { reason });
+}
