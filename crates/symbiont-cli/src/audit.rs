@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use symbiont_runtime::{
     AgentId, AuditEvent, AuditOrder, AuditQuery, AuditTrail, DefaultAuditTrail, ExportFormat,
-    FindingKind, IntegrityReport, Verdict, open_trail,
+    IntegrityReport, Receipt, Verdict, open_trail,
 };
 
 use crate::screen::{self, BAD, BOLD, CARE, DIM, GOOD, NAME, styled};
@@ -22,9 +22,10 @@ Examples:
   symbiont audit show --data ./data --limit 20
   symbiont audit show --data ./data --kind 'policy.*'
   symbiont audit export --data ./data --format csv --out trail.csv
+  symbiont audit verify --data ./data --receipt trail.csv
 
 Exit codes:
-  0  done; for `verify`: every record is what was written, and none is missing
+  0  done; for `verify`: every record is what was written, and none is missing or added
   1  the trail is damaged, or could not be looked at
   2  the arguments make no sense, or there is no trail in the directory";
 
@@ -46,20 +47,30 @@ enum Command {
     Export(Export),
 }
 
-/// Checks that every record is what was written, and that none is missing.
+/// Checks that every record is what was written, and that none is missing or added.
+///
+/// By itself a trail can't show that nobody has computed it anew, or cut off its end with all that
+/// names it. A receipt of an earlier export, kept where those who may write the trail can't reach it,
+/// shows that for every record up to the last one of the export.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   symbiont audit verify --data ./data
+  symbiont audit export --data ./data --out trail.jsonl
+  symbiont audit verify --data ./data --receipt trail.jsonl
 
 Exit codes:
   0  intact
-  1  some record was changed, removed or moved, or could not be looked at
-  2  there is no trail in the directory")]
+  1  some record was changed, added, removed or moved, or could not be looked at
+  2  there is no trail in the directory, or no receipt in the file")]
 struct Verify {
     /// The data directory, as it was given to `symbiont run`.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// An export of this trail, in any format, or the receipt at its end alone: the trail must still
+    /// contain what it names. May be repeated.
+    #[arg(long = "receipt", value_name = "FILE")]
+    receipts: Vec<PathBuf>,
     /// `text` for people, `json` for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -94,7 +105,8 @@ Examples:
   symbiont audit export --data ./data --format csv
 
 The receipt at the end tells how many records there are and the hash of the last one, so that
-whoever gets the export can tell whether something is missing.")]
+whoever gets the export can tell whether something is missing. It is not signed. Keep it where
+nobody who may write the trail can change it: `audit verify --receipt` compares the trail with it.")]
 struct Export {
     /// The data directory, as it was given to `symbiont run`.
     #[arg(long, value_name = "DIR")]
@@ -140,7 +152,9 @@ async fn verify(arguments: Verify) -> Result<Exit, Failure> {
     let trail = open(&arguments.data).await?;
     let always = UNIX_EPOCH + Duration::from_secs(u64::from(u32::MAX) * 64);
     let before = UNIX_EPOCH - Duration::from_secs(u64::from(u32::MAX));
-    let report = trail.verify_integrity(before, always).await.map_err(Failure::failed)?;
+    let receipts = arguments.receipts.iter().map(|path| receipt(path));
+    let receipts = receipts.collect::<Result<Vec<_>, _>>()?;
+    let report = trail.verify_against(before, always, &receipts).await.map_err(Failure::failed)?;
     match arguments.output {
         Output::Text => screen::report(&verdict(&report))?,
         Output::Json => screen::result(format!("{}\n", json(&report)).as_bytes())?,
@@ -151,27 +165,40 @@ async fn verify(arguments: Verify) -> Result<Exit, Failure> {
     })
 }
 
-/// What a finding means, for people.
-fn is_damage(kind: FindingKind) -> bool {
-    match kind {
-        FindingKind::UnanchoredTail | FindingKind::PrunedRange => false,
-        FindingKind::HashMismatch
-        | FindingKind::MissingSequence
-        | FindingKind::Reordered
-        | FindingKind::BadCheckpointSignature
-        | FindingKind::RootMismatch
-        | FindingKind::TruncatedTail
-        | FindingKind::ClockRegression
-        | FindingKind::UnknownKey => true,
+/// The most bytes of an export that are read for its receipt, which is at its end.
+const END: u64 = 1 << 20;
+
+/// The receipt in a file.
+fn receipt(path: &Path) -> Result<Receipt, Failure> {
+    let unusable = |error: &dyn std::fmt::Display| {
+        Failure::usage(format!("`{}` can't be used as a receipt: {error}", path.display()))
+            .help("--receipt is a file that `symbiont audit export` wrote")
+    };
+    let read = || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
+        let mut end = Vec::new();
+        file.take(END).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    let end = read().map_err(|error: io::Error| unusable(&error))?;
+    let receipt =
+        Receipt::read(&String::from_utf8_lossy(&end)).map_err(|error| unusable(&error))?;
+    match receipt.head {
+        Some(_) => Ok(receipt),
+        None => Err(unusable(&"it is of no records, so it vouches for none")),
     }
 }
 
 fn verdict(report: &IntegrityReport) -> String {
     let words = match report.verdict {
         Verdict::Intact => {
-            styled(GOOD, "intact: every record is what was written, and none is missing")
+            styled(GOOD, "intact: every record is what was written, and none is missing or added")
         }
-        Verdict::Tampered => styled(BAD, "TAMPERED: some record was changed, removed or moved"),
+        Verdict::Tampered => {
+            styled(BAD, "TAMPERED: some record was changed, added, removed or moved")
+        }
         Verdict::Incomplete => styled(BAD, "INCOMPLETE: some records could not be looked at"),
         Verdict::Unverifiable => styled(CARE, "unverifiable: there is nothing to verify against"),
     };
@@ -188,10 +215,14 @@ fn verdict(report: &IntegrityReport) -> String {
     let records = text::counted(report.events_checked, "record");
     row("checked", format!("{records}{range} in {}", text::duration(report.duration)));
     row("head", report.root_hash.clone());
+    for anchor in &report.anchors {
+        row("anchor", text::line(anchor));
+    }
     for finding in &report.findings {
-        let (name, style) = if is_damage(finding.kind) { ("DAMAGE", BAD) } else { ("note", DIM) };
+        let damage = finding.kind.is_damage();
+        let (name, style) = if damage { ("DAMAGE", BAD) } else { ("note", DIM) };
         let words = text::line(&finding.detail);
-        let words = match is_damage(finding.kind) {
+        let words = match damage {
             true => format!("record {}, {:?}: {words}", finding.sequence, finding.kind),
             false => words,
         };
@@ -208,7 +239,7 @@ fn json(report: &IntegrityReport) -> Value {
             json!({
                 "sequence": finding.sequence,
                 "kind": finding.kind,
-                "damage": is_damage(finding.kind),
+                "damage": finding.kind.is_damage(),
                 "detail": finding.detail,
             })
         })
@@ -368,34 +399,24 @@ async fn copy(
             Ok(Err(error)) => return Ok(Err(error)),
             Err(problem) => return Err(Failure::failed(problem)),
         };
-        match receipt.last {
+        match receipt.last_sequence {
             Some(last) if receipt.records == PAGE as u64 => next = last + 1,
             Some(_) | None => return Ok(copier.finish(out)),
         }
     }
 }
 
-/// The receipt of one page.
-struct Receipt {
-    records: u64,
-    first: Option<u64>,
-    last: Option<u64>,
-    head: Option<String>,
-}
-
 /// Joins pages, each with a receipt of its own, into one export with one receipt.
 struct Copier {
     format: Format,
-    records: u64,
-    first: Option<u64>,
-    last: Option<u64>,
-    head: Option<String>,
+    /// Of all pages so far.
+    receipt: Receipt,
     begun: bool,
 }
 
 impl Copier {
     fn new(format: Format) -> Self {
-        Self { format, records: 0, first: None, last: None, head: None, begun: false }
+        Self { format, receipt: Receipt::default(), begun: false }
     }
 
     fn format(&self) -> ExportFormat {
@@ -417,11 +438,15 @@ impl Copier {
         let body = body.strip_suffix(b"\r").unwrap_or(body);
         let at = body.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let (records, receipt) = body.split_at(at);
-        let receipt = self.receipt(receipt).ok_or(broken)?;
-        self.records += receipt.records;
-        self.first = self.first.or(receipt.first);
-        self.last = receipt.last.or(self.last);
-        self.head = receipt.head.clone().or_else(|| self.head.take());
+        let receipt = std::str::from_utf8(receipt).map_err(|_| broken)?;
+        let receipt = Receipt::read(receipt).map_err(|_| broken)?;
+        let all = &self.receipt;
+        self.receipt = Receipt {
+            records: all.records + receipt.records,
+            first_sequence: all.first_sequence.or(receipt.first_sequence),
+            last_sequence: receipt.last_sequence.or(all.last_sequence),
+            head: receipt.head.or(all.head),
+        };
         let written = match self.format {
             Format::Jsonl => out.write_all(records),
             Format::Csv if self.begun => {
@@ -449,41 +474,16 @@ impl Copier {
         Ok(())
     }
 
-    /// What the last line of a page says.
-    fn receipt(&self, line: &[u8]) -> Option<Receipt> {
-        let line = std::str::from_utf8(line).ok()?;
-        let value: Value = match self.format {
-            Format::Csv => {
-                let quoted = line.strip_prefix("receipt,\"")?.strip_suffix('"')?;
-                serde_json::from_str(&quoted.replace("\"\"", "\"")).ok()?
-            }
-            Format::Jsonl | Format::Json => {
-                serde_json::from_str::<Value>(line).ok()?.get("receipt")?.clone()
-            }
-        };
-        Some(Receipt {
-            records: value.get("records")?.as_u64()?,
-            first: value.get("first_sequence")?.as_u64(),
-            last: value.get("last_sequence")?.as_u64(),
-            head: value.get("head")?.as_str().map(str::to_owned),
-        })
-    }
-
     /// Writes the receipt; how many records there were.
     fn finish(&self, out: &mut impl Write) -> io::Result<u64> {
-        let receipt = json!({
-            "records": self.records,
-            "first_sequence": self.first,
-            "last_sequence": self.last,
-            "head": self.head,
-        });
+        let receipt = self.receipt.to_json();
         match self.format {
-            Format::Jsonl => writeln!(out, "{}", json!({ "receipt": receipt }))?,
+            Format::Jsonl => writeln!(out, "{{\"receipt\":{receipt}}}")?,
             Format::Csv => {
-                write!(out, "receipt,\"{}\"\r\n", receipt.to_string().replace('"', "\"\""))?;
+                write!(out, "receipt,\"{}\"\r\n", receipt.replace('"', "\"\""))?;
             }
             Format::Json => writeln!(out, "\n],\n\"receipt\": {receipt}\n}}")?,
         }
-        Ok(self.records)
+        Ok(self.receipt.records)
     }
 }

@@ -190,7 +190,7 @@ fn rule(issues: &mut Issues, rule: &PolicyRule, path: &str) -> Option<Handwritte
         Ok(read) => Some(read),
         Err(fault) => {
             issues.0.push(PolicyIssue {
-                code: "P0110".to_owned(),
+                code: fault.code.to_owned(),
                 path: format!("{path}.cedar"),
                 message: fault.message,
                 span: fault.span,

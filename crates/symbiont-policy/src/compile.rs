@@ -174,19 +174,21 @@ impl Compiler<'_> {
             });
             each.push(match pattern {
                 Pattern::Every => flag(true),
-                Pattern::Name(name) => binary(
-                    BinaryOp::Eq,
-                    Arc::new(Expr::Var(Var::Action)),
-                    Arc::new(Expr::Literal(Literal::EntityUID(entity(ACTION, name)))),
-                ),
+                Pattern::Name(name) => is(Var::Action, entity(ACTION, name)),
                 Pattern::NameLike(glob) => {
                     like(self.fact(&["action".to_owned()]).member("text"), glob)
                 }
-                Pattern::Exact(operation) => binary(
-                    BinaryOp::Eq,
-                    self.fact(&["operation".to_owned()]).member("text"),
-                    Tree::text(operation),
-                ),
+                Pattern::Exact(operation) => match parts(operation) {
+                    Some((name, resource)) => {
+                        let resource = is(Var::Resource, entity(RESOURCE, resource));
+                        and(is(Var::Action, entity(ACTION, name)), resource)
+                    }
+                    None => binary(
+                        BinaryOp::Eq,
+                        self.fact(&["operation".to_owned()]).member("text"),
+                        Tree::text(operation),
+                    ),
+                },
                 Pattern::Under(_, glob) | Pattern::Like(glob) => {
                     like(self.fact(&["operation".to_owned()]).member("text"), glob)
                 }
@@ -202,7 +204,13 @@ impl Compiler<'_> {
                 ActionConstraint::In(names.into_iter().map(|name| entity(ACTION, name)).collect())
             }
         };
-        // What the scope says already need not be said again.
+        // What the scope says already need not be said again, and needs nothing of the context.
+        if let [Pattern::Exact(operation)] = patterns
+            && let Some((_, resource)) = parts(operation)
+        {
+            let resource = EntityOrSlot::Entity(entity(RESOURCE, resource));
+            return (action, ResourceConstraint::Eq(resource), flag(true));
+        }
         if patterns.iter().all(|pattern| matches!(pattern, Pattern::Name(_))) {
             return (action, ResourceConstraint::Any, flag(true));
         }
@@ -219,11 +227,7 @@ impl Compiler<'_> {
             _ => {}
         }
         let each = selectors.iter().map(|selector| match selector {
-            PrincipalSelector::Id(id) => binary(
-                BinaryOp::Eq,
-                Arc::new(Expr::Var(Var::Principal)),
-                Arc::new(Expr::Literal(Literal::EntityUID(entity(AGENT, &id.to_string())))),
-            ),
+            PrincipalSelector::Id(id) => is(Var::Principal, entity(AGENT, &id.to_string())),
             PrincipalSelector::Name(glob) => {
                 like(self.fact(&["agent".to_owned(), "name".to_owned()]).member("text"), glob)
             }
@@ -456,6 +460,17 @@ impl Build for Tree {
 fn entity(kind: &str, id: &str) -> EntityUID {
     let name = Name::unqualified(kind).expect("the entity types are identifiers");
     EntityUID { ty: EntityType::from_name(name), eid: id.into() }
+}
+
+/// The name and the resource of an operation that nothing else has both of: without a resource it
+/// would be mistaken for the operation without a colon.
+fn parts(operation: &str) -> Option<(&str, &str)> {
+    operation.split_once(':').filter(|(_, resource)| !resource.is_empty())
+}
+
+fn is(var: Var, uid: EntityUID) -> Tree {
+    let uid = Arc::new(Expr::Literal(Literal::EntityUID(uid)));
+    binary(BinaryOp::Eq, Arc::new(Expr::Var(var)), uid)
 }
 
 fn flag(value: bool) -> Tree {

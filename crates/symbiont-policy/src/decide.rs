@@ -82,7 +82,7 @@ pub fn decide(
         None => global.digest().to_owned(),
         Some(own) => digest::of_layers(global.digest(), own.digest()),
     };
-    if let Some(ruled) = by_rules(&layers, request, global.covers(request.operation)) {
+    if let Some(ruled) = by_rules(&layers, request, |operation| global.covers(operation)) {
         return ruled.finish(&layers, digest);
     }
     let operation = words::shown(request.operation);
@@ -120,7 +120,7 @@ pub(crate) fn one(
 ) -> PolicyDecision {
     let layers = [Layer::new(set, matches)];
     let digest = set.digest().to_owned();
-    if let Some(ruled) = by_rules(&layers, request, false) {
+    if let Some(ruled) = by_rules(&layers, request, |_| false) {
         return ruled.finish(&layers, digest);
     }
     let operation = words::shown(request.operation);
@@ -129,12 +129,16 @@ pub(crate) fn one(
 }
 
 /// What the rules decide; `None` if they leave it open.
-fn by_rules(layers: &[Layer<'_>], request: &Request<'_>, covered: bool) -> Option<Ruling> {
-    let operation = words::shown(request.operation);
+fn by_rules(
+    layers: &[Layer<'_>],
+    request: &Request<'_>,
+    covers: impl FnOnce(&str) -> bool,
+) -> Option<Ruling> {
     if layers.iter().any(|layer| !layer.denies.is_empty()) {
         return Some(Ruling::of(layers, |layer| &layer.denies, "denied"));
     }
-    if covered && layers.first().is_some_and(Layer::says_nothing) {
+    if layers.first().is_some_and(Layer::says_nothing) && covers(request.operation) {
+        let operation = words::shown(request.operation);
         let global = &layers[..1];
         let allowed = allowed(global, "the global policies", request);
         return Some(Ruling::refusal(

@@ -1,7 +1,5 @@
 //! The digest of policies, over a form in which every value says how long it is.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest::{Context, SHA256};
 use symbiont_types::{
     Condition, Obligation, Operand, Policy, PolicyEffect, PolicyRule, PolicyValue,
@@ -81,12 +79,10 @@ pub(crate) fn of_layers(global: &str, own: &str) -> String {
 }
 
 fn hex(context: Context) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in context.finish().as_ref() {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    let digest = context.finish();
+    digest.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 pub(crate) fn write_rule(rule: &PolicyRule, to: &mut impl Sink) {

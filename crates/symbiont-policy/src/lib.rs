@@ -42,7 +42,9 @@
 //! ```
 //!
 //! `context` can't be used as a whole, since it only holds the facts that the rules name. A text
-//! whose scope names no action covers every operation.
+//! whose scope names no action covers every operation. An entity equals one of that very name only,
+//! and is in no group: a text that names one which no request has (of another type, an agent's name
+//! for its id, an action with a colon, a `*`) is refused, as a `forbid` of it would deny nothing.
 //!
 //! # What is not here
 //!

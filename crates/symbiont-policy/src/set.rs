@@ -249,6 +249,7 @@ impl PolicySet {
     /// Asks Cedar which rules match.
     pub(crate) fn matches(&self, request: &Request<'_>) -> Matches {
         let mut matches = Matches::default();
+        let mut parties = None;
         let shelves = self.shelves.of(request.operation);
         for bucket in shelves.flat_map(|shelf| {
             [Some(&shelf.any), shelf.by_agent.get(&request.agent_id)].into_iter().flatten()
@@ -257,13 +258,14 @@ impl PolicySet {
                 continue;
             }
             matches.evaluated += bucket.rules.len();
-            let Some(question) = self.machine.question(bucket, request) else {
+            let parties = parties.get_or_insert_with(|| self.machine.parties(request));
+            let Some(question) = parties.question(bucket, request) else {
                 matches.rules.extend(bucket.rules.iter().filter(|&&at| self.restricts(at)));
                 continue;
             };
             let own;
             let entities = if bucket.entities {
-                own = self.machine.entities(request);
+                own = parties.entities(request);
                 &own
             } else {
                 &self.machine.nothing
@@ -471,16 +473,26 @@ impl Machine {
         }
     }
 
-    fn principal(&self, request: &Request<'_>) -> EntityUid {
-        let id = EntityId::new(request.agent_id.to_string());
-        EntityUid::from_type_name_and_id(self.agent.clone(), id)
+    fn parties(&self, request: &Request<'_>) -> Parties {
+        let uid = |kind: &EntityTypeName, id: &str| {
+            EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+        };
+        Parties {
+            principal: uid(&self.agent, &request.agent_id.to_string()),
+            action: uid(&self.action, glob::name_of(request.operation)),
+            resource: uid(&self.resource, glob::resource_of(request.operation).unwrap_or_default()),
+        }
     }
+}
 
-    fn resource(&self, request: &Request<'_>) -> EntityUid {
-        let id = EntityId::new(glob::resource_of(request.operation).unwrap_or_default());
-        EntityUid::from_type_name_and_id(self.resource.clone(), id)
-    }
+/// Who asks for what, in Cedar's terms.
+struct Parties {
+    principal: EntityUid,
+    action: EntityUid,
+    resource: EntityUid,
+}
 
+impl Parties {
     /// The request in Cedar's terms; `None` if Cedar can't take it.
     fn question(&self, bucket: &Bucket, request: &Request<'_>) -> Option<cedar_policy::Request> {
         let context = if bucket.demands.is_empty() {
@@ -492,10 +504,8 @@ impl Machine {
                 .filter_map(|(key, demand)| Some((key.clone(), demand.answer(request)?)));
             Context::from_pairs(answers).ok()?
         };
-        let name = EntityId::new(glob::name_of(request.operation));
-        let action = EntityUid::from_type_name_and_id(self.action.clone(), name);
-        let (principal, resource) = (self.principal(request), self.resource(request));
-        cedar_policy::Request::new(principal, action, resource, context, None).ok()
+        let (principal, action) = (self.principal.clone(), self.action.clone());
+        cedar_policy::Request::new(principal, action, self.resource.clone(), context, None).ok()
     }
 
     /// The agent and the resource with their attributes, for rules written by hand.
@@ -509,7 +519,7 @@ impl Machine {
         ]);
         let name = glob::resource_of(request.operation).unwrap_or_default();
         let resource = HashMap::from([("name".to_owned(), text(name))]);
-        let built = [(self.principal(request), agent), (self.resource(request), resource)]
+        let built = [(self.principal.clone(), agent), (self.resource.clone(), resource)]
             .into_iter()
             .map(|(uid, attributes)| Entity::new(uid, attributes, HashSet::new()).ok())
             .collect::<Option<Vec<_>>>()

@@ -6,27 +6,34 @@
 //! # What holds
 //!
 //! - Records are numbered from 1 without gaps, and each one's hash covers the one before it.
-//! - [`AuditTrail::verify_integrity`] finds every record that was changed, removed or moved, and a
-//!   tail that was cut off while the head was left as it was.
+//! - [`AuditTrail::verify_integrity`] finds every record that was changed, added, removed or moved. A
+//!   tail that was cut off is found while the head still names it, by the process that wrote or
+//!   verified it, and by whoever has a [`Receipt`] of it.
 //! - An export carries the hashes and a receipt, so that whoever gets it can tell what is missing.
 //!
 //! # What is not here
 //!
-//! No anchor: someone who may rewrite the whole file can compute a new chain. Each report says so.
+//! No anchor but the receipts that someone keeps elsewhere: whoever may rewrite the whole file can
+//! compute a new chain, and a key beside it would sign that too. Each report says how far an anchor
+//! reaches.
 
 pub(crate) mod chain;
 mod export;
-mod query;
+pub(crate) mod query;
+mod receipt;
 mod verify;
 
-pub(crate) use verify::hex;
+pub use receipt::Receipt;
+pub(crate) use verify::{Milestone, hex};
 
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use symbiont_store::StoreError;
-use symbiont_types::{AuditError, AuditEvent, AuditId, AuditQuery, ExportFormat, IntegrityReport};
+use symbiont_store::{Head, StoreError};
+use symbiont_types::{
+    AuditError, AuditEvent, AuditId, AuditQuery, ExportFormat, IntegrityReport, Verdict,
+};
 
 use crate::clock::Clock;
 use crate::journal::{Change, Journal};
@@ -38,7 +45,8 @@ pub trait AuditTrail: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `InvalidEvent` for details over the bound, too much metadata or a `kind` that is no name;
+    /// `InvalidEvent` for details over the bound, too much metadata or a `kind` that is no name (1
+    /// to 128 of letters, digits, `_`, `-` and `.`);
     /// `DuplicateId` when another event has the id; `StorageFull`, `Storage`, `ShuttingDown`.
     async fn record_event(&self, event: AuditEvent) -> Result<AuditId, AuditError>;
 
@@ -47,7 +55,8 @@ pub trait AuditTrail: Send + Sync {
     /// # Errors
     ///
     /// `InvalidQuery` for a limit above 100,000, a range that ends before it begins or a pattern
-    /// with a `*` that is not at its end; `Storage`, `Corrupted`, `ShuttingDown`.
+    /// with a `*` that is not at its end; `Corrupted` when a record that is looked at can't be read;
+    /// `Storage`, `ShuttingDown`. Whether records are what was written, verification tells.
     async fn query_events(&self, query: AuditQuery) -> Result<Vec<AuditEvent>, AuditError>;
 
     /// Verifies the trail from its first record to its end: each record, its link to the one before
@@ -68,10 +77,11 @@ pub trait AuditTrail: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `Storage`, `Corrupted`, `ShuttingDown`.
+    /// `NotFound`; `Corrupted` when its record is not what was written; `Storage`, `ShuttingDown`.
     async fn get_event(&self, audit_id: AuditId) -> Result<AuditEvent, AuditError>;
 
-    /// The events that `query` asks for, the oldest first, with their hashes and a receipt.
+    /// The events that [`AuditTrail::query_events`] would answer with, the oldest first in whatever
+    /// order the query chooses them, with their hashes and a receipt.
     ///
     /// # Errors
     ///
@@ -145,6 +155,46 @@ impl DefaultAuditTrail {
         Ok(records.iter().map(|stored| (stored.sequence, query::event(&stored.record))).collect())
     }
 
+    /// [`AuditTrail::verify_integrity`] of a trail that has to contain the last record of each
+    /// receipt. Each that it does contain is among the report's anchors, and vouches for every record
+    /// up to its last.
+    ///
+    /// # Errors
+    ///
+    /// As there; `InvalidQuery` for a receipt that names no record.
+    pub async fn verify_against(
+        &self,
+        from_time: SystemTime,
+        to_time: SystemTime,
+        receipts: &[Receipt],
+    ) -> Result<IntegrityReport, AuditError> {
+        let invalid = |reason: &str| AuditError::InvalidQuery { reason: reason.to_owned() };
+        if to_time < from_time {
+            return Err(invalid("the range ends before it begins"));
+        }
+        // Before the trail is read: what is recorded meanwhile is not missed.
+        let mut milestones = self.journal.milestones();
+        for receipt in receipts {
+            let (Some(sequence), Some(hash)) = (receipt.last_sequence, receipt.head) else {
+                return Err(invalid("the receipt is of no records, so it vouches for none"));
+            };
+            milestones.push(Milestone {
+                at: Head { sequence, hash },
+                known: "a receipt names".to_owned(),
+                is_anchor: true,
+            });
+        }
+        let (report, head) = verify::verify(self.journal.store(), milestones, from_time, to_time)
+            .await
+            .map_err(storage)?;
+        if report.verdict == Verdict::Intact {
+            self.journal.verified(head);
+        }
+        *self.last_verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(self.journal.now());
+        Ok(report)
+    }
+
     /// When this trail was last verified.
     pub fn last_verified(&self) -> Option<SystemTime> {
         *self.last_verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -192,7 +242,7 @@ impl AuditTrail for DefaultAuditTrail {
                 there.metadata.remove("skew");
                 let mut kept = kept;
                 kept.metadata.remove("skew");
-                if query::event(&chain::record(&kept)) == there {
+                if query::event(&chain::record(kept)) == there {
                     Ok(id)
                 } else {
                     Err(AuditError::DuplicateId { audit_id: id })
@@ -212,16 +262,7 @@ impl AuditTrail for DefaultAuditTrail {
         from_time: SystemTime,
         to_time: SystemTime,
     ) -> Result<IntegrityReport, AuditError> {
-        if to_time < from_time {
-            return Err(AuditError::InvalidQuery {
-                reason: "the range ends before it begins".to_owned(),
-            });
-        }
-        let report =
-            verify::verify(self.journal.store(), from_time, to_time).await.map_err(storage)?;
-        *self.last_verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            Some(self.journal.now());
-        Ok(report)
+        self.verify_against(from_time, to_time, &[]).await
     }
 
     async fn get_event(&self, audit_id: AuditId) -> Result<AuditEvent, AuditError> {
@@ -237,8 +278,8 @@ impl AuditTrail for DefaultAuditTrail {
         query: AuditQuery,
         format: ExportFormat,
     ) -> Result<Vec<u8>, AuditError> {
-        let query = AuditQuery { order: symbiont_types::AuditOrder::OldestFirst, ..query };
-        let records = self.read(&query).await?;
+        let mut records = self.read(&query).await?;
+        records.sort_unstable_by_key(|stored| stored.sequence);
         export::export(&records, format)
     }
 }
@@ -258,6 +299,15 @@ impl DefaultAuditTrail {
                 "{} entries of metadata are too many: the most is {max_metadata}",
                 event.metadata.len()
             ));
+        }
+        if let Some(kind) = event.metadata.get("kind")
+            && !is_kind(kind)
+        {
+            return invalid(
+                "`kind` is no name: it is 1 to 128 of letters, digits, `_`, `-` and `.`, such as \
+                 `config.updated`"
+                    .to_owned(),
+            );
         }
         let size: usize = event.metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
         if size > max_details {
@@ -293,11 +343,18 @@ impl DefaultAuditTrail {
     }
 }
 
+/// Whether a kind can be asked for by its name.
+fn is_kind(kind: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    (1..=128).contains(&kind.len()) && kind.bytes().all(plain)
+}
+
 /// The trail's word for what the store says.
 fn storage(error: StoreError) -> AuditError {
     match error {
         StoreError::Full => AuditError::StorageFull,
         StoreError::Closed => AuditError::ShuttingDown,
+        StoreError::DamagedRecord { sequence, .. } => AuditError::Corrupted { sequence },
         error => AuditError::Storage { reason: error.to_string() },
     }
 }

@@ -1,7 +1,7 @@
 //! What every component writes through: changes and the audit records that tell of them, together.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use symbiont_store::{
 use symbiont_types::{AgentId, AuditEvent, AuditEventType, AuditId, ResourceLimits};
 use tokio::sync::broadcast;
 
-use crate::audit::chain;
+use crate::audit::{Milestone, chain, query};
 use crate::clock::Clock;
 
 /// States of agents.
@@ -75,8 +75,16 @@ const TABLES: [Table; 18] = [
 /// The most records that someone who looks on may fall behind.
 const FEED: usize = 4096;
 
+/// The most records that a journal in memory keeps: as many as one query may ask for.
+const KEPT_RECORDS: usize = 100_000;
+
 pub(crate) fn options() -> StoreOptions {
-    StoreOptions { tables: TABLES.to_vec(), seal: chain::seal, queue: 1024 }
+    StoreOptions {
+        tables: TABLES.to_vec(),
+        seal: chain::seal,
+        queue: 1024,
+        kept_records: KEPT_RECORDS,
+    }
 }
 
 /// A store, the clock that dates what goes into it, and those who look on.
@@ -85,10 +93,19 @@ pub struct Journal {
     store: Arc<dyn Store>,
     clock: Clock,
     feed: broadcast::Sender<Arc<AuditEvent>>,
+    witness: Arc<Mutex<Witness>>,
+}
+
+/// What this process saw of the log, which no later state of it can lack.
+#[derive(Debug, Default)]
+struct Witness {
+    committed: Head,
+    verified: Head,
 }
 
 impl Journal {
-    /// A journal in memory, which lasts as long as the process.
+    /// A journal in memory, which lasts as long as the process. It keeps the newest 100,000 records,
+    /// or fewer where they take more than 256 MiB; what it no longer keeps, verification names.
     pub fn in_memory(clock: Clock) -> Self {
         Self::over(Arc::new(MemoryStore::new(options())), clock)
     }
@@ -108,7 +125,7 @@ impl Journal {
     }
 
     fn over(store: Arc<dyn Store>, clock: Clock) -> Self {
-        Self { store, clock, feed: broadcast::Sender::new(FEED) }
+        Self { store, clock, feed: broadcast::Sender::new(FEED), witness: Arc::default() }
     }
 
     /// The store itself, for reading.
@@ -133,15 +150,44 @@ impl Journal {
     /// Makes the change and appends its records in one step, then tells those who look on.
     pub(crate) async fn commit(&self, change: Change) -> Result<Head, StoreError> {
         let Change { mut batch, events } = change;
-        batch.records.extend(events.iter().map(chain::record));
+        let watched = self.feed.receiver_count() > 0;
+        let mut told = if watched { events.clone() } else { Vec::new() };
+        let ids: Vec<AuditId> = events.iter().map(|event| event.id).collect();
+        batch.records.extend(events.into_iter().map(chain::record));
         let head = self.store.commit(batch).await?;
-        if self.feed.receiver_count() > 0 {
-            for event in events {
-                // Nobody looking on is fine.
-                let _ = self.feed.send(Arc::new(event));
+        {
+            let mut seen = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
+            keep_later(&mut seen.committed, head);
+        }
+        if !watched && self.feed.receiver_count() > 0 {
+            // Someone began to look on meanwhile, and may have read the log before this was in it.
+            for id in ids {
+                if let Ok(Some(stored)) = self.store.record(id.into()).await {
+                    told.push(query::event(&stored.record));
+                }
             }
         }
+        for event in told {
+            // Nobody looking on is fine.
+            let _ = self.feed.send(Arc::new(event));
+        }
         Ok(head)
+    }
+
+    /// The records that this process knows to be in the log.
+    pub(crate) fn milestones(&self) -> Vec<Milestone> {
+        let seen = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
+        [(seen.committed, "this process wrote"), (seen.verified, "this process has verified")]
+            .into_iter()
+            .filter(|(at, _)| at.sequence > 0)
+            .map(|(at, known)| Milestone { at, known: known.to_owned(), is_anchor: false })
+            .collect()
+    }
+
+    /// Notes that the log was intact up to `head`.
+    pub(crate) fn verified(&self, head: Head) {
+        let mut seen = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
+        keep_later(&mut seen.verified, head);
     }
 
     /// An event of this moment.
@@ -156,6 +202,13 @@ impl Journal {
                 metadata: [("kind".to_owned(), kind.to_owned())].into(),
             },
         }
+    }
+}
+
+/// Commits may be told of in another order than they were made in.
+fn keep_later(kept: &mut Head, head: Head) {
+    if head.sequence > kept.sequence {
+        *kept = head;
     }
 }
 

@@ -56,7 +56,7 @@ pub use std::time::{Duration, SystemTime};
 
 pub use symbiont_types::*;
 
-pub use audit::{AuditTrail, AuditTrailBuilder, AuditTrailConfig, DefaultAuditTrail};
+pub use audit::{AuditTrail, AuditTrailBuilder, AuditTrailConfig, DefaultAuditTrail, Receipt};
 pub use bus::{
     BusBuilder, CommunicationBus, CommunicationConfig, DeadCause, DeadLetter,
     DefaultCommunicationBus, LeasedMessage, verify_message,

@@ -8,7 +8,9 @@
 //!
 //! - A policy is compiled once, when it comes; readers keep the set that they began with.
 //! - What no policy allows is denied in production, and for every agent that has policies.
-//! - A failure to decide is a refusal.
+//! - A failure to decide is a refusal, and so is a demand that can't be carried out ([`refusal`]).
+//! - A change that was begun is made to its end, whoever stops waiting for it: what is on record is in
+//!   force.
 
 pub(crate) mod stored;
 
@@ -21,13 +23,15 @@ pub use symbiont_policy::Profile;
 use symbiont_policy::{PolicySet, Request};
 use symbiont_store::StoreError;
 use symbiont_types::{
-    AgentConfig, AgentId, AuditEventType, Policy, PolicyContext, PolicyDecision, PolicyEffect,
-    PolicyError, PolicyIssue, PolicyValidationResult, PolicyValue, ResourceLimits, SecurityTier,
+    AgentConfig, AgentId, AuditEventType, Obligation, Policy, PolicyContext, PolicyDecision,
+    PolicyEffect, PolicyError, PolicyIssue, PolicyValidationResult, PolicyValue, ResourceLimits,
+    SecurityTier,
 };
 use tokio::time::Instant;
 
 use crate::clock::{Clock, micros};
 use crate::journal::{Change, Journal, POLICIES, rows};
+use crate::tasks::Tasks;
 
 /// Decides what may happen.
 #[async_trait]
@@ -37,18 +41,23 @@ pub trait PolicyEngine: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `ShuttingDown` when the engine's store is closed.
+    /// None from an engine in this process, which has all that it takes in memory.
     async fn validate_agent_config(
         &self,
         config: &AgentConfig,
     ) -> Result<PolicyValidationResult, PolicyError>;
 
-    /// Whether the agent may do `operation` now, which is what `context.operation` must say too.
+    /// Whether the agent may do `operation` now, which is what `context.operation` must say too: the
+    /// rules allow it, and what they demand along with it can be carried out. Whether a limited
+    /// number of calls is used up shows when the call is made.
+    ///
+    /// What needs a person's approval is not allowed, and leaves a record (`policy.decision`). Of an
+    /// agent that the engine does not know, the tier is that of `context.security_context`.
     ///
     /// # Errors
     ///
     /// `Invalid` when the operation is empty, too long or another one than the context's, or the
-    /// agent is another one.
+    /// agent is another one; `Storage`, `ShuttingDown` when what needs approval can't be recorded.
     async fn check_operation_allowed(
         &self,
         agent_id: AgentId,
@@ -166,6 +175,13 @@ impl Default for PolicyEngineConfig {
 /// The policy engine over a journal.
 #[derive(Debug)]
 pub struct DefaultPolicyEngine {
+    inner: Arc<Inner>,
+    /// Changes of the global policies that are being made.
+    changes: Tasks,
+}
+
+#[derive(Debug)]
+struct Inner {
     profile: Profile,
     max_policies: usize,
     journal: Journal,
@@ -188,6 +204,9 @@ pub struct PolicyEngineBuilder {
     journal: Journal,
 }
 
+/// What it takes to start an agent, of which its own policies say nothing.
+const START: &str = "agent.start";
+
 /// The longest operation that is decided.
 const LONGEST_OPERATION: usize = 8 * 1024;
 
@@ -208,7 +227,19 @@ impl DefaultPolicyEngine {
 
     /// What happens to what no policy speaks of.
     pub fn profile(&self) -> Profile {
-        self.profile
+        self.inner.profile
+    }
+
+    fn over(profile: Profile, max_policies: usize, journal: Journal, global: PolicySet) -> Self {
+        let inner = Inner {
+            profile,
+            max_policies,
+            journal,
+            global: ArcSwap::from_pointee(global),
+            agents: papaya::HashMap::new(),
+            changing: tokio::sync::Mutex::default(),
+        };
+        Self { inner: Arc::new(inner), changes: Tasks::default() }
     }
 
     fn question_of<'a>(
@@ -224,13 +255,34 @@ impl DefaultPolicyEngine {
             limits: context.resource_requirements.as_ref(),
             metadata: &context.metadata,
             ambient: named,
-            own_policies: operation != "agent.start",
+            own_policies: operation != START,
         }
     }
 
+    /// Makes a change to its end, although the caller may stop waiting for it.
+    async fn change(
+        &self,
+        change: impl FnOnce(&mut Vec<Policy>) -> Result<Change, PolicyError> + Send + 'static,
+        kind: &'static str,
+        policy_id: String,
+    ) -> Result<(), PolicyError> {
+        let inner = Arc::clone(&self.inner);
+        let made =
+            self.changes.detached(async move { inner.change(change, kind, &policy_id).await });
+        match made.await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => Err(PolicyError::ShuttingDown),
+            Err(error) => Err(PolicyError::Storage { reason: error.to_string() }),
+        }
+    }
+}
+
+impl Inner {
+    /// Asks about an agent that has `tier` unless the engine knows better.
     fn ask<T>(
         &self,
         question: &Question<'_>,
+        tier: SecurityTier,
         answer: impl FnOnce(&PolicySet, Option<&PolicySet>, &Request<'_>) -> T,
     ) -> T {
         let agents = self.agents.pin();
@@ -240,7 +292,7 @@ impl DefaultPolicyEngine {
             agent_id: question.agent_id,
             agent_name: known.map_or("", |agent| &agent.facts.name),
             agent_metadata: known.map_or(&nothing, |agent| &agent.facts.metadata),
-            tier: known.map_or(SecurityTier::Tier1, |agent| agent.facts.tier),
+            tier: known.map_or(tier, |agent| agent.facts.tier),
             operation: question.operation,
             arguments: question.arguments,
             named: question.named,
@@ -281,6 +333,15 @@ impl DefaultPolicyEngine {
         self.global.store(Arc::new(after));
         Ok(())
     }
+
+    fn decide(&self, question: &Question<'_>, tier: SecurityTier) -> PolicyDecision {
+        let began = Instant::now();
+        let mut decision = self.ask(question, tier, |global, own, request| {
+            symbiont_policy::decide(global, own, self.profile, request)
+        });
+        decision.duration = began.elapsed();
+        decision
+    }
 }
 
 impl PolicyEngineBuilder {
@@ -296,7 +357,7 @@ impl PolicyEngineBuilder {
     ///
     /// `Invalid` when a policy is; `Storage` when those kept can't be read: an engine that does not
     /// know its policies does not come up.
-    pub async fn build(self) -> Result<DefaultPolicyEngine, PolicyError> {
+    pub async fn build(mut self) -> Result<DefaultPolicyEngine, PolicyError> {
         let kept: Vec<(Vec<u8>, stored::Policy)> =
             rows(self.journal.store(), POLICIES, &[]).await.map_err(storage)?;
         let mut policies: BTreeMap<String, Policy> = kept
@@ -304,7 +365,7 @@ impl PolicyEngineBuilder {
             .map(|(_, stored)| Policy::from(stored))
             .map(|p| (p.id.clone(), p))
             .collect();
-        for policy in self.config.policies {
+        for policy in std::mem::take(&mut self.config.policies) {
             policies.insert(policy.id.clone(), policy);
         }
         let policies: Vec<Policy> = policies.into_values().collect();
@@ -314,33 +375,15 @@ impl PolicyEngineBuilder {
         }
         let global =
             PolicySet::compile(&policies).map_err(|errors| PolicyError::Invalid { errors })?;
-        Ok(DefaultPolicyEngine {
-            profile: self.config.profile,
-            max_policies: self.config.max_policies,
-            journal: self.journal,
-            global: ArcSwap::from_pointee(global),
-            agents: papaya::HashMap::new(),
-            changing: tokio::sync::Mutex::default(),
-        })
-    }
-}
-
-impl DefaultPolicyEngine {
-    /// The decision, without the async wrapper; see [`PolicyGate::decide`].
-    fn decision(&self, question: &Question<'_>) -> PolicyDecision {
-        let began = Instant::now();
-        let mut decision = self.ask(question, |global, own, request| {
-            symbiont_policy::decide(global, own, self.profile, request)
-        });
-        decision.duration = began.elapsed();
-        decision
+        let PolicyEngineConfig { profile, max_policies, .. } = self.config;
+        Ok(DefaultPolicyEngine::over(profile, max_policies, self.journal, global))
     }
 }
 
 #[async_trait]
 impl PolicyGate for DefaultPolicyEngine {
     fn decide(&self, question: &Question<'_>) -> PolicyDecision {
-        self.decision(question)
+        self.inner.decide(question, SecurityTier::Tier1)
     }
 
     fn set_agent(&self, agent_id: AgentId, facts: AgentFacts) -> Result<(), Vec<PolicyIssue>> {
@@ -348,16 +391,16 @@ impl PolicyGate for DefaultPolicyEngine {
             true => None,
             false => Some(PolicySet::compile(&facts.policies)?),
         };
-        self.agents.pin().insert(agent_id, Arc::new(KnownAgent { facts, own }));
+        self.inner.agents.pin().insert(agent_id, Arc::new(KnownAgent { facts, own }));
         Ok(())
     }
 
     fn forget_agent(&self, agent_id: AgentId) {
-        self.agents.pin().remove(&agent_id);
+        self.inner.agents.pin().remove(&agent_id);
     }
 
     fn digest(&self) -> String {
-        self.global.load().digest().to_owned()
+        self.inner.global.load().digest().to_owned()
     }
 }
 
@@ -409,11 +452,27 @@ impl PolicyEngine for DefaultPolicyEngine {
         }
         well_formed(operation)?;
         let named = BTreeMap::new();
-        Ok(self.decision(&Self::question_of(context, operation, &named)).is_allowed())
+        let question = Self::question_of(context, operation, &named);
+        let decision = self.inner.decide(&question, context.security_context.tier);
+        let Some(refusal) = refusal(&decision, operation) else { return Ok(true) };
+        if matches!(decision.effect, Some(PolicyEffect::RequireApproval { .. })) {
+            let journal = &self.inner.journal;
+            let rules = &decision.matched_rules;
+            let entry = journal
+                .event(AuditEventType::PolicyViolation, "policy.decision")
+                .agent(agent_id)
+                .details(refusal.reason)
+                .with("operation", operation)
+                .with("decision", refusal.word)
+                .with("bundle", &decision.bundle_digest)
+                .with_some("rules", (!rules.is_empty()).then(|| rules.join(" ")));
+            journal.commit(Change::new().record(entry)).await.map_err(storage)?;
+        }
+        Ok(false)
     }
 
     async fn get_agent_policies(&self, agent_id: AgentId) -> Result<Vec<Policy>, PolicyError> {
-        let agents = self.agents.pin();
+        let agents = self.inner.agents.pin();
         let known = agents
             .get(&agent_id)
             .ok_or_else(|| PolicyError::NotFound { policy_id: format!("of agent {agent_id}") })?;
@@ -431,7 +490,7 @@ impl PolicyEngine for DefaultPolicyEngine {
             }
             Ok(row)
         };
-        self.change(change, "policy.updated", &id).await
+        self.change(change, "policy.updated", id).await
     }
 
     async fn delete_policy(&self, policy_id: String) -> Result<(), PolicyError> {
@@ -444,7 +503,7 @@ impl PolicyEngine for DefaultPolicyEngine {
             policies.remove(at);
             Ok(Change::new().remove(POLICIES, policy_id.as_bytes()))
         };
-        self.change(change, "policy.deleted", &id).await
+        self.change(change, "policy.deleted", id).await
     }
 
     async fn evaluate_policy(
@@ -456,8 +515,10 @@ impl PolicyEngine for DefaultPolicyEngine {
         let named = BTreeMap::new();
         let question = Self::question_of(context, &context.operation, &named);
         let began = Instant::now();
-        let decision =
-            self.ask(&question, |global, _, request| global.evaluate_one(&policy_id, request));
+        let tier = context.security_context.tier;
+        let decision = self
+            .inner
+            .ask(&question, tier, |global, _, request| global.evaluate_one(&policy_id, request));
         let mut decision =
             decision.ok_or_else(|| PolicyError::NotFound { policy_id: shown(&policy_id) })?;
         decision.duration = began.elapsed();
@@ -469,14 +530,62 @@ impl PolicyEngine for DefaultPolicyEngine {
 /// are held to their own.
 pub(crate) fn own_policies_alone(journal: Journal) -> Arc<dyn PolicyGate> {
     let nothing = PolicySet::compile(&[]).expect("no policies are no faulty policies");
-    Arc::new(DefaultPolicyEngine {
-        profile: Profile::Dev,
-        max_policies: 0,
-        journal,
-        global: ArcSwap::from_pointee(nothing),
-        agents: papaya::HashMap::new(),
-        changing: tokio::sync::Mutex::default(),
-    })
+    Arc::new(DefaultPolicyEngine::over(Profile::Dev, 0, journal, nothing))
+}
+
+/// Why an operation can't go ahead.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// What the trail calls the decision.
+    pub(crate) word: &'static str,
+    /// The kind of the error that a program catches.
+    pub(crate) error: &'static str,
+    /// For people.
+    pub(crate) reason: String,
+}
+
+/// Why `operation` can't go ahead after this decision, if it can't: the rules don't allow it, or they
+/// demand along with it what can't be carried out. Everyone who acts on a decision asks here.
+pub(crate) fn refusal(decision: &PolicyDecision, operation: &str) -> Option<Refusal> {
+    let denied = |reason| Some(Refusal { word: "deny", error: "PolicyDenied", reason });
+    match &decision.effect {
+        Some(PolicyEffect::Allow) => {
+            denied(decision.obligations.iter().find_map(|demand| uncarried(demand, operation))?)
+        }
+        Some(PolicyEffect::RequireApproval { .. }) => {
+            let why = &decision.reason;
+            let reason = format!(
+                "{why}; asking a person for approval is not served yet, so none is pending"
+            );
+            Some(Refusal { word: "approval", error: "ApprovalDenied", reason })
+        }
+        Some(PolicyEffect::Deny | PolicyEffect::Audit | PolicyEffect::Shadow(_)) | None => {
+            denied(decision.reason.clone())
+        }
+    }
+}
+
+/// Why a demand can't be carried out, if it can't.
+fn uncarried(demand: &Obligation, operation: &str) -> Option<String> {
+    // Nobody counts, times or redacts what is no call of a program.
+    let of_calls = |what: &str| {
+        (operation == START).then(|| {
+            format!("a policy demands {what} of `{START}`, which is served for calls only")
+        })
+    };
+    match demand {
+        Obligation::Notify(channel) => {
+            let channel = shown(channel);
+            Some(format!("a policy demands that `{channel}` is told, which is not served yet"))
+        }
+        Obligation::RateLimit { count: 0, .. } => {
+            Some("a policy allows none of these calls in any time".to_owned())
+        }
+        Obligation::RateLimit { .. } => of_calls("a limit on the rate"),
+        Obligation::Timeout(_) => of_calls("a timeout"),
+        Obligation::Redact(_) => of_calls("redaction"),
+        Obligation::LogLevel(_) => of_calls("a level"),
+    }
 }
 
 fn well_formed(operation: &str) -> Result<(), PolicyError> {

@@ -69,6 +69,14 @@ pub enum StoreError {
         /// Where, and how.
         reason: String,
     },
+    /// A record is there, but is not as the store writes one.
+    #[error("record {sequence} is damaged: {reason}")]
+    DamagedRecord {
+        /// Its number.
+        sequence: u64,
+        /// How.
+        reason: String,
+    },
     /// The disk could not be used.
     #[error("{context}: {reason}")]
     Io {

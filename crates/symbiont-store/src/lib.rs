@@ -100,6 +100,26 @@ pub struct Head {
     pub hash: Hash,
 }
 
+/// A part of the log as it lies there, for whoever asks whether it is what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPage {
+    /// The last of the oldest records that are no longer kept; number 0 when all of them are.
+    pub gone: Head,
+    /// The end of the log at the same moment.
+    pub head: Head,
+    /// The rows in the order of their numbers, those among them that nobody wrote here included.
+    pub rows: Vec<LogRow>,
+}
+
+/// A row of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRow {
+    /// Its number, which may be one that the store never gives: records are numbered from 1.
+    pub number: i64,
+    /// The record, or why it is none.
+    pub record: Result<StoredRecord, String>,
+}
+
 /// Changes that happen together or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -222,6 +242,9 @@ pub struct StoreOptions {
     pub seal: Seal,
     /// Most commits that may wait for the writer; a further one waits for room.
     pub queue: usize,
+    /// Most records that a store in memory keeps, one at least: the oldest go. A store on disk
+    /// keeps all.
+    pub kept_records: usize,
 }
 
 /// Where state is kept.
@@ -259,18 +282,28 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
 
-    /// The records that `query` asks for.
+    /// The records that `query` asks for, up to the end of the log. What lies elsewhere is no record;
+    /// [`Store::log`] shows it.
+    ///
+    /// # Errors
+    ///
+    /// `DamagedRecord` when one that is looked at can't be read; `Closed`, `Io`, `Corrupted`.
+    async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError>;
+
+    /// Up to `limit` rows of the log from number `from` on, whatever their numbers and whatever is
+    /// in them, and the log's ends at the same moment. There may be fewer when they are large; when
+    /// there are none, there are no more.
     ///
     /// # Errors
     ///
     /// `Closed`, `Io`, `Corrupted`.
-    async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError>;
+    async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError>;
 
     /// The record with this id.
     ///
     /// # Errors
     ///
-    /// `Closed`, `Io`, `Corrupted`.
+    /// `DamagedRecord` when it can't be read; `Closed`, `Io`, `Corrupted`.
     async fn record(&self, id: Uuid) -> Result<Option<StoredRecord>, StoreError>;
 
     /// How the store is.

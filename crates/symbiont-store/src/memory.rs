@@ -3,12 +3,19 @@
 //! Everything sits behind one mutex, and a commit is done inside the call: there is no task to
 //! wake and nothing to wait for. A query that walks the log lets others in between.
 //!
+//! # What holds
+//!
+//! - The log keeps the newest [`StoreOptions::kept_records`], and of those as many as fit 256 MiB;
+//!   the newest one is always kept.
+//! - Where the log begins, the number and the hash of the record before are remembered, so that the
+//!   chain can still be followed to its end.
+//!
 //! # What is not here
 //!
-//! A bound on what is kept: the log only grows, as it does on disk. [`StoreStatus::size`] says how
-//! large it has become.
+//! The ids of records that are gone: one of them may come again. Nor a bound on the tables, which
+//! hold what their owners put there and leave there; [`StoreStatus::size`] says how much it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -21,17 +28,21 @@ use crate::log::{self, End};
 use crate::matcher::Matcher;
 use crate::rules;
 use crate::{
-    Batch, Head, RecordQuery, Seal, Store, StoreError, StoreOptions, StoreStatus, StoredRecord,
-    Table,
+    Batch, Head, LogPage, LogRow, Record, RecordQuery, Seal, Store, StoreError, StoreOptions,
+    StoreStatus, StoredRecord, Table,
 };
 
 /// How many records a query looks at before it lets others in.
 const STEP: usize = 2_048;
 
+/// Most bytes of records that are kept.
+const MOST_BYTES: usize = 256 << 20;
+
 /// A store that lives as long as its process.
 #[derive(Debug)]
 pub struct MemoryStore {
     seal: Seal,
+    kept_records: usize,
     state: Mutex<State>,
 }
 
@@ -39,14 +50,18 @@ pub struct MemoryStore {
 struct State {
     closed: bool,
     tables: HashMap<&'static str, BTreeMap<Vec<u8>, Vec<u8>>>,
-    /// The record with number `n` is at `n - 1`.
-    log: Vec<StoredRecord>,
-    /// Where in `log` the record with an id is.
-    by_id: HashMap<Uuid, usize>,
-    /// Where in `log` the records about an agent are, in order.
-    by_agent: HashMap<Uuid, Vec<usize>>,
+    /// The last record that is no longer kept. The one after it is the first in `log`.
+    gone: Head,
+    log: VecDeque<StoredRecord>,
+    /// The numbers of the kept records by their ids.
+    by_id: HashMap<Uuid, u64>,
+    /// The numbers of the kept records about each agent, in order.
+    by_agent: HashMap<Uuid, VecDeque<u64>>,
     end: End,
-    size: usize,
+    /// Bytes of all tables.
+    table_size: usize,
+    /// Bytes of all kept records.
+    log_size: usize,
     durations: Durations,
 }
 
@@ -56,14 +71,17 @@ impl MemoryStore {
         let tables = options.tables.iter().filter(|table| rules::is_table_name(table.0));
         Self {
             seal: options.seal,
+            kept_records: options.kept_records.max(1),
             state: Mutex::new(State {
                 closed: false,
                 tables: tables.map(|table| (table.0, BTreeMap::new())).collect(),
-                log: Vec::new(),
+                gone: Head::default(),
+                log: VecDeque::new(),
                 by_id: HashMap::new(),
                 by_agent: HashMap::new(),
                 end: End::EMPTY,
-                size: 0,
+                table_size: 0,
+                log_size: 0,
                 durations: Durations::default(),
             }),
         }
@@ -82,7 +100,12 @@ impl State {
         self.tables.get(table.0).ok_or(StoreError::UnknownTable { table: table.0 })
     }
 
-    fn commit(&mut self, batch: Batch, seal: Seal) -> Result<Head, StoreError> {
+    fn commit(
+        &mut self,
+        batch: Batch,
+        seal: Seal,
+        kept_records: usize,
+    ) -> Result<Head, StoreError> {
         rules::check_shape(&batch, |table| self.tables.contains_key(table.0))?;
         let refusal = rules::refusal(
             &batch,
@@ -98,13 +121,12 @@ impl State {
         let now = log::now();
         for record in batch.records {
             let link = self.end.append(&record, seal, now);
-            let position = self.log.len();
-            self.by_id.insert(record.id, position);
+            self.by_id.insert(record.id, link.sequence);
             if let Some(agent) = record.agent_id {
-                self.by_agent.entry(agent).or_default().push(position);
+                self.by_agent.entry(agent).or_default().push_back(link.sequence);
             }
-            self.size += rules::record_size(&record) + size_of::<StoredRecord>();
-            self.log.push(StoredRecord {
+            self.log_size += held_by(&record);
+            self.log.push_back(StoredRecord {
                 sequence: link.sequence,
                 ingested_at: link.ingested_at,
                 prev_hash: link.prev_hash,
@@ -112,7 +134,32 @@ impl State {
                 record,
             });
         }
+        while self.log.len() > kept_records || (self.log_size > MOST_BYTES && self.log.len() > 1) {
+            self.drop_oldest();
+        }
         Ok(self.end.head)
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.log.pop_front() else { return };
+        self.gone = Head { sequence: oldest.sequence, hash: oldest.leaf_hash };
+        self.log_size -= held_by(&oldest.record);
+        self.by_id.remove(&oldest.record.id);
+        if let Some(agent) = oldest.record.agent_id
+            && let Some(numbers) = self.by_agent.get_mut(&agent)
+        {
+            // They are in order, and all before it are gone.
+            numbers.pop_front();
+            if numbers.is_empty() {
+                self.by_agent.remove(&agent);
+            }
+        }
+    }
+
+    /// The record with this number, if it is kept.
+    fn numbered(&self, sequence: u64) -> Option<&StoredRecord> {
+        let position = sequence.checked_sub(self.gone.sequence)?.checked_sub(1)?;
+        self.log.get(usize::try_from(position).ok()?)
     }
 
     fn change(
@@ -126,48 +173,51 @@ impl State {
         let key_size = key.len();
         let old = match value {
             Some(value) => {
-                self.size += key_size + value.len();
+                self.table_size += key_size + value.len();
                 rows.insert(key, value)
             }
             None => rows.remove(&key),
         };
         if let Some(old) = old {
-            self.size -= key_size + old.len();
+            self.table_size -= key_size + old.len();
         }
         Ok(())
     }
 
-    /// Where in the log the records are that `query` may ask for.
+    /// The numbers of the kept records that `query` may ask for.
     fn candidates(&self, query: &RecordQuery) -> Candidates {
-        let last = query.last_sequence.unwrap_or(u64::MAX).min(self.log.len() as u64);
-        let first = query.first_sequence.unwrap_or(1).max(1);
-        let start = usize::try_from(first - 1).unwrap_or(usize::MAX);
-        let end = usize::try_from(last).unwrap_or(usize::MAX);
+        let last = query.last_sequence.unwrap_or(u64::MAX).min(self.end.head.sequence);
+        let first = query.first_sequence.unwrap_or(1).max(self.gone.sequence + 1);
         if query.agent_ids.is_empty() {
-            return Candidates::All { start, end };
+            return Candidates::All { first, last };
         }
         let lists = query.agent_ids.iter().filter_map(|agent| self.by_agent.get(agent));
-        let mut positions: Vec<usize> =
-            lists.flatten().copied().filter(|position| (start..end).contains(position)).collect();
-        positions.sort_unstable();
-        positions.dedup();
-        Candidates::Some(positions)
+        let mut numbers: Vec<u64> =
+            lists.flatten().copied().filter(|number| (first..=last).contains(number)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        Candidates::Some(numbers)
     }
 }
 
-/// Positions in the log, in order.
+/// Bytes that a record takes.
+fn held_by(record: &Record) -> usize {
+    rules::record_size(record) + size_of::<StoredRecord>()
+}
+
+/// Numbers of records, in order.
 enum Candidates {
-    All { start: usize, end: usize },
-    Some(Vec<usize>),
+    All { first: u64, last: u64 },
+    Some(Vec<u64>),
 }
 
 impl Candidates {
-    fn into_walk(self, oldest_first: bool) -> Box<dyn Iterator<Item = usize> + Send> {
+    fn into_walk(self, oldest_first: bool) -> Box<dyn Iterator<Item = u64> + Send> {
         match (self, oldest_first) {
-            (Self::All { start, end }, true) => Box::new(start..end),
-            (Self::All { start, end }, false) => Box::new((start..end).rev()),
-            (Self::Some(positions), true) => Box::new(positions.into_iter()),
-            (Self::Some(positions), false) => Box::new(positions.into_iter().rev()),
+            (Self::All { first, last }, true) => Box::new(first..=last),
+            (Self::All { first, last }, false) => Box::new((first..=last).rev()),
+            (Self::Some(numbers), true) => Box::new(numbers.into_iter()),
+            (Self::Some(numbers), false) => Box::new(numbers.into_iter().rev()),
         }
     }
 }
@@ -177,7 +227,7 @@ impl Store for MemoryStore {
     async fn commit(&self, batch: Batch) -> Result<Head, StoreError> {
         let started = Instant::now();
         let mut state = self.open_state()?;
-        let head = state.commit(batch, self.seal)?;
+        let head = state.commit(batch, self.seal, self.kept_records)?;
         state.durations.add(started.elapsed());
         Ok(head)
     }
@@ -207,7 +257,7 @@ impl Store for MemoryStore {
         let matcher = Matcher::new(query);
         let mut walk = self.open_state()?.candidates(query).into_walk(query.oldest_first);
         let mut found = Vec::new();
-        // The log only grows, so what stands at a position is the same at each step.
+        // What has a number keeps it; the oldest may go between two steps.
         loop {
             {
                 let state = self.open_state()?;
@@ -215,9 +265,10 @@ impl Store for MemoryStore {
                     if found.len() == query.limit {
                         return Ok(found);
                     }
-                    let Some(position) = walk.next() else { return Ok(found) };
-                    let stored = &state.log[position];
-                    if matcher.matches(stored) {
+                    let Some(number) = walk.next() else { return Ok(found) };
+                    if let Some(stored) = state.numbered(number)
+                        && matcher.matches(stored)
+                    {
                         found.push(stored.clone());
                     }
                 }
@@ -228,7 +279,21 @@ impl Store for MemoryStore {
 
     async fn record(&self, id: Uuid) -> Result<Option<StoredRecord>, StoreError> {
         let state = self.open_state()?;
-        Ok(state.by_id.get(&id).map(|position| state.log[*position].clone()))
+        let number = state.by_id.get(&id);
+        Ok(number.and_then(|number| state.numbered(*number)).cloned())
+    }
+
+    async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError> {
+        let state = self.open_state()?;
+        let first = u64::try_from(from).unwrap_or(0).max(state.gone.sequence + 1);
+        let row = |stored: &StoredRecord| LogRow {
+            // Memory ends long before the numbers do.
+            number: i64::try_from(stored.sequence).unwrap_or(i64::MAX),
+            record: Ok(stored.clone()),
+        };
+        let kept = (first..=state.end.head.sequence).map_while(|number| state.numbered(number));
+        let rows = kept.take(limit.min(STEP)).map(row).collect();
+        Ok(LogPage { gone: state.gone, head: state.end.head, rows })
     }
 
     async fn status(&self) -> Result<StoreStatus, StoreError> {
@@ -236,7 +301,7 @@ impl Store for MemoryStore {
         Ok(StoreStatus {
             backend: "memory",
             location: "the memory of this process".to_owned(),
-            size: state.size as u64,
+            size: (state.table_size + state.log_size) as u64,
             commit_p99: state.durations.p99(),
             transactions: state.durations.count(),
             head: state.end.head,

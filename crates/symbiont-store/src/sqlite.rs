@@ -31,8 +31,8 @@ use uuid::Uuid;
 use crate::durations::Durations;
 use crate::rules;
 use crate::{
-    Batch, Head, RecordQuery, Store, StoreError, StoreOptions, StoreStatus, StoredRecord, Table,
-    file_in,
+    Batch, Head, LogPage, RecordQuery, Store, StoreError, StoreOptions, StoreStatus, StoredRecord,
+    Table, file_in,
 };
 use lock::DirectoryLock;
 use readers::Readers;
@@ -95,6 +95,10 @@ impl Store for SqliteStore {
 
     async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError> {
         self.readers.records(query).await
+    }
+
+    async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError> {
+        self.readers.log(from, limit).await
     }
 
     async fn record(&self, id: Uuid) -> Result<Option<StoredRecord>, StoreError> {
@@ -164,6 +168,10 @@ impl Store for SqliteReader {
 
     async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError> {
         self.readers.records(query).await
+    }
+
+    async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError> {
+        self.readers.log(from, limit).await
     }
 
     async fn record(&self, id: Uuid) -> Result<Option<StoredRecord>, StoreError> {

@@ -148,6 +148,23 @@ pub enum FindingKind {
     PrunedRange,
 }
 
+impl FindingKind {
+    /// Whether it says that the trail is not what was written. The others are only to be known.
+    pub fn is_damage(self) -> bool {
+        match self {
+            Self::HashMismatch
+            | Self::MissingSequence
+            | Self::Reordered
+            | Self::BadCheckpointSignature
+            | Self::RootMismatch
+            | Self::TruncatedTail
+            | Self::ClockRegression
+            | Self::UnknownKey => true,
+            Self::UnanchoredTail | Self::PrunedRange => false,
+        }
+    }
+}
+
 /// One finding of verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

@@ -274,14 +274,16 @@ pub struct PolicyDecision {
     pub duration: Duration,
     /// What shadow rules would have said, as `policy/rule: effect`.
     pub shadow_results: Vec<String>,
-    /// The record of this decision in the audit trail, once there is one.
+    /// The record of this decision in the audit trail, for one that is handed on after it was
+    /// recorded. A decision just made has none: whoever acts on it records it, together with what
+    /// comes of it.
     pub decision_id: Option<crate::AuditId>,
     /// Until when it may be reused, if it may.
     pub valid_until: Option<SystemTime>,
 }
 
 impl PolicyDecision {
-    /// Whether the operation may go ahead now.
+    /// Whether the rules allow the operation. It may go ahead if `obligations` can be carried out.
     pub fn is_allowed(&self) -> bool {
         matches!(self.effect, Some(PolicyEffect::Allow))
     }

@@ -170,7 +170,72 @@ fn tampering_is_found() {
     check("a record added", &added("'00000000-0000-7000-8000-000000000001'"));
     check("nonsense added", &added("'nonsense'"));
     check("an id made nonsense", "UPDATE audit_events SET id = 'nonsense' WHERE sequence = 3");
+    check("an id in capitals", "UPDATE audit_events SET id = upper(id) WHERE sequence = 3");
+    check(
+        "metadata that says two things",
+        r#"UPDATE audit_events SET metadata = replace(metadata, '{', '{"kind":"forged",')
+           WHERE sequence = 3"#,
+    );
+    for place in ["(SELECT max(sequence) + 2 FROM audit_events)", "0", "-1"] {
+        check(
+            place,
+            &format!(
+                "INSERT INTO audit_events
+                 SELECT {place}, '00000000-0000-7000-8000-000000000001', ingested_at, at, event_type,
+                        kind, agent_id, actor, correlation, 'never happened', metadata, prev_hash,
+                        leaf_hash
+                 FROM audit_events WHERE sequence = 2"
+            ),
+        );
+    }
     check("hashes cut", "UPDATE audit_events SET leaf_hash = x'00' WHERE sequence = 9");
+}
+
+#[test]
+fn a_receipt_kept_elsewhere_is_an_anchor() {
+    let data = notebook();
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let verify = |receipt: &Path| {
+        audit(&["verify", "--receipt", receipt.to_str().expect("text")], data.path())
+    };
+    let exports: Vec<_> = ["jsonl", "csv", "json"]
+        .into_iter()
+        .map(|format| {
+            let path = elsewhere.path().join(format!("trail.{format}"));
+            let out = path.to_str().expect("text");
+            let told = audit(&["export", "--format", format, "--out", out], data.path());
+            assert_eq!(told.code, Some(0), "{}", told.err);
+            path
+        })
+        .collect();
+    for export in &exports {
+        let Ran { code, out, err } = verify(export);
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        assert!(out.contains("anchor   a receipt names: records up to "), "{out}");
+        assert!(!out.contains("no anchor"), "{out}");
+    }
+    let foreign = elsewhere.path().join("no receipt");
+    std::fs::write(&foreign, "nothing of the kind").expect("it is written");
+    for (path, reason) in
+        [(&foreign, "an export has one at its end"), (&"/missing".into(), "No such")]
+    {
+        let Ran { code, err, .. } = verify(path);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains(reason) && err.contains("audit export"), "{err}");
+    }
+    // The end is cut off, and everything in the file that knows of it.
+    let database = rusqlite::Connection::open(data.path().join("symbiont.db")).expect("it opens");
+    let cut = "DELETE FROM audit_events WHERE sequence > 5;
+               UPDATE store_state SET sequence = 5,
+                   hash = (SELECT leaf_hash FROM audit_events WHERE sequence = 5)";
+    database.execute_batch(cut).expect("it is changed");
+    drop(database);
+    assert_eq!(audit(&["verify"], data.path()).code, Some(0), "by itself it can't be told");
+    for export in &exports {
+        let Ran { code, out, .. } = verify(export);
+        assert_eq!(code, Some(1), "{out}");
+        assert!(out.contains("DAMAGE") && out.contains("TruncatedTail"), "{out}");
+    }
 }
 
 #[test]

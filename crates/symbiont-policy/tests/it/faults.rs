@@ -133,3 +133,65 @@ fn cedar_text_has_to_be_one_sound_policy() {
         &[],
     );
 }
+
+#[test]
+fn a_scope_that_nothing_is_in_is_refused_and_the_suggestion_works() {
+    let id = "0192aaaa-0000-7000-8000-00000000abcd";
+    let capitals = id.to_uppercase();
+    // The scope and the conditions, and what the suggestion has to contain.
+    let cases = [
+        (r#"principal, action == Action::"sandbox.exec:rm", resource"#, "", r#"Resource::"rm""#),
+        (r#"principal, action == Action::"fs.*", resource"#, "", "context.action.text like"),
+        (r#"principal, action == Action::"fs.read:/etc/*", resource"#, "", "resource.name like"),
+        (r#"principal, action == Action::"fs.read:", resource"#, "", r#"Action::"fs.read""#),
+        (r#"principal, action in [Action::"a", Action::"b:c"], resource"#, "", r#"Resource::"c""#),
+        (r#"principal, action in [], resource"#, "", "`action` alone"),
+        (r#"principal == User::"ann", action, resource"#, "", "Agent::"),
+        (r#"principal == Agent::"scribe", action, resource"#, "", "principal.name =="),
+        (r#"principal in Group::"staff", action, resource"#, "", "Agent::"),
+        ("principal is User, action, resource", "", "Agent::"),
+        (r#"principal is Agent in Group::"staff", action, resource"#, "", "Agent::"),
+        (r#"principal, action, resource == File::"/etc/passwd""#, "", "Resource::"),
+        (r#"principal, action, resource in Folder::"/etc""#, "", "Resource::"),
+        ("principal, action, resource is File", "", "Resource::"),
+        (r#"principal, action, resource == Resource::"/etc/*""#, "", "resource.name like"),
+        ("principal, action, resource", r#"action == Action::"fs.*""#, "context.action.text like"),
+        ("principal, action, resource", r#"principal == User::"ann""#, "nothing is a `User`"),
+        ("principal, action, resource", r#"[Resource::"*"].contains(resource)"#, "resource.name"),
+    ];
+    let capital = format!(r#"principal == Agent::"{capitals}", action, resource"#);
+    let all = cases.into_iter().chain([(capital.as_str(), "", id)]);
+    for (scope, when, suggestion) in all {
+        let when = if when.is_empty() { String::new() } else { format!(" when {{ {when} }}") };
+        for (verb, effect) in [("forbid", PolicyEffect::Deny), ("permit", PolicyEffect::Allow)] {
+            let text = format!("{verb} ({scope}){when};");
+            let issues = validate(&[policy("p", 0, [PolicyRule::cedar("r", effect, &text)])]);
+            let [issue] = issues.as_slice() else { panic!("{text}: {issues:?}") };
+            assert_eq!((issue.code.as_str(), issue.span), ("P0117", None), "{text}");
+            let suggested = issue.suggestion.as_deref().unwrap_or_default();
+            assert!(suggested.contains(suggestion), "{text}: {suggested}");
+        }
+    }
+    // What is suggested, and what else can match, does deny.
+    let can = [
+        (r#"principal, action == Action::"sandbox.exec", resource == Resource::"rm""#, ""),
+        (r#"principal, action in [Action::"x", Action::"sandbox.exec"], resource"#, ""),
+        (r#"principal, action in Action::"sandbox.exec", resource in Resource::"rm""#, ""),
+        ("principal is Agent, action, resource is Resource", ""),
+        (r#"principal in Agent::"00000000-0000-0000-0000-000000000001", action, resource"#, ""),
+        (
+            "principal, action, resource",
+            r#"context has "action" && context.action.text like "sandbox.*""#,
+        ),
+        (r#"principal, action == Action::"sandbox.exec", resource"#, r#"resource.name like "r*""#),
+        ("principal, action, resource", r#"principal.name == "scribe""#),
+    ];
+    let facts = Facts::of("sandbox.exec:rm");
+    for (scope, when) in can {
+        let when = if when.is_empty() { String::new() } else { format!(" when {{ {when} }}") };
+        let text = format!("forbid ({scope}){when};");
+        let set = compile(&[policy("p", 0, [PolicyRule::cedar("r", PolicyEffect::Deny, &text)])]);
+        let decision = decide(&set, None, Profile::Dev, &facts.request());
+        assert_eq!(decision.effect, Some(PolicyEffect::Deny), "{text}");
+    }
+}

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use symbiont_store::StoredRecord;
 use symbiont_types::{AuditError, ExportFormat};
 
+use super::receipt::Receipt;
 use super::verify::hex;
 use crate::clock::{from_micros, rfc3339};
 
@@ -26,26 +27,25 @@ pub(crate) fn export(
 }
 
 /// What vouches for the export: how many records, which, and the hash of the last.
-fn receipt(records: &[StoredRecord]) -> Value {
-    json!({
-        "receipt": {
-            "records": records.len(),
-            "first_sequence": records.first().map(|r| r.sequence),
-            "last_sequence": records.last().map(|r| r.sequence),
-            "head": records.last().map(|r| hex(&r.leaf_hash)),
-        }
-    })
+fn receipt(records: &[StoredRecord]) -> Receipt {
+    Receipt {
+        records: records.len() as u64,
+        first_sequence: records.first().map(|first| first.sequence),
+        last_sequence: records.last().map(|last| last.sequence),
+        head: records.last().map(|last| last.leaf_hash),
+    }
 }
 
 fn json_document(records: &[StoredRecord]) -> Result<Vec<u8>, AuditError> {
-    let mut document = receipt(records);
-    document["events"] = records.iter().map(object).collect();
+    let events: Vec<Value> = records.iter().map(object).collect();
+    let document = json!({ "events": events, "receipt": receipt(records).to_value() });
     serde_json::to_vec_pretty(&document).map_err(failed)
 }
 
 fn json_lines(records: &[StoredRecord]) -> Result<Vec<u8>, AuditError> {
     let mut out = Vec::new();
-    for value in records.iter().map(object).chain([receipt(records)]) {
+    let closing = json!({ "receipt": receipt(records).to_value() });
+    for value in records.iter().map(object).chain([closing]) {
         serde_json::to_writer(&mut out, &value).map_err(failed)?;
         out.push(b'\n');
     }
@@ -105,8 +105,7 @@ fn csv_table(records: &[StoredRecord]) -> Result<Vec<u8>, AuditError> {
         writer.write_record(row).map_err(failed)?;
     }
     // A comment row would break readers; the receipt is a row whose first cell says what it is.
-    let receipt = receipt(records)["receipt"].to_string();
-    writer.write_record(["receipt", &receipt]).map_err(failed)?;
+    writer.write_record(["receipt", &receipt(records).to_json()]).map_err(failed)?;
     writer.into_inner().map_err(failed)
 }
 

@@ -323,9 +323,11 @@ impl Inner {
             ambient: &nothing,
             own_policies: false,
         });
-        if decision.is_allowed() {
-            return Ok(());
+        match crate::policy::refusal(&decision, "agent.start") {
+            None => Ok(()),
+            Some(refusal) => {
+                Err(invalid(&format!("`agent.start` was refused: {}", refusal.reason)))
+            }
         }
-        Err(invalid(&format!("`agent.start` was refused: {}", decision.reason)))
     }
 }

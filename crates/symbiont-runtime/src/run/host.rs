@@ -25,7 +25,7 @@ use super::{Cause, Definition, Named, Run, RunFailure, RunOutcome, SandboxSeat};
 use crate::clock::{Clock, micros};
 use crate::directory::Outgoing;
 use crate::journal::{Change, Entry, MEMORY, RUNS};
-use crate::policy::Question;
+use crate::policy::{self, Question};
 use crate::resources::WORKSPACE_MB;
 use crate::sandbox::{Command, SandboxExt};
 use crate::scheduler::RunMark;
@@ -206,7 +206,6 @@ struct Terms {
     timeout: Option<Duration>,
     level: Option<String>,
     redact: bool,
-    unserved: Option<String>,
 }
 
 impl Terms {
@@ -219,18 +218,14 @@ impl Terms {
                 }
                 Obligation::LogLevel(level) => self.level = Some(cut(&level)),
                 Obligation::Redact(_) => self.redact = true,
-                Obligation::Notify(channel) => self.unserved = Some(channel),
+                // A decision that demands it is a refusal.
+                Obligation::Notify(_) => {}
             }
         }
     }
 
-    /// Why the call may not be made although rules allow it: what cannot be carried out is refused.
+    /// Why the call may not be made now although rules allow it.
     fn refusal(&self, run: &Run) -> Option<(&'static str, String)> {
-        if let Some(channel) = &self.unserved {
-            let reason =
-                format!("a policy demands that `{channel}` is told, which is not served yet");
-            return Some(("PolicyDenied", reason));
-        }
         let over = run.services.rates.take(run.agent_id, &self.rates)?;
         let reason = format!(
             "a policy allows {} of these calls in {:?}, and they are used up",
@@ -372,31 +367,21 @@ fn decide(
     line: usize,
 ) -> Decided {
     let decision = ask(run, call, facts, operation);
-    let (event_type, word, refusal) = match &decision.effect {
-        Some(PolicyEffect::Allow) => (AuditEventType::SecurityEvent, "allow", None),
-        Some(PolicyEffect::RequireApproval { .. }) => (
-            AuditEventType::PolicyViolation,
-            "approval",
-            Some((
-                "ApprovalDenied",
-                format!("{}; asking a person for approval is not served yet", decision.reason),
-            )),
-        ),
-        Some(PolicyEffect::Deny | PolicyEffect::Audit | PolicyEffect::Shadow(_)) | None => (
-            AuditEventType::PolicyViolation,
-            "deny",
-            Some(("PolicyDenied", decision.reason.clone())),
-        ),
+    let refusal = policy::refusal(&decision, operation);
+    let (event_type, word, reason) = match &refusal {
+        None => (AuditEventType::SecurityEvent, "allow", &decision.reason),
+        Some(refusal) => (AuditEventType::PolicyViolation, refusal.word, &refusal.reason),
     };
     let several = |words: &[String]| (!words.is_empty()).then(|| words.join(" "));
     let entry = run
         .entry(event_type, "policy.decision", line)
-        .details(cut(&decision.reason))
+        .details(cut(reason))
         .with("operation", cut(operation))
         .with("decision", word)
         .with("bundle", &decision.bundle_digest)
         .with_some("rules", several(&decision.matched_rules))
         .with_some("shadow", several(&decision.shadow_results));
+    let refusal = refusal.map(|refusal| (refusal.error, refusal.reason));
     Decided { entry, refusal, obligations: decision.obligations }
 }
 

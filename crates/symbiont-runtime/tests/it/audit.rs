@@ -185,14 +185,7 @@ async fn exports_carry_hashes_and_a_receipt_and_no_formulas() {
 
 /// Writes ten records, changes the file by `tamper`, and says what verification finds.
 async fn after(tamper: &str) -> (Verdict, Vec<(u64, FindingKind)>) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let data = directory.path().join("data");
-    let journal = Journal::open(&data, Clock::system()).expect("it opens");
-    let trail = DefaultAuditTrail::builder(AuditTrailConfig::default()).journal(journal);
-    let trail = trail.build().expect("it builds");
-    for n in 0..10 {
-        trail.record_event(event(&format!("event {n}"))).await.expect("it is recorded");
-    }
+    let (_directory, data, trail) = ten_records().await;
     assert_eq!(verify(&trail).await.verdict, Verdict::Intact);
     drop(trail);
     change_file(&data, tamper);
@@ -252,6 +245,50 @@ async fn tampering_with_the_file_is_found() {
         ("DELETE FROM audit_events WHERE sequence = 1".to_owned(), vec![(1, MissingSequence)]),
         ("DELETE FROM audit_events WHERE sequence > 8".to_owned(), vec![(9, TruncatedTail)]),
         ("DELETE FROM audit_events".to_owned(), vec![(1, TruncatedTail)]),
+        // Text that says the same and is another text hides a record from queries.
+        (set("agent_id", "upper(agent_id)"), vec![(4, HashMismatch)]),
+        (set("agent_id", "replace(agent_id, '-', '')"), vec![(4, HashMismatch)]),
+        (set("id", "upper(id)"), vec![(4, HashMismatch)]),
+        (set("id", "'{' || id || '}'"), vec![(4, HashMismatch)]),
+        (
+            set("metadata", r#"replace(metadata, '{', '{"kind":"forged",')"#),
+            vec![(4, HashMismatch)],
+        ),
+        (set("metadata", "metadata || ' '"), vec![(4, HashMismatch)]),
+        (set("agent_id", "''"), vec![(4, HashMismatch)]),
+        (set("agent_id", "NULL"), vec![(4, HashMismatch)]),
+        (set("prev_hash", "zeroblob(32)"), vec![(4, Reordered), (4, HashMismatch)]),
+        (
+            set("ingested_at", "ingested_at - 9000000000"),
+            vec![(4, HashMismatch), (4, ClockRegression)],
+        ),
+        (set("details", "CAST(x'ff' AS TEXT)"), vec![(4, HashMismatch)]),
+        // Records that nobody wrote, wherever they are put.
+        (copy_to("11"), vec![(11, RootMismatch)]),
+        (copy_to("12"), vec![(12, RootMismatch)]),
+        (copy_to("9223372036854775807"), vec![(9_223_372_036_854_775_807, RootMismatch)]),
+        (copy_to("0"), vec![(0, RootMismatch)]),
+        (copy_to("-7"), vec![(0, RootMismatch)]),
+        (copy_to("-9223372036854775808"), vec![(0, RootMismatch)]),
+        (
+            format!(
+                "{}; {}",
+                copy_to("12"),
+                "UPDATE audit_events SET id = 'x' WHERE sequence = 12"
+            ),
+            vec![(12, RootMismatch)],
+        ),
+        // Moved out of the way.
+        (
+            "UPDATE audit_events SET sequence = -4 WHERE sequence = 4".to_owned(),
+            vec![(0, RootMismatch), (4, MissingSequence)],
+        ),
+        (
+            "UPDATE audit_events SET sequence = 40 WHERE sequence = 4".to_owned(),
+            vec![(4, MissingSequence), (40, RootMismatch)],
+        ),
+        ("UPDATE store_state SET sequence = 12".to_owned(), vec![(11, TruncatedTail)]),
+        ("UPDATE store_state SET hash = zeroblob(32)".to_owned(), vec![(10, RootMismatch)]),
     ];
     for (tamper, want) in cases {
         let verdict = if want.is_empty() { Verdict::Intact } else { Verdict::Tampered };
@@ -270,12 +307,177 @@ async fn tampering_with_the_file_is_found() {
     assert_eq!((verdict, found), (Verdict::Tampered, vec![(8, RootMismatch)]));
 }
 
+/// A record with the content of the fourth and another id, under this number.
+fn copy_to(sequence: &str) -> String {
+    format!(
+        "INSERT INTO audit_events
+         SELECT {sequence}, '00000000-0000-7000-8000-000000000001', ingested_at, at, event_type,
+                kind, agent_id, actor, correlation, 'never happened', metadata, prev_hash, leaf_hash
+         FROM audit_events WHERE sequence = 4"
+    )
+}
+
+/// A trail in a new directory, with ten records.
+async fn ten_records() -> (tempfile::TempDir, std::path::PathBuf, DefaultAuditTrail) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let journal = Journal::open(&data, Clock::system()).expect("it opens");
+    let trail = DefaultAuditTrail::builder(AuditTrailConfig::default()).journal(journal);
+    let trail = trail.build().expect("it builds");
+    let agent_id = Some("0192aaaa-0000-7000-8000-00000000abcd".parse().expect("an id"));
+    for n in 0..10 {
+        let event = AuditEvent { agent_id, ..event(&format!("event {n}")) };
+        trail.record_event(event).await.expect("it is recorded");
+    }
+    (directory, data, trail)
+}
+
+/// Cuts off what follows record 8, with all in the file that knows of it.
+const CUT: &str = "DELETE FROM audit_events WHERE sequence > 8;
+    UPDATE store_state SET sequence = 8,
+        hash = (SELECT leaf_hash FROM audit_events WHERE sequence = 8)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_added_is_neither_shown_nor_exported() {
+    for place in ["-7", "0", "11", "12"] {
+        let (_directory, data, trail) = ten_records().await;
+        drop(trail);
+        change_file(&data, &copy_to(place));
+        let trail = open_trail(&data).await.expect("it opens");
+        let shown = trail.query_events(AuditQuery::default()).await.expect("it can be read");
+        assert_eq!(shown.len(), 10, "{place}");
+        let export = trail.export_events(AuditQuery::default(), ExportFormat::Csv).await;
+        let export = String::from_utf8(export.expect("it is exported")).expect("text");
+        assert!(!export.contains("never happened"), "{place}: {export}");
+        let id = "00000000-0000-7000-8000-000000000001".parse().expect("an id");
+        let missing = Err(AuditError::NotFound { audit_id: id });
+        assert_eq!(trail.get_event(id).await, missing, "{place}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_can_not_be_read_is_named() {
+    let (_directory, data, trail) = ten_records().await;
+    let fourth =
+        AuditQuery { first_sequence: Some(4), last_sequence: Some(4), ..AuditQuery::default() };
+    let event = trail.query_events(fourth.clone()).await.expect("it can be read").remove(0);
+    drop(trail);
+    change_file(&data, "UPDATE audit_events SET metadata = 'no JSON' WHERE sequence = 4");
+    let trail = open_trail(&data).await.expect("it opens");
+    let corrupted = AuditError::Corrupted { sequence: 4 };
+    assert_eq!(trail.query_events(fourth).await, Err(corrupted.clone()));
+    assert_eq!(trail.get_event(event.id).await, Err(corrupted.clone()));
+    let exported = trail.export_events(AuditQuery::default(), ExportFormat::Csv).await;
+    assert_eq!(exported, Err(corrupted));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_cut_off_with_all_that_names_it_is_missed_by_who_saw_it() {
+    // By the process that wrote it, and by one that verified it before.
+    for reopen in [false, true] {
+        let (_directory, data, mut trail) = ten_records().await;
+        if reopen {
+            drop(trail);
+            trail = open_trail(&data).await.expect("it opens");
+            assert_eq!(verify(&trail).await.verdict, Verdict::Intact);
+        }
+        change_file(&data, CUT);
+        let report = verify(&trail).await;
+        assert_eq!(report.verdict, Verdict::Tampered, "{:?}", report.findings);
+        assert!(damage(&report).iter().all(|kind| *kind == FindingKind::TruncatedTail));
+        // Whoever has not seen it can't tell.
+        let other = open_trail(&data).await.expect("it opens");
+        assert_eq!(verify(&other).await.verdict, Verdict::Intact);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_kept_elsewhere_vouches_for_what_it_covers() {
+    let (_directory, data, trail) = ten_records().await;
+    let (from, to) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + FAR);
+    let receipt = async |last| {
+        let query = AuditQuery { last_sequence: Some(last), ..AuditQuery::default() };
+        let mut receipts = Vec::new();
+        for format in [ExportFormat::Json, ExportFormat::JsonLines, ExportFormat::Csv] {
+            let export = trail.export_events(query.clone(), format).await.expect("it is exported");
+            let text = String::from_utf8(export).expect("text");
+            receipts.push(Receipt::read(&text).expect("an export has a receipt"));
+        }
+        assert_eq!(receipts[0], receipts[1]);
+        assert_eq!(receipts[0], receipts[2]);
+        receipts.remove(0)
+    };
+    let (some, all) = (receipt(6).await, receipt(10).await);
+    assert_eq!((some.records, some.first_sequence, some.last_sequence), (6, Some(1), Some(6)));
+    drop(trail);
+    let unanchored = |report: &IntegrityReport| {
+        let mut notes = report.findings.iter();
+        notes.find(|f| f.kind == FindingKind::UnanchoredTail).map(|f| f.detail.clone())
+    };
+    let trail = open_trail(&data).await.expect("it opens");
+    let report =
+        trail.verify_against(from, to, std::slice::from_ref(&all)).await.expect("a report");
+    assert_eq!((report.verdict, report.anchors.len()), (Verdict::Intact, 1));
+    assert_eq!(unanchored(&report), None, "the receipt covers all of it");
+    let report =
+        trail.verify_against(from, to, std::slice::from_ref(&some)).await.expect("a report");
+    assert_eq!((report.verdict, report.anchors.len()), (Verdict::Intact, 1));
+    let note = unanchored(&report).expect("it covers a part");
+    assert!(note.contains("what follows record 6"), "{note}");
+
+    // Cut off, and computed anew: what each receipt says of it.
+    let nothing = Receipt::default();
+    let refused = trail.verify_against(from, to, &[nothing]).await;
+    assert!(matches!(refused, Err(AuditError::InvalidQuery { .. })), "{refused:?}");
+    change_file(&data, CUT);
+    for (receipt, verdict) in [(&some, Verdict::Intact), (&all, Verdict::Tampered)] {
+        let trail = open_trail(&data).await.expect("it opens");
+        let report = trail.verify_against(from, to, std::slice::from_ref(receipt)).await;
+        let report = report.expect("a report");
+        assert_eq!(report.verdict, verdict, "{:?}", report.findings);
+    }
+    let (_directory, data, trail) = ten_records().await;
+    let report = trail.verify_against(from, to, &[some]).await.expect("a report");
+    assert_eq!(damage(&report), [FindingKind::RootMismatch], "another trail of as many records");
+    assert_eq!(report.anchors, [] as [String; 0]);
+    drop((trail, data));
+}
+
+#[tokio::test]
+async fn an_export_has_what_the_query_means_in_the_order_of_the_trail() {
+    on_both(async |trail| {
+        for n in 0..5 {
+            trail.record_event(event(&n.to_string())).await.expect("it is recorded");
+        }
+        for (order, want) in [(AuditOrder::NewestFirst, [4, 5]), (AuditOrder::OldestFirst, [1, 2])]
+        {
+            let query = AuditQuery { order, limit: Some(2), ..AuditQuery::default() };
+            let export = trail.export_events(query, ExportFormat::Json).await.expect("served");
+            let document: serde_json::Value = serde_json::from_slice(&export).expect("JSON");
+            let numbers = document["events"].as_array().expect("events").iter();
+            let numbers: Vec<_> = numbers.map(|event| event["sequence"].as_u64()).collect();
+            assert_eq!(numbers, want.map(Some), "{order:?}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn bounds_are_refusals() {
     on_both(async |trail| {
         let config = AuditTrailConfig::default();
         let many = |n: usize| (0..n).map(|n| (format!("key {n}"), String::new())).collect();
-        let cases: [(&str, AuditEvent, bool); 6] = [
+        let of_kind = |kind: &str| AuditEvent {
+            metadata: [("kind".to_owned(), kind.to_owned())].into(),
+            ..event("")
+        };
+        let cases: [(&str, AuditEvent, bool); 12] = [
+            ("kind", of_kind("a"), true),
+            ("kind", of_kind("A-1_b.c"), true),
+            ("kind", of_kind(""), false),
+            ("kind", of_kind("a*"), false),
+            ("kind", of_kind("a b"), false),
+            ("kind", of_kind(&"k".repeat(129)), false),
             ("details", event(&"x".repeat(config.max_details)), true),
             ("details", event(&"x".repeat(config.max_details + 1)), false),
             ("metadata", AuditEvent { metadata: many(64), ..event("") }, true),
@@ -295,7 +497,11 @@ async fn bounds_are_refusals() {
             match (&outcome, accepted) {
                 (Ok(id), true) => assert_eq!(*id, event.id),
                 (Err(AuditError::InvalidEvent { reason }), false) => {
-                    assert!(reason.contains(name) && reason.contains("the most is"), "{reason}");
+                    assert!(reason.contains(name), "{reason}");
+                    assert!(
+                        reason.contains("the most is") || reason.contains("1 to 128"),
+                        "{reason}"
+                    );
                     let missing = AuditError::NotFound { audit_id: event.id };
                     assert_eq!(trail.get_event(event.id).await, Err(missing));
                 }

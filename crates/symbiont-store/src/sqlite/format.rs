@@ -18,16 +18,13 @@ const APPLICATION: i64 = 0x5359_4d42;
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// The steps from format 1 to the newest: the first leads to format 2. A new format adds a step
-/// here, and changes [`LAYOUT`] in the same way.
+/// here, and changes [`LAYOUT`], [`LOG`] and [`INDEXES`] in the same way.
 const STEPS: &[Step] = &[];
 
 /// How long to wait for another connection's lock on the file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The tables of the newest format.
-///
-/// An index holds the `sequence` of its rows, so each of these answers "the newest of ..." without
-/// sorting.
 const LAYOUT: &str = "
 CREATE TABLE store_state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -36,7 +33,10 @@ CREATE TABLE store_state (
     ingested_at INTEGER NOT NULL,
     epoch INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE audit_events (
+";
+
+/// The table of the log, to the letter: verification compares it with the one in the file.
+const LOG: &str = "CREATE TABLE audit_events (
     sequence INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
     ingested_at INTEGER NOT NULL,
@@ -50,7 +50,11 @@ CREATE TABLE audit_events (
     metadata TEXT NOT NULL,
     prev_hash BLOB NOT NULL,
     leaf_hash BLOB NOT NULL
-) STRICT;
+) STRICT";
+
+/// The indexes of the log. An index holds the `sequence` of its rows, so each of these answers "the
+/// newest of ..." without sorting.
+const INDEXES: &str = "
 CREATE UNIQUE INDEX audit_events_id ON audit_events (id);
 CREATE INDEX audit_events_agent ON audit_events (agent_id) WHERE agent_id IS NOT NULL;
 CREATE INDEX audit_events_kind ON audit_events (kind);
@@ -292,9 +296,23 @@ fn bring_forward(
         .map_err(failed)
 }
 
+/// Whether the log lies in the table that the store made for it, to which nothing else is done. In
+/// another one a number could be there twice, and a trigger changes what is written.
+pub(super) fn has_own_log(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sql FROM sqlite_schema WHERE tbl_name = 'audit_events' COLLATE NOCASE
+         AND type <> 'index'",
+    )?;
+    let found =
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(found == [LOG])
+}
+
 fn make_layout(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.pragma_update(None, "application_id", APPLICATION)?;
-    transaction.execute_batch(LAYOUT)?;
+    for part in [LAYOUT, LOG, INDEXES] {
+        transaction.execute_batch(part)?;
+    }
     transaction.execute(
         "INSERT INTO store_state (id, sequence, hash, ingested_at, epoch)
          VALUES (1, 0, zeroblob(32), ?1, 0)",

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::sqlite::failure;
 use crate::sqlite::format::{open_for_reading, sql_name};
 use crate::sqlite::rows::{self, State};
-use crate::{RecordQuery, StoreError, StoredRecord, Table};
+use crate::{LogPage, RecordQuery, StoreError, StoredRecord, Table};
 
 /// How many reads run at the same moment.
 const CONNECTIONS: u32 = 4;
@@ -122,6 +122,10 @@ impl Readers {
     ) -> Result<Vec<StoredRecord>, StoreError> {
         let query = query.clone();
         self.read(move |connection| rows::records(connection, &query)).await
+    }
+
+    pub(super) async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError> {
+        self.read(move |connection| rows::log(connection, from, limit)).await
     }
 
     pub(super) async fn record(&self, id: Uuid) -> Result<Option<StoredRecord>, StoreError> {

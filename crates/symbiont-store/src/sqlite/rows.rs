@@ -1,6 +1,13 @@
 //! How the log and its end are read from rows.
+//!
+//! # What holds
+//!
+//! - A row is a record only if its text is the text that the store would write for it: a hash covers
+//!   what a text says, and one content must not have two forms of which an index knows only one.
+//! - Only the numbers from 1 to the end of the log are records, whatever else lies in the table.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -8,12 +15,15 @@ use uuid::Uuid;
 
 use crate::log::End;
 use crate::matcher::Matcher;
-use crate::sqlite::failure;
-use crate::{Hash, Head, Record, RecordQuery, StoreError, StoredRecord};
+use crate::sqlite::{failure, format};
+use crate::{Hash, Head, LogPage, LogRow, Record, RecordQuery, StoreError, StoredRecord, rules};
 
 /// The columns of a record, in the order in which [`read_record`] takes them.
 const COLUMNS: &str = "sequence, id, ingested_at, at, event_type, kind, agent_id, actor, \
                        correlation, details, metadata, prev_hash, leaf_hash";
+
+/// A page of the log has no further row when its rows have so many bytes.
+const ENOUGH_BYTES: usize = 8 << 20;
 
 /// Most values in a list for SQLite to look through; longer lists are left to the [`Matcher`].
 const MOST_LISTED: usize = 256;
@@ -50,19 +60,71 @@ pub(super) fn last_sequence(connection: &Connection) -> Result<Option<i64>, Stor
         .map_err(|error| failure("read the end of the log", &error))
 }
 
+/// Whether SQLite refuses a second record with an id.
+pub(super) fn ids_are_unique(connection: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_index_list('audit_events')
+               WHERE name = 'audit_events_id' AND \"unique\" AND NOT partial)";
+    connection
+        .query_row(sql, [], |row| row.get(0))
+        .map_err(|error| failure("look for the index of ids", &error))
+}
+
 pub(super) fn record(
     connection: &Connection,
     id: Uuid,
 ) -> Result<Option<StoredRecord>, StoreError> {
     let context = "read a record by its id";
-    let sql = format!("SELECT {COLUMNS} FROM audit_events WHERE id = ?1");
+    let last = last_record(connection)?;
+    let sql =
+        format!("SELECT {COLUMNS} FROM audit_events WHERE id = ?1 AND sequence BETWEEN 1 AND ?2");
     let mut statement =
         connection.prepare_cached(&sql).map_err(|error| failure(context, &error))?;
-    let mut rows = statement.query([id.to_string()]).map_err(|error| failure(context, &error))?;
+    let mut rows =
+        statement.query((id.to_string(), last)).map_err(|error| failure(context, &error))?;
     match rows.next().map_err(|error| failure(context, &error))? {
         Some(row) => Ok(Some(read_record(row)?)),
         None => Ok(None),
     }
+}
+
+/// The number of the last record by the end of the log: what lies beyond is none.
+fn last_record(connection: &Connection) -> Result<i64, StoreError> {
+    let last = read_state(connection)?.end.head.sequence;
+    Ok(i64::try_from(last).unwrap_or(i64::MAX))
+}
+
+pub(super) fn log(connection: &Connection, from: i64, limit: usize) -> Result<LogPage, StoreError> {
+    let failed = |error: rusqlite::Error| failure("read the log", &error);
+    // One moment for the rows and for where they end.
+    let transaction = connection.unchecked_transaction().map_err(failed)?;
+    if !format::has_own_log(&transaction).map_err(failed)? {
+        return Err(StoreError::Corrupted {
+            reason: "the log does not lie in the table that was made for it, or a trigger changes \
+                     what is written there"
+                .to_owned(),
+        });
+    }
+    let head = read_state(&transaction)?.end.head;
+    let mut found = Vec::new();
+    {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM audit_events WHERE sequence >= ?1 ORDER BY sequence LIMIT ?2"
+        );
+        let mut statement = transaction.prepare_cached(&sql).map_err(failed)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = statement.query((from, limit)).map_err(failed)?;
+        let mut size = 0;
+        while size < ENOUGH_BYTES
+            && let Some(row) = rows.next().map_err(failed)?
+        {
+            let number = number(row)?;
+            let record = parse_record(row, number);
+            size += record.as_ref().map_or(0, |stored| rules::record_size(&stored.record));
+            found.push(LogRow { number, record });
+        }
+    }
+    transaction.commit().map_err(failed)?;
+    Ok(LogPage { gone: Head::default(), head, rows: found })
 }
 
 pub(super) fn records(
@@ -70,9 +132,9 @@ pub(super) fn records(
     query: &RecordQuery,
 ) -> Result<Vec<StoredRecord>, StoreError> {
     let failed = |error: rusqlite::Error| failure("read records", &error);
-    let narrowing = Narrowing::of(query);
+    let narrowing = Narrowing::of(query, last_record(connection)?);
     let matcher = Matcher::new(query);
-    let mut statement = connection.prepare(&narrowing.sql).map_err(failed)?;
+    let mut statement = connection.prepare_cached(&narrowing.sql).map_err(failed)?;
     let mut rows = statement.query(rusqlite::params_from_iter(narrowing.values)).map_err(failed)?;
     let mut found = Vec::new();
     while found.len() < query.limit
@@ -94,18 +156,20 @@ struct Narrowing {
 }
 
 impl Narrowing {
-    fn of(query: &RecordQuery) -> Self {
-        let mut conditions: Vec<String> = Vec::new();
-        let mut values: Vec<Value> = Vec::new();
+    /// `last` is the number of the last record.
+    fn of(query: &RecordQuery, last: i64) -> Self {
         let clamp = |sequence: u64| i64::try_from(sequence).unwrap_or(i64::MAX);
+        let first = query.first_sequence.map_or(1, clamp).max(1);
+        let last = query.last_sequence.map_or(last, clamp).min(last);
+        let mut conditions = vec!["sequence BETWEEN ? AND ?".to_owned()];
+        let mut values: Vec<Value> = vec![first.into(), last.into()];
+        let in_order = conditions.len();
         let mut compare = |condition: &str, value: Option<Value>| {
             if let Some(value) = value {
                 conditions.push(condition.to_owned());
                 values.push(value);
             }
         };
-        compare("sequence >= ?", query.first_sequence.map(|first| clamp(first).into()));
-        compare("sequence <= ?", query.last_sequence.map(|last| clamp(last).into()));
         compare("at >= ?", query.from.map(Value::from));
         compare("at < ?", query.to.map(Value::from));
         compare("actor = ?", query.actor.clone().map(Value::from));
@@ -149,20 +213,33 @@ impl Narrowing {
             conditions.push(format!("({})", kinds.join(" OR ")));
         }
         let order = if query.oldest_first { "ASC" } else { "DESC" };
-        let mut sql = format!("SELECT {COLUMNS} FROM audit_events");
-        if !conditions.is_empty() {
+        let is_range = conditions.len() == in_order;
+        let conditions = conditions.join(" AND ");
+        let limit = if is_complete {
+            values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
+            " LIMIT ?"
+        } else {
+            ""
+        };
+        let sql = if is_range {
+            // The table is in this order already.
+            format!(
+                "SELECT {COLUMNS} FROM audit_events WHERE {conditions} \
+                 ORDER BY sequence {order}{limit}"
+            )
+        } else {
             // Numbers are found and sorted first, as SQLite would otherwise sort whole records.
-            let conditions = conditions.join(" AND ");
-            sql.push_str(&format!(
-                " WHERE sequence IN (SELECT sequence FROM audit_events WHERE {conditions}"
-            ));
-            if is_complete {
-                sql.push_str(&format!(" ORDER BY sequence {order} LIMIT ?"));
-                values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
-            }
-            sql.push(')');
-        }
-        sql.push_str(&format!(" ORDER BY sequence {order}"));
+            let limited = if is_complete {
+                format!(" ORDER BY sequence {order}{limit}")
+            } else {
+                String::new()
+            };
+            format!(
+                "SELECT {COLUMNS} FROM audit_events WHERE sequence IN \
+                 (SELECT sequence FROM audit_events WHERE {conditions}{limited}) \
+                 ORDER BY sequence {order}"
+            )
+        };
         Self { sql, values }
     }
 }
@@ -184,18 +261,29 @@ fn text_after(prefix: &str) -> Option<String> {
     None
 }
 
+/// The number of a row of [`COLUMNS`].
+fn number(row: &Row<'_>) -> Result<i64, StoreError> {
+    row.get(0).map_err(|error| StoreError::Corrupted {
+        reason: format!("a row of the log has no number: {error}"),
+    })
+}
+
 /// A record from a row of [`COLUMNS`].
 fn read_record(row: &Row<'_>) -> Result<StoredRecord, StoreError> {
-    let number: i64 = row.get(0).map_err(|error| failure("read a record", &error))?;
-    let damaged = |column: &str| StoreError::Corrupted {
-        reason: format!("record {number} has no sensible `{column}`"),
-    };
+    let number = number(row)?;
+    parse_record(row, number).map_err(|reason| StoreError::DamagedRecord {
+        sequence: u64::try_from(number).unwrap_or(0),
+        reason,
+    })
+}
+
+/// The record in a row of [`COLUMNS`] with that number, or why it is none.
+fn parse_record(row: &Row<'_>, number: i64) -> Result<StoredRecord, String> {
+    let damaged = |column: &str| format!("it has no sensible `{column}`");
     let text = |index: usize, column: &str| {
-        row.get_ref(index)
-            .ok()
-            .and_then(|value| value.as_str().ok().map(str::to_owned))
-            .ok_or_else(|| damaged(column))
+        row.get_ref(index).ok().and_then(|value| value.as_str().ok()).ok_or_else(|| damaged(column))
     };
+    let owned = |index: usize, column: &str| text(index, column).map(str::to_owned);
     let integer = |index: usize, column: &str| row.get(index).map_err(|_other| damaged(column));
     let hash = |index: usize, column: &str| {
         row.get_ref(index)
@@ -203,27 +291,60 @@ fn read_record(row: &Row<'_>) -> Result<StoredRecord, StoreError> {
             .and_then(|value| Hash::try_from(value.as_blob().ok()?).ok())
             .ok_or_else(|| damaged(column))
     };
-    let id = |value: &str, column: &str| Uuid::try_parse(value).map_err(|_other| damaged(column));
-    let agent: Option<String> = row.get(6).map_err(|_other| damaged("agent_id"))?;
-    let metadata: BTreeMap<String, String> =
-        serde_json::from_str(&text(10, "metadata")?).map_err(|_other| damaged("metadata"))?;
+    let agent = match row.get_ref(6) {
+        Ok(rusqlite::types::ValueRef::Null) => None,
+        Ok(_) | Err(_) => {
+            let agent = canonical_id(text(6, "agent_id")?);
+            Some(agent.ok_or_else(|| damaged("agent_id"))?)
+        }
+    };
     Ok(StoredRecord {
         sequence: u64::try_from(number).map_err(|_negative| damaged("sequence"))?,
         ingested_at: integer(2, "ingested_at")?,
         prev_hash: hash(11, "prev_hash")?,
         leaf_hash: hash(12, "leaf_hash")?,
         record: Record {
-            id: id(&text(1, "id")?, "id")?,
+            id: canonical_id(text(1, "id")?).ok_or_else(|| damaged("id"))?,
             at: integer(3, "at")?,
-            event_type: text(4, "event_type")?,
-            kind: text(5, "kind")?,
-            agent_id: agent.map(|agent| id(&agent, "agent_id")).transpose()?,
-            actor: text(7, "actor")?,
-            correlation: text(8, "correlation")?,
-            details: text(9, "details")?,
-            metadata,
+            event_type: owned(4, "event_type")?,
+            kind: owned(5, "kind")?,
+            agent_id: agent,
+            actor: owned(7, "actor")?,
+            correlation: owned(8, "correlation")?,
+            details: owned(9, "details")?,
+            metadata: canonical_metadata(text(10, "metadata")?)
+                .ok_or_else(|| damaged("metadata"))?,
         },
     })
+}
+
+/// The id that `text` is written for, if it is written as the store does.
+fn canonical_id(text: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(text).ok()?;
+    (*id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text).then_some(id)
+}
+
+/// The metadata that `text` is written for, if it is written as the store does: an object may name a
+/// key twice, and then says two things.
+fn canonical_metadata(text: &str) -> Option<BTreeMap<String, String>> {
+    let metadata = serde_json::from_str(text).ok()?;
+    let mut rest = Rest(text.as_bytes());
+    serde_json::to_writer(&mut rest, &metadata).ok()?;
+    rest.0.is_empty().then_some(metadata)
+}
+
+/// What is left of a text of which everything written must be the beginning.
+struct Rest<'text>(&'text [u8]);
+
+impl io::Write for Rest<'_> {
+    fn write(&mut self, written: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(written).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(written.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -242,6 +363,37 @@ mod tests {
         ];
         for (prefix, expected) in cases {
             assert_eq!(text_after(prefix).as_deref(), expected, "{prefix:?}");
+        }
+    }
+
+    #[test]
+    fn one_content_has_one_text() {
+        let ids = [
+            ("0192aaaa-0000-7000-8000-00000000abcd", true),
+            ("0192AAAA-0000-7000-8000-00000000ABCD", false),
+            ("0192aaaa000070008000000000000000abcd", false),
+            ("0192aaaa00007000800000000000abcd", false),
+            ("{0192aaaa-0000-7000-8000-00000000abcd}", false),
+            ("urn:uuid:0192aaaa-0000-7000-8000-00000000abcd", false),
+            ("", false),
+        ];
+        for (text, accepted) in ids {
+            assert_eq!(canonical_id(text).is_some(), accepted, "{text}");
+        }
+        let metadata = [
+            (r"{}", true),
+            (r#"{"a":"1","b":"\n\u0001\"ö"}"#, true),
+            (r#"{"a":"forged","a":"1"}"#, false),
+            (r#"{"b":"2","a":"1"}"#, false),
+            (r#"{"a": "1"}"#, false),
+            (r#"{"a":"1"} "#, false),
+            (r#"{"\u0061":"1"}"#, false),
+            (r#"{"a":1}"#, false),
+            (r"[]", false),
+            ("", false),
+        ];
+        for (text, accepted) in metadata {
+            assert_eq!(canonical_metadata(text).is_some(), accepted, "{text}");
         }
     }
 }

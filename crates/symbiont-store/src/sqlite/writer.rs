@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior};
+use rusqlite::{CachedStatement, Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -30,6 +30,9 @@ const ENOUGH_BYTES: usize = 8 << 20;
 /// How many pages may wait in the write-ahead log before they are moved into the file.
 const MOST_PAGES: i64 = 4_000;
 
+/// The write-ahead log is looked at after so many transactions, or so many bytes in them.
+const LOOK_AFTER: (u32, usize) = (64, 4 << 20);
+
 /// What the thread is told.
 enum Order {
     Commit(Commit),
@@ -39,6 +42,8 @@ enum Order {
 
 struct Commit {
     batch: Batch,
+    /// The metadata of each record as it is kept: written by the callers, who are many.
+    metadata: Vec<String>,
     size: usize,
     answer: oneshot::Sender<Result<Head, StoreError>>,
 }
@@ -84,7 +89,8 @@ impl Writer {
 
     pub(super) async fn commit(&self, batch: Batch, size: usize) -> Result<Head, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Order::Commit(Commit { batch, size, answer })).await?;
+        let metadata = written(&batch)?;
+        self.send(Order::Commit(Commit { batch, metadata, size, answer })).await?;
         answered.await.unwrap_or_else(|_dropped| Err(ended_early()))
     }
 
@@ -119,6 +125,15 @@ impl Drop for Writer {
     }
 }
 
+/// The metadata of each record of `batch` as text.
+fn written(batch: &Batch) -> Result<Vec<String>, StoreError> {
+    let texts = batch.records.iter().map(|record| serde_json::to_string(&record.metadata));
+    texts.collect::<Result<_, _>>().map_err(|error| StoreError::Io {
+        context: "write the metadata of a record".to_owned(),
+        reason: error.to_string(),
+    })
+}
+
 fn ended_early() -> StoreError {
     StoreError::Io {
         context: "write to the store".to_owned(),
@@ -133,6 +148,8 @@ struct Committer {
     seal: Seal,
     end: End,
     durations: Arc<Mutex<Durations>>,
+    /// Transactions, and bytes in them, since the write-ahead log was looked at.
+    unlooked: (u32, usize),
 }
 
 /// The statements that change one table.
@@ -162,6 +179,11 @@ impl Committer {
     ) -> Result<Self, StoreError> {
         connection.set_prepared_statement_cache_capacity(tables.len() * 3 + 8);
         let tables = tables.iter().map(|table| (*table, TableWrites::of(*table))).collect();
+        if !rows::ids_are_unique(&connection)? {
+            return Err(StoreError::Corrupted {
+                reason: "the index that keeps the ids of records apart is not there".to_owned(),
+            });
+        }
         let end = rows::read_state(&connection)?.end;
         let last = rows::last_sequence(&connection)?.unwrap_or(0);
         let last = u64::try_from(last).unwrap_or(0);
@@ -178,7 +200,7 @@ impl Committer {
                 "records are missing from the end of the log; their numbers stay unused"
             );
         }
-        Ok(Self { connection, tables, seal, end, durations })
+        Ok(Self { connection, tables, seal, end, durations, unlooked: (0, 0) })
     }
 
     /// Carries out orders until the queue is closed and empty; then closes the file.
@@ -200,7 +222,12 @@ impl Committer {
             }
             if !waiting.is_empty() {
                 self.commit(waiting);
-                self.move_pages();
+                let (transactions, bytes) = self.unlooked;
+                self.unlooked = (transactions + 1, bytes.saturating_add(size));
+                if self.unlooked.0 >= LOOK_AFTER.0 || self.unlooked.1 >= LOOK_AFTER.1 {
+                    self.unlooked = (0, 0);
+                    self.move_pages();
+                }
             }
         }
         self.finish()
@@ -209,7 +236,13 @@ impl Committer {
     /// Commits all that is waiting in one transaction, and answers each.
     fn commit(&mut self, waiting: Vec<Commit>) {
         let started = Instant::now();
-        match self.transact(&waiting) {
+        // That a record is there already is rare, and the index says so too: who looks first pays for
+        // it at every record. Only then is each batch judged before anything of it is kept.
+        let outcomes = match self.transact(&waiting, Judge::ByIndex) {
+            Err(Failed::Constraint) => self.transact(&waiting, Judge::Before),
+            other => other,
+        };
+        match outcomes.map_err(Failed::into_error) {
             Ok(outcomes) => {
                 let took = started.elapsed();
                 self.durations.lock().unwrap_or_else(PoisonError::into_inner).add(took);
@@ -235,7 +268,8 @@ impl Committer {
     fn transact(
         &mut self,
         waiting: &[Commit],
-    ) -> Result<Vec<Result<Head, StoreError>>, StoreError> {
+        judge: Judge,
+    ) -> Result<Vec<Result<Head, StoreError>>, Failed> {
         let failed = |error: rusqlite::Error| failure("commit", &error);
         let transaction = self
             .connection
@@ -249,7 +283,7 @@ impl Committer {
         };
         let mut outcomes = Vec::with_capacity(waiting.len());
         for commit in waiting {
-            outcomes.push(changes.apply(&commit.batch)?);
+            outcomes.push(changes.apply(commit, judge)?);
         }
         let end = changes.end;
         if end != self.end {
@@ -290,6 +324,40 @@ impl Committer {
     }
 }
 
+/// When it is found that a record is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judge {
+    /// By the index, when the record is appended.
+    ByIndex,
+    /// Before anything is changed.
+    Before,
+}
+
+/// Why a transaction was not made.
+enum Failed {
+    /// A row with that number or that id is there.
+    Constraint,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Failed {
+    fn into_error(self) -> StoreError {
+        match self {
+            // Every id was looked for, so it is the number of a record that was not appended here.
+            Self::Constraint => StoreError::Corrupted {
+                reason: "a record lies beyond the end of the log".to_owned(),
+            },
+            Self::Store(error) => error,
+        }
+    }
+}
+
 /// Answers a caller, who may have stopped waiting.
 fn answer(commit: Commit, outcome: Result<Head, StoreError>) {
     match commit.answer.send(outcome) {
@@ -308,9 +376,16 @@ struct Changes<'writer> {
 impl Changes<'_> {
     /// Makes the changes of `batch`, or says why it is refused. It is judged before anything is
     /// changed, so a refusal leaves its neighbours alone.
-    fn apply(&mut self, batch: &Batch) -> Result<Result<Head, StoreError>, StoreError> {
-        let refusal =
-            rules::refusal(batch, |table, key| self.has_key(table, key), |id| self.has_record(id))?;
+    fn apply(&mut self, commit: &Commit, judge: Judge) -> Result<Result<Head, StoreError>, Failed> {
+        let Commit { batch, metadata, .. } = commit;
+        let refusal = rules::refusal(
+            batch,
+            |table, key| self.has_key(table, key),
+            |id| match judge {
+                Judge::ByIndex => Ok(false),
+                Judge::Before => self.has_record(id),
+            },
+        )?;
         if let Some(refusal) = refusal {
             return Ok(Err(refusal));
         }
@@ -323,9 +398,9 @@ impl Changes<'_> {
             changed.map_err(|error| failure(&format!("write to `{}`", table.0), &error))?;
         }
         let now = log::now();
-        for record in &batch.records {
+        for (record, metadata) in batch.records.iter().zip(metadata) {
             let link = self.end.append(record, self.seal, now);
-            self.insert(record, &link)?;
+            self.insert(record, metadata, &link)?;
         }
         Ok(Ok(self.end.head))
     }
@@ -350,12 +425,8 @@ impl Changes<'_> {
             .map_err(|error| failure("read a record by its id", &error))
     }
 
-    fn insert(&self, record: &Record, link: &Link) -> Result<(), StoreError> {
+    fn insert(&self, record: &Record, metadata: &str, link: &Link) -> Result<(), Failed> {
         let sequence = number(link.sequence)?;
-        let metadata = serde_json::to_string(&record.metadata).map_err(|error| StoreError::Io {
-            context: "write the metadata of a record".to_owned(),
-            reason: error.to_string(),
-        })?;
         let mut id = Uuid::encode_buffer();
         let mut agent = Uuid::encode_buffer();
         let mut statement = self.statement(
@@ -379,7 +450,10 @@ impl Changes<'_> {
                 &link.prev_hash,
                 &link.leaf_hash,
             ))
-            .map_err(|error| failure(&format!("append record {sequence}"), &error))?;
+            .map_err(|error| match error.sqlite_error_code() {
+                Some(ErrorCode::ConstraintViolation) => Failed::Constraint,
+                Some(_) | None => failure(&format!("append record {sequence}"), &error).into(),
+            })?;
         Ok(())
     }
 }
@@ -445,7 +519,8 @@ mod tests {
             .map(|(number, size)| {
                 let (answer, answered) = oneshot::channel();
                 let batch = Batch::new().record(record(number)).put(TABLE, vec![1], vec![1; size]);
-                (Commit { batch, size, answer }, answered)
+                let metadata = written(&batch).expect("it is text");
+                (Commit { batch, metadata, size, answer }, answered)
             })
             .unzip();
         committer.commit(waiting);

@@ -372,3 +372,71 @@ async fn callers_at_the_same_time_get_numbers_without_gaps() {
         assert!(rows.iter().all(|(_, value)| value == b"v"), "{backend}");
     }
 }
+
+#[tokio::test]
+async fn the_log_is_read_in_pages() {
+    for (backend, _directory, store) in backends() {
+        let empty = store.log(i64::MIN, 10).await.expect("a page");
+        assert_eq!(
+            (empty.gone, empty.head, empty.rows),
+            (Head::default(), Head::default(), vec![])
+        );
+        let head = store.commit(records(1..=5)).await.expect("a commit");
+        let all = store.records(&everything()).await.expect("a query");
+        let mut from = i64::MIN;
+        let mut found = Vec::new();
+        loop {
+            let page = store.log(from, 2).await.expect("a page");
+            assert_eq!((page.gone, page.head), (Head::default(), head), "{backend}");
+            let Some(last) = page.rows.last() else { break };
+            assert!(page.rows.len() <= 2, "{backend}");
+            from = last.number + 1;
+            found.extend(page.rows.into_iter().map(|row| row.record.expect("it is whole")));
+        }
+        assert_eq!(found, all, "{backend}");
+        let beyond = store.log(i64::MAX, 2).await.expect("a page");
+        assert_eq!(beyond.rows, [], "{backend}");
+    }
+}
+
+#[tokio::test]
+async fn memory_keeps_the_newest_records_and_where_they_begin() {
+    let options = symbiont_store::StoreOptions { kept_records: 3, ..crate::support::options() };
+    let store = symbiont_store::MemoryStore::new(options);
+    let agent = Uuid::from_u128(77);
+    let mut heads = Vec::new();
+    for number in 1..=10 {
+        let record = Record { agent_id: Some(agent), ..record(number) };
+        heads.push(store.commit(Batch::new().record(record)).await.expect("a commit"));
+    }
+    let numbers = async |query: RecordQuery| {
+        let found = store.records(&query).await.expect("a query");
+        found.iter().map(|stored| stored.sequence).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(everything()).await, [8, 9, 10]);
+    assert_eq!(
+        numbers(RecordQuery { oldest_first: false, limit: 2, ..everything() }).await,
+        [10, 9]
+    );
+    assert_eq!(numbers(RecordQuery { agent_ids: vec![agent], ..everything() }).await, [8, 9, 10]);
+    assert_eq!(
+        numbers(RecordQuery { last_sequence: Some(7), ..everything() }).await,
+        [] as [u64; 0]
+    );
+    let page = store.log(i64::MIN, 10).await.expect("a page");
+    assert_eq!((page.gone, page.head), (heads[6], heads[9]));
+    let first = page.rows[0].record.as_ref().expect("it is whole");
+    assert_eq!((page.rows[0].number, first.prev_hash), (8, heads[6].hash), "the chain goes on");
+    assert_eq!(store.record(Uuid::from_u128(7)).await, Ok(None));
+    assert!(store.record(Uuid::from_u128(8)).await.expect("an answer").is_some());
+    // A batch larger than what is kept.
+    let head = store.commit(records(11..=20)).await.expect("a commit");
+    assert_eq!((head.sequence, numbers(everything()).await), (20, vec![18, 19, 20]));
+    assert_eq!(
+        numbers(RecordQuery { agent_ids: vec![agent], ..everything() }).await,
+        [] as [u64; 0]
+    );
+    let size = store.status().await.expect("a status").size;
+    store.commit(records(21..=30)).await.expect("a commit");
+    assert_eq!(store.status().await.expect("a status").size, size, "it does not grow");
+}

@@ -162,40 +162,53 @@ async fn a_file_that_is_not_ours_is_refused() {
 #[tokio::test]
 async fn damage_is_found() {
     let damaged = |reason: &str| StoreError::Corrupted { reason: reason.to_owned() };
+    let set = |column: &str, value: &str| {
+        format!("UPDATE audit_events SET {column} = {value} WHERE sequence = 2")
+    };
     let cases = [
-        ("UPDATE audit_events SET id = 'x' WHERE sequence = 2", "record 2 has no sensible `id`"),
-        (
-            "UPDATE audit_events SET metadata = '[]' WHERE sequence = 2",
-            "record 2 has no sensible `metadata`",
-        ),
-        (
-            "UPDATE audit_events SET leaf_hash = x'00' WHERE sequence = 2",
-            "record 2 has no sensible `leaf_hash`",
-        ),
-        (
-            "UPDATE audit_events SET details = CAST(x'ff' AS TEXT) WHERE sequence = 2",
-            "record 2 has no sensible `details`",
-        ),
-        (
-            "UPDATE audit_events SET agent_id = 'me' WHERE sequence = 2",
-            "record 2 has no sensible `agent_id`",
-        ),
-        (
-            "UPDATE audit_events SET sequence = -2 WHERE sequence = 2",
-            "record -2 has no sensible `sequence`",
-        ),
+        ("id", "'x'"),
+        ("id", "upper(id) || ' '"),
+        ("metadata", "'[]'"),
+        ("metadata", r#"'{"a":"1","a":"2"}'"#),
+        ("leaf_hash", "x'00'"),
+        ("prev_hash", "x''"),
+        ("details", "CAST(x'ff' AS TEXT)"),
+        ("agent_id", "'me'"),
+        ("agent_id", "'00000000-0000-0000-0000-0000000000AB'"),
     ];
-    for (sql, reason) in cases {
+    for (column, value) in cases {
+        let sql = set(column, value);
         let directory = directory();
         let store = open(directory.path());
         store.commit(records([1, 2, 3])).await.expect("a commit");
-        tamper(directory.path(), sql);
+        tamper(directory.path(), &sql);
+        let reason = format!("it has no sensible `{column}`");
+        let refused = StoreError::DamagedRecord { sequence: 2, reason: reason.clone() };
         for store in [&store as &dyn Store, &look(directory.path())] {
-            assert_eq!(store.records(&everything()).await, Err(damaged(reason)), "{sql}");
-            // What is whole can still be read.
+            assert_eq!(store.records(&everything()).await, Err(refused.clone()), "{sql}");
+            // What is whole can still be read, and the log can be looked at.
             let others = RecordQuery { first_sequence: Some(3), ..everything() };
             assert_eq!(store.records(&others).await.map(|found| found.len()), Ok(1), "{sql}");
+            let page = store.log(i64::MIN, 10).await.expect("a page");
+            let rows: Vec<_> =
+                page.rows.iter().map(|row| (row.number, row.record.is_ok())).collect();
+            assert_eq!(rows, [(1, true), (2, false), (3, true)], "{sql}");
+            assert_eq!(page.rows[1].record, Err(reason.clone()), "{sql}");
         }
+    }
+    for place in ["-9223372036854775808", "-2", "0", "5", "9223372036854775807"] {
+        let directory = directory();
+        let store = open(directory.path());
+        store.commit(records([1, 2, 3])).await.expect("a commit");
+        tamper(directory.path(), &set("sequence", place));
+        // It is no record there, and the log shows it.
+        let log = store.records(&everything()).await.expect("a query");
+        assert_eq!(log.iter().map(|it| it.sequence).collect::<Vec<_>>(), [1, 3], "{place}");
+        assert_eq!(store.record(uuid::Uuid::from_u128(2)).await, Ok(None), "{place}");
+        let page = store.log(i64::MIN, 10).await.expect("a page");
+        let mut numbers = vec![1, 3, place.parse().expect("a number")];
+        numbers.sort_unstable();
+        assert_eq!(page.rows.iter().map(|row| row.number).collect::<Vec<_>>(), numbers);
     }
     let end = "the row for the end of the log does not make sense";
     for (sql, reason) in [
@@ -415,4 +428,75 @@ async fn a_person_can_read_the_log() {
     ] {
         assert!(plan(sql).contains(index), "{sql}: {}", plan(sql));
     }
+}
+
+#[tokio::test]
+async fn a_record_that_is_there_costs_its_own_batch_only() {
+    let directory = directory();
+    let store = open(directory.path());
+    store.commit(records([1])).await.expect("a commit");
+    // They wait together: the refused ones leave nothing behind, the others all of theirs.
+    let batch = |number: u128, key: &str| records([number]).put(AGENTS, key, "x");
+    let (first, again, both, last) = tokio::join!(
+        store.commit(batch(2, "a")),
+        store.commit(batch(1, "b")),
+        store.commit(records([3, 1]).put(AGENTS, "c", "x")),
+        store.commit(batch(4, "d")),
+    );
+    let refused = Err(StoreError::DuplicateRecord { id: uuid::Uuid::from_u128(1) });
+    assert_eq!([again, both], [refused.clone(), refused]);
+    assert_eq!([first, last].map(|head| head.map(|it| it.sequence)), [Ok(2), Ok(3)]);
+    let rows = store.scan(AGENTS, b"", None, 10).await.expect("a scan");
+    let keys: Vec<_> = rows.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, [b"a", b"d"]);
+    let head = store.status().await.expect("a status").head;
+    check_chain(&store, head).await;
+    // A row that nobody appended here, where the next one belongs: said plainly, and nothing kept.
+    let row = "INSERT INTO audit_events SELECT 4, 'x', ingested_at, at, event_type, kind, agent_id,
+        actor, correlation, details, metadata, prev_hash, leaf_hash FROM audit_events
+        WHERE sequence = 1";
+    tamper(directory.path(), row);
+    let refused = store.commit(batch(5, "e")).await;
+    assert!(matches!(refused, Err(StoreError::Corrupted { .. })), "{refused:?}");
+    assert_eq!(store.get(AGENTS, b"e").await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_log_in_another_table_is_no_log() {
+    let copy = "CREATE TABLE copy AS SELECT * FROM audit_events; DROP TABLE audit_events;";
+    let cases = [
+        ("CREATE INDEX mine ON audit_events (actor)".to_owned(), true),
+        // In a table without a key a number can be there twice.
+        (format!("{copy} ALTER TABLE copy RENAME TO audit_events"), false),
+        (format!("{copy} CREATE VIEW audit_events AS SELECT * FROM copy"), false),
+        ("ALTER TABLE audit_events ADD COLUMN more TEXT".to_owned(), false),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON Audit_Events BEGIN DELETE FROM audit_events; END"
+                .to_owned(),
+            false,
+        ),
+    ];
+    for (sql, whole) in cases {
+        let directory = directory();
+        let store = open(directory.path());
+        store.commit(records([1, 2])).await.expect("a commit");
+        drop(store);
+        tamper(directory.path(), &sql);
+        let page = look(directory.path()).log(i64::MIN, 10).await;
+        match page {
+            Ok(page) => assert!(whole && page.rows.len() == 2, "{sql}"),
+            Err(error) => {
+                assert!(!whole && matches!(error, StoreError::Corrupted { .. }), "{sql}: {error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_could_take_a_record_twice_is_not_written() {
+    let directory = directory();
+    drop(open(directory.path()));
+    tamper(directory.path(), "DROP INDEX audit_events_id");
+    let reason = "the index that keeps the ids of records apart is not there".to_owned();
+    assert_eq!(refusal(directory.path()), StoreError::Corrupted { reason });
 }

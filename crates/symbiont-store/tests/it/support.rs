@@ -29,7 +29,12 @@ pub(crate) fn seal(prev: &Hash, sequence: u64, ingested_at: Micros, record: &Rec
 }
 
 pub(crate) fn options() -> StoreOptions {
-    StoreOptions { tables: vec![AGENTS, TASKS], seal: seal as Seal, queue: 64 }
+    StoreOptions {
+        tables: vec![AGENTS, TASKS],
+        seal: seal as Seal,
+        queue: 64,
+        kept_records: usize::MAX,
+    }
 }
 
 pub(crate) fn open(directory: &Path) -> SqliteStore {
