@@ -140,7 +140,8 @@ impl Runtime {
         let errors = DefaultErrorHandler::builder(config.errors)
             .directory(Arc::clone(&directory))
             .journal(journal.clone())
-            .build()?;
+            .build()
+            .await?;
         let errors = Arc::new(errors);
         let profile = match config.profile {
             Profile::Production => "production",

@@ -438,7 +438,9 @@ async fn settings_that_make_no_sense_are_refused_at_the_beginning() {
         |c| c.max_error_history = 0,
         |c| c.error_aggregation_window = Duration::ZERO,
         |c| c.escalation_threshold = 0,
+        |c| c.escalation_threshold = 1001,
         |c| c.circuit_breaker_threshold = 0,
+        |c| c.circuit_breaker_threshold = 1001,
         |c| c.circuit_breaker_timeout = Duration::ZERO,
         |c| c.recovery_backoff_multiplier = 0.5,
         |c| c.recovery_backoff_multiplier = f32::NAN
