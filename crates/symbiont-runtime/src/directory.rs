@@ -98,9 +98,23 @@ impl Directory {
 
     /// Leaves the mail place, and the whole entry if nobody else is left.
     pub(crate) fn clear_mail(&self, id: AgentId) {
+        self.leave(id, |places| places.mail = None);
+    }
+
+    /// Leaves the ledger's place, if it is this port's, and the whole entry if nobody else is left.
+    pub(crate) fn clear_ledger(&self, id: AgentId, port: &Arc<dyn LedgerPort>) {
+        self.leave(id, |places| {
+            let holder = places.ledger.as_ref().and_then(Weak::upgrade);
+            if holder.is_none_or(|holder| Arc::ptr_eq(&holder, port)) {
+                places.ledger = None;
+            }
+        });
+    }
+
+    fn leave(&self, id: AgentId, place: impl FnOnce(&mut Places)) {
         let mut agents = self.lock();
         if let Some(places) = agents.get_mut(&id) {
-            places.mail = None;
+            place(places);
             if places.is_empty() {
                 agents.remove(&id);
             }
@@ -173,17 +187,17 @@ pub(crate) enum AttemptOutcome {
     Gone,
 }
 
-/// What an agent uses, and where the figures come from.
+/// What an agent uses, and where the figures come from. What nobody can tell is `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Usage {
     /// Bytes held now.
-    pub(crate) memory: u64,
+    pub(crate) memory: Option<u64>,
     /// Processor time used so far, in nanoseconds.
-    pub(crate) cpu_nanos: u64,
+    pub(crate) cpu_nanos: Option<u64>,
     /// Bytes read from and written to disks so far.
-    pub(crate) disk_bytes: u64,
+    pub(crate) disk_bytes: Option<u64>,
     /// Bytes sent and received so far.
-    pub(crate) network_bytes: u64,
+    pub(crate) network_bytes: Option<u64>,
     pub(crate) throttled: Option<Duration>,
     pub(crate) oom_kills: Option<u64>,
     pub(crate) source: UsageSource,

@@ -251,10 +251,7 @@ impl DefaultErrorHandler {
         &self,
         work: impl Future<Output = Result<T, ErrorHandlerError>> + Send + 'static,
     ) -> Result<T, ErrorHandlerError> {
-        match self.inner.tasks.detached(work).await {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) | Err(_) => Err(ErrorHandlerError::ShuttingDown),
-        }
+        self.inner.tasks.finish(work).await.unwrap_or(Err(ErrorHandlerError::ShuttingDown))
     }
 }
 

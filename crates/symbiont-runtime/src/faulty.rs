@@ -9,6 +9,7 @@ use symbiont_store::{
     Batch, Head, MemoryStore, RecordQuery, Store, StoreError, StoreStatus, StoredRecord, Table,
 };
 use symbiont_types::{AgentId, AgentState, ErrorAction, LifecycleError, ResourceLimits};
+use tokio::sync::Notify;
 
 use crate::directory::{Activation, AgentPort, AttemptOutcome, Readiness, Usage};
 use crate::journal::options;
@@ -76,6 +77,10 @@ impl Store for FaultyStore {
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
     told: Mutex<Vec<ErrorAction>>,
+    usage: Mutex<Option<Usage>>,
+    /// Set: what is asked of it never ends.
+    pub(crate) stuck: AtomicBool,
+    pub(crate) asked: Notify,
 }
 
 impl Witness {
@@ -85,6 +90,11 @@ impl Witness {
 
     pub(crate) fn told(&self) -> Vec<ErrorAction> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What its agents use from now on.
+    pub(crate) fn uses(&self, usage: Usage) {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = Some(usage);
     }
 }
 
@@ -113,7 +123,8 @@ impl AgentPort for Witness {
     fn mail_waiting(&self, _id: AgentId) {}
 
     async fn usage(&self, _id: AgentId) -> Result<Usage, String> {
-        Err("nobody looked".to_owned())
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        usage.ok_or_else(|| "nobody looked".to_owned())
     }
 
     async fn control(
@@ -123,6 +134,10 @@ impl AgentPort for Witness {
         _reason: &str,
     ) -> Result<(), LifecycleError> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).push(action.clone());
+        self.asked.notify_one();
+        if self.stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 }

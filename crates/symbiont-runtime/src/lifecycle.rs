@@ -2080,7 +2080,7 @@ impl AgentPort for Inner {
 
     async fn usage(&self, id: AgentId) -> Result<Usage, String> {
         let member = self.fleet.get(id).map_err(|error| error.to_string())?;
-        let (mut memory, mut cpu_nanos, created_at, ended_at) = {
+        let (memory, cpu_nanos, created_at, ended_at) = {
             let cell = member.cell();
             let (memory, cpu) = cell.run.as_ref().map_or((0, 0), |run| {
                 let load = |figure: &std::sync::atomic::AtomicU64| {
@@ -2094,10 +2094,11 @@ impl AgentPort for Inner {
         };
         let until = ended_at.map_or_else(|| self.journal.now(), from_micros);
         let mut usage = Usage {
-            memory,
-            cpu_nanos,
-            disk_bytes: 0,
-            network_bytes: 0,
+            memory: Some(memory),
+            cpu_nanos: Some(cpu_nanos),
+            // The evaluator reaches neither, and a sandbox has no network.
+            disk_bytes: Some(0),
+            network_bytes: Some(0),
             throttled: None,
             oom_kills: None,
             source: UsageSource::Evaluator,
@@ -2107,14 +2108,14 @@ impl AgentPort for Inner {
         let current = *seat.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(sandbox), Some(id)) = (&self.sandbox, current) {
             let measured = sandbox.usage(id).await.map_err(|error| error.to_string())?;
-            let cpu = measured.cpu_time.unwrap_or_default().as_nanos();
-            memory += measured.memory_bytes.unwrap_or(0);
-            cpu_nanos += u64::try_from(cpu).unwrap_or(u64::MAX);
+            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             usage = Usage {
-                memory,
-                cpu_nanos,
-                disk_bytes: measured.io_read_bytes.unwrap_or(0)
-                    + measured.io_write_bytes.unwrap_or(0),
+                memory: measured.memory_bytes.map(|there| there.saturating_add(memory)),
+                cpu_nanos: measured.cpu_time.map(|time| nanos(time).saturating_add(cpu_nanos)),
+                disk_bytes: measured
+                    .io_read_bytes
+                    .zip(measured.io_write_bytes)
+                    .map(|(read, written)| read.saturating_add(written)),
                 throttled: measured.throttled,
                 oom_kills: measured.oom_kills,
                 source: UsageSource::Kernel,

@@ -252,7 +252,7 @@ impl Runtime {
             component(
                 "resources",
                 well(degraded == 0),
-                format!("{degraded} figures are not known here"),
+                format!("{degraded} things are not measured or held to limits here"),
             ),
             component(
                 "scheduler",

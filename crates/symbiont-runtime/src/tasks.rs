@@ -1,7 +1,8 @@
 //! The only place that spawns.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -53,6 +54,20 @@ impl Tasks {
     {
         let cut = self.cut.clone();
         self.running.spawn(async move { cut.run_until_cancelled(task).await })
+    }
+
+    /// Runs `task` to its end as [`Tasks::detached`] does, without a task of its own if it ends
+    /// at once. `None` when it was cut off.
+    pub(crate) async fn finish<F>(&self, task: F) -> Option<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let mut task = Box::pin(task);
+        if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx))).await {
+            return Some(output);
+        }
+        self.detached(task).await.ok().flatten()
     }
 
     /// Cuts off everything at once: nobody is there to work for any more.
