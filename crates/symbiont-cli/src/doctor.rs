@@ -152,7 +152,9 @@ impl Findings {
                         format!("{:.1} GiB", number / f64::from(1 << 30))
                     }
                 };
-                format!("{}, {} of it for agents", figure(status.total), figure(status.available))
+                status.total.zip(status.available).map_or_else(unknown, |(total, available)| {
+                    format!("{}, {} of it for agents", figure(total), figure(available))
+                })
             });
             row(name, words);
         }

@@ -22,6 +22,7 @@ use symbiont_types::{
     Priority, ResourceLimits, RuntimeError, SecureMessage, TaskId, UsageSource,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::bus::LeasedMessage;
 use crate::journal::Change;
@@ -125,6 +126,16 @@ impl Directory {
         self.leave(id, |places| places.mail = None);
     }
 
+    /// Leaves the ledger's place, if it is this port's.
+    pub(crate) fn clear_ledger(&self, id: AgentId, port: &Arc<dyn LedgerPort>) {
+        self.leave(id, |places| {
+            let holder = places.ledger.as_ref().and_then(Weak::upgrade);
+            if holder.is_none_or(|holder| Arc::ptr_eq(&holder, port)) {
+                places.ledger = None;
+            }
+        });
+    }
+
     /// Leaves a place, and forgets the whole entry if nobody else is left.
     fn leave(&self, id: AgentId, clear: impl FnOnce(&mut Places)) {
         let agents = &mut self.lock().by_id;
@@ -212,17 +223,17 @@ pub(crate) enum AttemptOutcome {
     Gone,
 }
 
-/// What an agent uses, and where the figures come from.
+/// What an agent uses, and where the figures come from. What nobody can tell is `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Usage {
     /// Bytes held now.
-    pub(crate) memory: u64,
+    pub(crate) memory: Option<u64>,
     /// Processor time used so far, in nanoseconds.
-    pub(crate) cpu_nanos: u64,
+    pub(crate) cpu_nanos: Option<u64>,
     /// Bytes read from and written to disks so far.
-    pub(crate) disk_bytes: u64,
+    pub(crate) disk_bytes: Option<u64>,
     /// Bytes sent and received so far.
-    pub(crate) network_bytes: u64,
+    pub(crate) network_bytes: Option<u64>,
     pub(crate) throttled: Option<Duration>,
     pub(crate) oom_kills: Option<u64>,
     pub(crate) source: UsageSource,
@@ -243,10 +254,12 @@ pub(crate) trait AgentPort: Send + Sync {
     /// Mail has arrived. Returns at once.
     fn mail_waiting(&self, id: AgentId);
     async fn usage(&self, id: AgentId) -> Result<Usage, String>;
-    /// Carries out what was decided about an error or a violation.
+    /// Carries out what was decided about an error or a violation. What was decided about a run
+    /// that another one has followed is void.
     async fn control(
         &self,
         id: AgentId,
+        run: Option<Uuid>,
         action: &ErrorAction,
         reason: &str,
     ) -> Result<(), LifecycleError>;
@@ -311,6 +324,8 @@ pub(crate) trait WorkPort: Send + Sync {
 /// A run that failed, for whoever decides what follows.
 #[derive(Debug, Clone)]
 pub(crate) struct FailedRun {
+    /// Which one; `None` if somebody else than the agent's controller tells of the error.
+    pub(crate) run: Option<Uuid>,
     pub(crate) error: RuntimeError,
     /// It began an effect that must not be repeated blindly, so that running it again is out of
     /// the question.

@@ -3,10 +3,14 @@
 //!
 //! # What holds
 //!
-//! - A decision is a plain function of the error and what is known; the decided action is carried
-//!   out through the directory, and its outcome is counted.
-//! - What keeps failing is left alone: a breaker for each agent and kind of error, and a budget of
-//!   recoveries in a window.
+//! - A decision is a plain function of the error and what is known. It is on record before it is
+//!   carried out through the directory, and its outcome is counted; what can't be recorded is not
+//!   carried out.
+//! - What keeps failing is left alone: a breaker for each agent and kind of error, which outlives
+//!   the process, and a budget of recoveries in a window.
+//! - An agent that began an effect that must not be repeated is not run again by itself.
+//! - One piece of work that fails, of an agent that goes on, is counted. So is a single denial by
+//!   policy. Neither is acted on before there are too many.
 //!
 //! # What is not here
 //!
@@ -14,12 +18,14 @@
 
 mod breaker;
 mod decide;
+mod stored;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use symbiont_store::StoreError;
 use symbiont_types::{
     AgentId, AgentState, AuditEventType, ErrorAction, ErrorFingerprint, ErrorHandlerError,
     ErrorStatistics, ErrorThresholds, ErrorType, RecoveryStrategy, RuntimeError,
@@ -27,20 +33,26 @@ use symbiont_types::{
 };
 
 use self::breaker::{Breaker, Setting};
-use self::decide::Situation;
+use self::decide::{Decision, Situation};
+use self::stored::Breakers;
 use crate::clock::Clock;
 use crate::directory::{AgentPort, Directory, FailedRun, Supervisor};
-use crate::journal::{Change, Journal};
+use crate::journal::{Change, Journal, SETTINGS, rows};
+use crate::tasks::Tasks;
+use crate::turns::Turns;
 
 /// Decides what is to be done about errors, and does it.
 #[async_trait]
 pub trait ErrorHandler: Send + Sync {
-    /// Records the error, decides, and carries the action out.
+    /// Records the error, decides, and carries the action out. A `Retry` without attempts left
+    /// means that the error was counted and nothing is done about it: a single denial by policy is
+    /// a normal result.
     ///
     /// # Errors
     ///
-    /// `AgentNotFound` for an agent that nobody runs or that has ended; `RecoveryFailed` when the
-    /// decided action could not be carried out; `ShuttingDown`.
+    /// `AgentNotFound` for an agent that nobody runs or that has ended; `Storage` when the decision
+    /// could not be recorded, and was therefore not carried out; `RecoveryFailed` when the decided
+    /// action could not be carried out; `ShuttingDown`.
     async fn handle_error(
         &self,
         agent_id: AgentId,
@@ -76,7 +88,8 @@ pub trait ErrorHandler: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `InvalidThreshold`; `AgentNotFound`.
+    /// `InvalidThreshold` for zeros, or more errors than `max_error_history` keeps;
+    /// `AgentNotFound`.
     async fn set_error_thresholds(
         &self,
         agent_id: AgentId,
@@ -87,7 +100,8 @@ pub trait ErrorHandler: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `AgentNotFound` for an agent that nobody runs and that had no errors.
+    /// `AgentNotFound` for an agent that nobody runs and that had no errors; `Storage` when that
+    /// could not be recorded.
     async fn clear_error_history(&self, agent_id: AgentId) -> Result<(), ErrorHandlerError>;
 
     /// Takes nothing more. Again is fine.
@@ -101,7 +115,7 @@ pub trait ErrorHandler: Send + Sync {
 /// Settings of the error handler.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ErrorHandlerConfig {
-    /// Errors kept of each agent.
+    /// Errors kept of each agent; at least as many as the thresholds below count.
     pub max_error_history: usize,
     /// The window that errors, restarts and recoveries are counted in.
     pub error_aggregation_window: Duration,
@@ -115,19 +129,19 @@ pub struct ErrorHandlerConfig {
     pub enable_auto_recovery: bool,
     /// Restarts of one agent in the window.
     pub max_recovery_attempts: u32,
-    /// How much longer each pause before a retry is than the one before; at least 1.
+    /// How much longer each pause before a retry may be than the one before; at least 1.
     pub recovery_backoff_multiplier: f32,
 }
 
 impl Default for ErrorHandlerConfig {
-    /// 1,000 errors, five minutes, telling from 10, breakers at 5 for a minute, recovery on, three
-    /// restarts, pauses doubling.
+    /// 1,000 errors, five minutes, telling from 10, breakers for a minute at 6, which is one more
+    /// than the default retries of any kind, recovery on, three restarts, pauses doubling.
     fn default() -> Self {
         Self {
             max_error_history: 1000,
             error_aggregation_window: Duration::from_secs(300),
             escalation_threshold: 10,
-            circuit_breaker_threshold: 5,
+            circuit_breaker_threshold: 6,
             circuit_breaker_timeout: Duration::from_secs(60),
             enable_auto_recovery: true,
             max_recovery_attempts: 3,
@@ -136,20 +150,32 @@ impl Default for ErrorHandlerConfig {
     }
 }
 
-/// Agents whose errors are remembered; the one that was quiet the longest is forgotten.
+/// Agents that something is remembered of. The one that was quiet the longest is forgotten, those
+/// with thresholds of their own last.
 const MOST_AGENTS: usize = 10_000;
 /// Patterns counted for each agent.
 const MOST_PATTERNS: usize = 64;
 /// Patterns and agents that statistics name.
 const TOP: usize = 8;
+/// How long a breaker that nothing is heard of is kept over restarts.
+const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// The error handler.
 #[derive(Debug)]
 pub struct DefaultErrorHandler {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     settings: ErrorHandlerConfig,
     journal: Journal,
     directory: Arc<Directory>,
     state: Mutex<State>,
+    /// Held while an agent's breakers are recorded.
+    turns: Turns,
+    tasks: Tasks,
+    this: Weak<Self>,
 }
 
 #[derive(Debug, Default)]
@@ -180,6 +206,17 @@ struct History {
     recovery_failed: u64,
     recovery_time: Duration,
     escalated_at: Option<SystemTime>,
+    /// When something was last heard of it, from the agent or from who looks after it.
+    touched_at: Option<SystemTime>,
+}
+
+/// What was decided about an error, not yet on record.
+#[derive(Debug)]
+struct Chosen {
+    error_type: ErrorType,
+    decision: Decision,
+    escalate: bool,
+    breakers: Option<Breakers>,
 }
 
 /// Builds a [`DefaultErrorHandler`].
@@ -197,7 +234,7 @@ impl DefaultErrorHandler {
     ///
     /// `InvalidStrategy` for settings that make no sense.
     pub async fn new(config: ErrorHandlerConfig) -> Result<Self, ErrorHandlerError> {
-        Self::builder(config).directory(Directory::process()).build()
+        Self::builder(config).directory(Directory::process()).build().await
     }
 
     /// An error handler with a directory of its own, unless the builder is told otherwise.
@@ -209,6 +246,16 @@ impl DefaultErrorHandler {
         }
     }
 
+    /// Runs `work` to its end, whether or not the caller waits for it.
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ErrorHandlerError>> + Send + 'static,
+    ) -> Result<T, ErrorHandlerError> {
+        self.inner.tasks.finish(work).await.unwrap_or(Err(ErrorHandlerError::ShuttingDown))
+    }
+}
+
+impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -216,6 +263,14 @@ impl DefaultErrorHandler {
     fn open(&self) -> Result<MutexGuard<'_, State>, ErrorHandlerError> {
         let state = self.lock();
         if state.closed { Err(ErrorHandlerError::ShuttingDown) } else { Ok(state) }
+    }
+
+    fn setting(&self) -> Setting {
+        Setting {
+            threshold: self.settings.circuit_breaker_threshold,
+            window: self.settings.error_aggregation_window,
+            open_for: self.settings.circuit_breaker_timeout,
+        }
     }
 
     fn living(&self, agent_id: AgentId) -> Result<Arc<dyn AgentPort>, ErrorHandlerError> {
@@ -227,100 +282,187 @@ impl DefaultErrorHandler {
         }
     }
 
-    /// Steps 2 to 8 of the selection: records the error and chooses.
+    /// Records the failure, decides, and carries out what was decided, if it is anything.
+    async fn handle(
+        &self,
+        agent_id: AgentId,
+        failed: FailedRun,
+    ) -> Result<Option<ErrorAction>, ErrorHandlerError> {
+        drop(self.open()?);
+        let port = self.living(agent_id)?;
+        // An agent that goes on has long gone on; what is done then is done about all its failures.
+        let about = failed.run.filter(|_| !failed.rests);
+        let decision = {
+            let _turn = self.turns.of(agent_id).await;
+            let chosen = self.choose(agent_id, &failed, port.is_ephemeral(agent_id))?;
+            self.record(agent_id, &failed.error, &chosen).await?;
+            self.begin(agent_id, &chosen);
+            chosen.decision
+        };
+        if let Some(action) = &decision.action {
+            let reason = reason(&failed.error, &decision);
+            if let Err(error) = port.control(agent_id, about, action, &reason).await {
+                if let Some(history) = self.lock().agents.get_mut(&agent_id) {
+                    history.recovery_failed += 1;
+                }
+                return Err(ErrorHandlerError::RecoveryFailed {
+                    action: action.clone(),
+                    reason: error.to_string(),
+                });
+            }
+        }
+        Ok(decision.action)
+    }
+
+    /// Steps 2 to 8 of the selection: counts the error and chooses.
     fn choose(
         &self,
         agent_id: AgentId,
-        error: &RuntimeError,
+        failed: &FailedRun,
         ephemeral: bool,
-    ) -> Result<(ErrorType, ErrorAction, bool), ErrorHandlerError> {
+    ) -> Result<Chosen, ErrorHandlerError> {
         let now = self.journal.now();
-        let error_type = decide::classify(error);
+        let error_type = decide::classify(&failed.error);
         let window = self.settings.error_aggregation_window;
-        let within = |at: SystemTime, window| now.duration_since(at).unwrap_or_default() <= window;
         let mut state = self.open()?;
-        let strategy = state
-            .strategies
-            .get(&error_type)
-            .cloned()
-            .unwrap_or_else(|| decide::default_strategy(error_type));
-        state.make_room();
-        let history = state.agents.entry(agent_id).or_default();
-        history.add(now, error_type, error, self.settings.max_error_history);
-        let in_window = history.recent.iter().filter(|(at, _)| within(*at, window)).count();
-        let breached = history.thresholds.as_ref().is_some_and(|t| {
-            let of_type = |kind: ErrorType| {
-                let same = |(at, there): &&(SystemTime, ErrorType)| {
-                    *there == kind && within(*at, t.window)
-                };
-                history.recent.iter().filter(same).count()
-            };
-            let all = history.recent.iter().filter(|(at, _)| within(*at, t.window)).count();
-            let own = t
-                .per_type
-                .get(&error_type)
-                .is_some_and(|most| of_type(error_type) >= *most as usize);
-            own || all >= t.max_errors as usize || history.consecutive >= t.max_consecutive
-        });
-        let on_breach = history.thresholds.as_ref().map(|t| t.action_on_breach.clone());
-        let setting = Setting {
-            threshold: self.settings.circuit_breaker_threshold,
-            window,
-            open_for: self.settings.circuit_breaker_timeout,
-        };
-        let breaker_allows = history.breakers.entry(error_type).or_default().failure(setting, now);
-        history.recoveries.retain(|at| within(*at, window));
+        let registered = state.strategies.get(&error_type).cloned();
+        let is_registered = registered.is_some();
+        let strategy = registered.unwrap_or_else(|| decide::default_strategy(error_type));
+        let history = self.history(&mut state, agent_id, now);
+        history.add(now, error_type, &failed.error, self.settings.max_error_history);
+        let in_window = history.count(now, window, None);
+        let same_in_window = history.count(now, window, Some(error_type));
+        let on_breach = history.breached(error_type, now).cloned();
+        let threshold = self.settings.escalation_threshold as usize;
+        let grave = decide::is_grave(error_type, same_in_window >= threshold);
+        let acts = decide::acts(error_type, grave, is_registered, failed.rests);
+        // A denial that is a normal result is no failure that a breaker counts.
+        let fails = acts || error_type != ErrorType::PolicyViolation;
+        let breaker_allows =
+            !fails || history.breakers.entry(error_type).or_default().failure(self.setting(), now);
+        let within = |at: &SystemTime| now.duration_since(*at).unwrap_or_default() <= window;
+        history.recoveries.retain(within);
         let situation = Situation {
             recovering: self.settings.enable_auto_recovery,
-            breached,
+            acts,
+            registered: is_registered,
+            effects: failed.effects,
+            rests: failed.rests,
             breaker_allows,
             recoveries: u32::try_from(history.recoveries.len()).unwrap_or(u32::MAX),
             max_recoveries: self.settings.max_recovery_attempts,
             retries: history.retries.get(&error_type).copied().unwrap_or(0),
             multiplier: self.settings.recovery_backoff_multiplier,
-            has_backup: false,
             ephemeral,
             chance: crate::chance(),
         };
-        let action = decide::decide(&strategy, on_breach.as_ref(), situation);
-        match &action {
-            ErrorAction::Retry { .. } => *history.retries.entry(error_type).or_default() += 1,
-            ErrorAction::Restart => history.recoveries.push_back(now),
-            ErrorAction::Suspend | ErrorAction::Terminate | ErrorAction::Failover => {}
-        }
-        *history.actions.entry(name(&action).to_owned()).or_default() += 1;
-        let due = in_window >= self.settings.escalation_threshold as usize
-            && history.escalated_at.is_none_or(|at| !within(at, window));
-        if due {
-            history.escalated_at = Some(now);
-        }
-        Ok((error_type, action, due))
-    }
-
-    async fn carry_out(
-        &self,
-        agent_id: AgentId,
-        port: &dyn AgentPort,
-        action: &ErrorAction,
-        error: &RuntimeError,
-    ) -> Result<(), ErrorHandlerError> {
-        let outcome = port.control(agent_id, action, &error.to_string()).await;
-        let failed = outcome.as_ref().err().map(ToString::to_string);
-        if failed.is_some()
-            && let Some(history) = self.lock().agents.get_mut(&agent_id)
-        {
-            history.recovery_failed += 1;
-        }
-        outcome.map_err(|error| ErrorHandlerError::RecoveryFailed {
-            action: action.clone(),
-            reason: error.to_string(),
+        let escalate =
+            in_window >= threshold && history.escalated_at.as_ref().is_none_or(|at| !within(at));
+        Ok(Chosen {
+            error_type,
+            decision: decide::decide(&strategy, on_breach.as_ref(), situation),
+            escalate,
+            breakers: Breakers::of(&history.breakers),
         })
     }
 
-    async fn note(&self, change: Change) {
-        if let Err(error) = self.journal.commit(change).await {
-            tracing::error!(%error, "an error could not be recorded");
+    /// Puts the decision on record, together with the breakers as they are now.
+    async fn record(
+        &self,
+        agent_id: AgentId,
+        error: &RuntimeError,
+        chosen: &Chosen,
+    ) -> Result<(), ErrorHandlerError> {
+        let event_type = match chosen.error_type {
+            ErrorType::SecurityViolation => AuditEventType::SecurityEvent,
+            ErrorType::PolicyViolation => AuditEventType::PolicyViolation,
+            ErrorType::ResourceExhaustion
+            | ErrorType::NetworkError
+            | ErrorType::SystemError
+            | ErrorType::ValidationError => AuditEventType::ErrorOccurred,
+        };
+        let mut entry = self
+            .journal
+            .event(event_type, "error.handled")
+            .agent(agent_id)
+            .details(reason(error, &chosen.decision))
+            .with("error_type", format!("{:?}", chosen.error_type))
+            .with("action", name(chosen.decision.action.as_ref()));
+        if chosen.decision.unknown {
+            entry = entry.with("outcome", "unknown");
         }
+        let mut change = Change::new().record(entry);
+        if let Some(breakers) = &chosen.breakers {
+            change = change.put(SETTINGS, stored::key(agent_id), breakers);
+        }
+        if chosen.escalate {
+            let entry = self
+                .journal
+                .event(event_type, "error.escalated")
+                .agent(agent_id)
+                .details("the agent fails more often than `escalation_threshold` allows");
+            change = change.record(entry);
+        }
+        self.journal.commit(change).await.map_err(storage)?;
+        Ok(())
+    }
+
+    /// The decision is on record: what it spends is spent.
+    fn begin(&self, agent_id: AgentId, chosen: &Chosen) {
+        let now = self.journal.now();
+        let mut state = self.lock();
+        let Some(history) = state.agents.get_mut(&agent_id) else { return };
+        let action = chosen.decision.action.as_ref();
+        match action {
+            Some(ErrorAction::Retry { .. }) => {
+                *history.retries.entry(chosen.error_type).or_default() += 1;
+            }
+            Some(ErrorAction::Restart) => history.recoveries.push_back(now),
+            Some(ErrorAction::Suspend | ErrorAction::Terminate | ErrorAction::Failover) | None => {}
+        }
+        *history.actions.entry(name(action).to_owned()).or_default() += 1;
+        if chosen.escalate {
+            history.escalated_at = Some(now);
+        }
+    }
+
+    /// What is remembered of the agent, which is heard of now. Whoever has to go for it is forgotten.
+    fn history<'a>(
+        &self,
+        state: &'a mut State,
+        agent_id: AgentId,
+        now: SystemTime,
+    ) -> &'a mut History {
+        if !state.agents.contains_key(&agent_id)
+            && let Some(forgotten) = state.make_room()
+        {
+            self.keep_breakers(forgotten);
+        }
+        let history = state.agents.entry(agent_id).or_default();
+        history.touched_at = Some(now);
+        history
+    }
+
+    /// Records the agent's breakers as they are when its turn comes.
+    fn keep_breakers(&self, agent_id: AgentId) {
+        let Some(inner) = self.this.upgrade() else { return };
+        self.tasks.spawn(async move {
+            let _turn = inner.turns.of(agent_id).await;
+            let there = inner
+                .lock()
+                .agents
+                .get(&agent_id)
+                .and_then(|history| Breakers::of(&history.breakers));
+            let key = stored::key(agent_id);
+            let change = match there {
+                Some(breakers) => Change::new().put(SETTINGS, key, &breakers),
+                None => Change::new().remove(SETTINGS, key),
+            };
+            if let Err(error) = inner.journal.commit(change).await {
+                // They are as they were before the success; the next error is counted from there.
+                tracing::error!(%agent_id, %error, "breakers could not be recorded");
+            }
+        });
     }
 
     /// An agent did what it was asked: what was wrong is over.
@@ -330,6 +472,7 @@ impl DefaultErrorHandler {
         let Some(history) = state.agents.get_mut(&agent_id) else { return };
         history.consecutive = 0;
         history.retries.clear();
+        let kept = Breakers::of(&history.breakers).is_some();
         for breaker in history.breakers.values_mut() {
             breaker.success();
         }
@@ -337,19 +480,40 @@ impl DefaultErrorHandler {
             history.recovered += 1;
             history.recovery_time += now.duration_since(since).unwrap_or_default();
         }
+        drop(state);
+        if kept {
+            self.keep_breakers(agent_id);
+        }
+    }
+
+    async fn clear(&self, agent_id: AgentId) -> Result<(), ErrorHandlerError> {
+        let _turn = self.turns.of(agent_id).await;
+        if !self.open()?.agents.contains_key(&agent_id) {
+            return self.living(agent_id).map(|_| ());
+        }
+        let change = Change::new().remove(SETTINGS, stored::key(agent_id));
+        self.journal.commit(change).await.map_err(storage)?;
+        if let Some(history) = self.lock().agents.get_mut(&agent_id) {
+            let (thresholds, touched_at) = (history.thresholds.take(), history.touched_at);
+            *history = History { thresholds, touched_at, ..History::default() };
+        }
+        Ok(())
     }
 }
 
 impl State {
-    fn make_room(&mut self) {
+    /// Makes room for one more; who was forgotten for it.
+    fn make_room(&mut self) -> Option<AgentId> {
         if self.agents.len() < MOST_AGENTS {
-            return;
+            return None;
         }
-        let quietest =
-            self.agents.iter().min_by_key(|(_, history)| history.last_at).map(|(id, _)| *id);
-        if let Some(id) = quietest {
-            self.agents.remove(&id);
-        }
+        let (id, _) = self
+            .agents
+            .iter()
+            .min_by_key(|(_, history)| (history.thresholds.is_some(), history.touched_at))?;
+        let id = *id;
+        self.agents.remove(&id);
+        Some(id)
     }
 }
 
@@ -371,7 +535,29 @@ impl History {
         }
     }
 
-    fn statistics(&self, agent_id: AgentId, now: SystemTime, window: Duration) -> ErrorStatistics {
+    /// Errors in the last `window`, of one kind or of all.
+    fn count(&self, now: SystemTime, window: Duration, kind: Option<ErrorType>) -> usize {
+        let counts = |(at, there): &&(SystemTime, ErrorType)| {
+            kind.is_none_or(|kind| kind == *there)
+                && now.duration_since(*at).unwrap_or_default() <= window
+        };
+        self.recent.iter().filter(counts).count()
+    }
+
+    /// What the agent's thresholds ask for, if an error of this kind has just passed them.
+    fn breached(&self, error_type: ErrorType, now: SystemTime) -> Option<&ErrorAction> {
+        let thresholds = self.thresholds.as_ref()?;
+        let own = thresholds.per_type.get(&error_type).is_some_and(|most| {
+            self.count(now, thresholds.window, Some(error_type)) >= *most as usize
+        });
+        let breached = own
+            || self.count(now, thresholds.window, None) >= thresholds.max_errors as usize
+            || self.consecutive >= thresholds.max_consecutive;
+        breached.then_some(&thresholds.action_on_breach)
+    }
+
+    fn statistics(&self, agent_id: AgentId, now: SystemTime, setting: Setting) -> ErrorStatistics {
+        let window = setting.window;
         let mut in_window = BTreeMap::new();
         for (at, error_type) in &self.recent {
             if now.duration_since(*at).unwrap_or_default() <= window {
@@ -401,7 +587,7 @@ impl History {
             breakers: self
                 .breakers
                 .iter()
-                .map(|(kind, breaker)| breaker.status(*kind, now))
+                .map(|(kind, breaker)| breaker.status(*kind, setting, now))
                 .collect(),
             actions: self.actions.clone(),
             recovered: self.recovered,
@@ -418,7 +604,7 @@ impl ErrorHandlerBuilder {
         Self { directory, ..self }
     }
 
-    /// Uses `journal`.
+    /// Uses `journal`; breakers that are kept there stand as they stood.
     #[must_use]
     pub fn journal(self, journal: Journal) -> Self {
         Self { journal, ..self }
@@ -428,15 +614,26 @@ impl ErrorHandlerBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidStrategy` for settings that make no sense.
-    pub fn build(self) -> Result<DefaultErrorHandler, ErrorHandlerError> {
+    /// `InvalidStrategy` for settings that make no sense; `Storage` when breakers can't be read.
+    pub async fn build(self) -> Result<DefaultErrorHandler, ErrorHandlerError> {
         let c = &self.config;
+        let uncounted = |most: u32| c.max_error_history < most as usize;
         let multiplier = c.recovery_backoff_multiplier;
         let wrong = [
             ("max_error_history", c.max_error_history == 0, "at least 1"),
             ("error_aggregation_window", c.error_aggregation_window.is_zero(), "longer than zero"),
             ("escalation_threshold", c.escalation_threshold == 0, "at least 1"),
+            (
+                "escalation_threshold",
+                uncounted(c.escalation_threshold),
+                "at most `max_error_history`: errors that are not kept are not counted",
+            ),
             ("circuit_breaker_threshold", c.circuit_breaker_threshold == 0, "at least 1"),
+            (
+                "circuit_breaker_threshold",
+                uncounted(c.circuit_breaker_threshold),
+                "at most `max_error_history`: errors that are not kept are not counted",
+            ),
             ("circuit_breaker_timeout", c.circuit_breaker_timeout.is_zero(), "longer than zero"),
             (
                 "recovery_backoff_multiplier",
@@ -449,13 +646,44 @@ impl ErrorHandlerBuilder {
                 reason: format!("`{name}` must be {fit}"),
             });
         }
-        Ok(DefaultErrorHandler {
+        let state = kept(&self.journal).await.map_err(storage)?;
+        let inner = Arc::new_cyclic(|this| Inner {
             settings: self.config,
             journal: self.journal,
             directory: self.directory,
-            state: Mutex::default(),
-        })
+            state: Mutex::new(state),
+            turns: Turns::default(),
+            tasks: Tasks::default(),
+            this: Weak::clone(this),
+        });
+        Ok(DefaultErrorHandler { inner })
     }
+}
+
+/// What the last process left, without what nothing was heard of for a day.
+async fn kept(journal: &Journal) -> Result<State, StoreError> {
+    let now = journal.now();
+    let mut state = State::default();
+    let mut stale = Change::new();
+    for (key, row) in rows::<Breakers>(journal.store(), SETTINGS, stored::PREFIX).await? {
+        let mut breakers = row.into_breakers();
+        breakers.retain(|_, breaker| {
+            let last = breaker.open_until.or_else(|| breaker.failures.back().copied());
+            last.is_some_and(|at| now.duration_since(at).unwrap_or_default() < STALE)
+        });
+        match stored::agent_of(&key) {
+            Some(agent_id) if !breakers.is_empty() && state.agents.len() < MOST_AGENTS => {
+                let touched_at = Some(now);
+                let history = History { breakers, touched_at, ..History::default() };
+                state.agents.insert(agent_id, history);
+            }
+            Some(_) | None => stale = stale.remove(SETTINGS, key),
+        }
+    }
+    if !stale.is_empty() {
+        journal.commit(stale).await?;
+    }
+    Ok(state)
 }
 
 #[async_trait]
@@ -465,37 +693,10 @@ impl ErrorHandler for DefaultErrorHandler {
         agent_id: AgentId,
         error: RuntimeError,
     ) -> Result<ErrorAction, ErrorHandlerError> {
-        drop(self.open()?);
-        let port = self.living(agent_id)?;
-        let (error_type, action, escalate) =
-            self.choose(agent_id, &error, port.is_ephemeral(agent_id))?;
-        let event_type = match error_type {
-            ErrorType::SecurityViolation => AuditEventType::SecurityEvent,
-            ErrorType::PolicyViolation => AuditEventType::PolicyViolation,
-            ErrorType::ResourceExhaustion
-            | ErrorType::NetworkError
-            | ErrorType::SystemError
-            | ErrorType::ValidationError => AuditEventType::ErrorOccurred,
-        };
-        let entry = self
-            .journal
-            .event(event_type, "error.handled")
-            .agent(agent_id)
-            .details(error.to_string())
-            .with("error_type", format!("{error_type:?}"))
-            .with("action", name(&action));
-        let mut change = Change::new().record(entry);
-        if escalate {
-            let entry = self
-                .journal
-                .event(event_type, "error.escalated")
-                .agent(agent_id)
-                .details("the agent fails more often than `escalation_threshold` allows");
-            change = change.record(entry);
-        }
-        self.note(change).await;
-        self.carry_out(agent_id, &*port, &action, &error).await?;
-        Ok(action)
+        let inner = Arc::clone(&self.inner);
+        let failed = FailedRun { run: None, error, effects: false, rests: false };
+        let action = self.detached(async move { inner.handle(agent_id, failed).await }).await?;
+        Ok(action.unwrap_or(ErrorAction::Retry { max_attempts: 0, backoff: Duration::ZERO }))
     }
 
     async fn register_strategy(
@@ -528,7 +729,7 @@ impl ErrorHandler for DefaultErrorHandler {
             | RecoveryStrategy::Manual { .. }
             | RecoveryStrategy::None => {}
         }
-        self.open()?.strategies.insert(error_type, strategy);
+        self.inner.open()?.strategies.insert(error_type, strategy);
         Ok(())
     }
 
@@ -536,21 +737,24 @@ impl ErrorHandler for DefaultErrorHandler {
         &self,
         agent_id: AgentId,
     ) -> Result<ErrorStatistics, ErrorHandlerError> {
-        let now = self.journal.now();
-        let window = self.settings.error_aggregation_window;
-        if let Some(history) = self.lock().agents.get(&agent_id) {
-            return Ok(history.statistics(agent_id, now, window));
+        let now = self.inner.journal.now();
+        let setting = self.inner.setting();
+        if let Some(history) = self.inner.lock().agents.get(&agent_id) {
+            return Ok(history.statistics(agent_id, now, setting));
         }
-        self.living(agent_id)?;
-        Ok(History::default().statistics(agent_id, now, window))
+        self.inner.living(agent_id)?;
+        Ok(History::default().statistics(agent_id, now, setting))
     }
 
     async fn get_system_error_stats(&self) -> SystemErrorStatistics {
-        let now = self.journal.now();
-        let window = self.settings.error_aggregation_window;
-        let state = self.lock();
-        let all: Vec<ErrorStatistics> =
-            state.agents.iter().map(|(id, history)| history.statistics(*id, now, window)).collect();
+        let now = self.inner.journal.now();
+        let setting = self.inner.setting();
+        let state = self.inner.lock();
+        let all: Vec<ErrorStatistics> = state
+            .agents
+            .iter()
+            .map(|(id, history)| history.statistics(*id, now, setting))
+            .collect();
         let mut by_type: BTreeMap<ErrorType, u64> = BTreeMap::new();
         for (error_type, count) in all.iter().flat_map(|statistics| &statistics.by_type) {
             *by_type.entry(*error_type).or_default() += count;
@@ -588,28 +792,37 @@ impl ErrorHandler for DefaultErrorHandler {
             let reason = "every number and the window must be above zero".to_owned();
             return Err(ErrorHandlerError::InvalidThreshold { reason });
         }
-        drop(self.open()?);
-        self.living(agent_id)?;
-        let mut state = self.open()?;
-        state.make_room();
-        state.agents.entry(agent_id).or_default().thresholds = Some(thresholds);
+        let retries_never =
+            matches!(thresholds.action_on_breach, ErrorAction::Retry { max_attempts: 0, .. });
+        if retries_never {
+            let reason = "a retry needs at least one attempt".to_owned();
+            return Err(ErrorHandlerError::InvalidThreshold { reason });
+        }
+        let kept = self.inner.settings.max_error_history;
+        let most = thresholds.per_type.values().chain([&thresholds.max_errors]).max();
+        if let Some(most) = most.filter(|most| **most as usize > kept) {
+            let reason = format!(
+                "{most} errors are never counted, because {kept} are kept of an agent (raise \
+                 `max_error_history`)"
+            );
+            return Err(ErrorHandlerError::InvalidThreshold { reason });
+        }
+        drop(self.inner.open()?);
+        self.inner.living(agent_id)?;
+        let now = self.inner.journal.now();
+        let mut state = self.inner.open()?;
+        self.inner.history(&mut state, agent_id, now).thresholds = Some(thresholds);
         Ok(())
     }
 
     async fn clear_error_history(&self, agent_id: AgentId) -> Result<(), ErrorHandlerError> {
-        {
-            let mut state = self.open()?;
-            if let Some(history) = state.agents.get_mut(&agent_id) {
-                let thresholds = history.thresholds.take();
-                *history = History { thresholds, ..History::default() };
-                return Ok(());
-            }
-        }
-        self.living(agent_id).map(|_| ())
+        let inner = Arc::clone(&self.inner);
+        self.detached(async move { inner.clear(agent_id).await }).await
     }
 
     async fn shutdown(&self) -> Result<(), ErrorHandlerError> {
-        self.lock().closed = true;
+        self.inner.lock().closed = true;
+        self.inner.tasks.stop(Duration::from_secs(30)).await;
         Ok(())
     }
 }
@@ -617,23 +830,125 @@ impl ErrorHandler for DefaultErrorHandler {
 #[async_trait]
 impl Supervisor for DefaultErrorHandler {
     async fn run_failed(&self, id: AgentId, failed: FailedRun) {
-        match self.handle_error(id, failed.error).await {
+        let inner = Arc::clone(&self.inner);
+        match self.detached(async move { inner.handle(id, failed).await }).await {
             Ok(action) => tracing::info!(agent_id = %id, ?action, "an error was handled"),
             Err(error) => tracing::warn!(agent_id = %id, %error, "an error was not handled"),
         }
     }
 
     fn run_succeeded(&self, id: AgentId) {
-        self.succeeded(id);
+        self.inner.succeeded(id);
     }
 }
 
-fn name(action: &ErrorAction) -> &'static str {
+/// The error, and what a person has to know about what was decided.
+fn reason(error: &RuntimeError, decision: &Decision) -> String {
+    if decision.unknown {
+        format!(
+            "{error}; it had begun an effect that must not be repeated, whose outcome is unknown: \
+             an operator has to look before the agent runs again"
+        )
+    } else {
+        error.to_string()
+    }
+}
+
+fn storage(error: StoreError) -> ErrorHandlerError {
+    match error {
+        StoreError::Closed => ErrorHandlerError::ShuttingDown,
+        error => ErrorHandlerError::Storage { reason: error.to_string() },
+    }
+}
+
+fn name(action: Option<&ErrorAction>) -> &'static str {
     match action {
-        ErrorAction::Retry { .. } => "Retry",
-        ErrorAction::Restart => "Restart",
-        ErrorAction::Suspend => "Suspend",
-        ErrorAction::Terminate => "Terminate",
-        ErrorAction::Failover => "Failover",
+        None => "None",
+        Some(ErrorAction::Retry { .. }) => "Retry",
+        Some(ErrorAction::Restart) => "Restart",
+        Some(ErrorAction::Suspend) => "Suspend",
+        Some(ErrorAction::Terminate) => "Terminate",
+        Some(ErrorAction::Failover) => "Failover",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faulty::{FaultyStore, Witness};
+
+    /// A handler over a store that can be told to fail, and who runs its agent.
+    async fn handler() -> (DefaultErrorHandler, Arc<FaultyStore>, Arc<Witness>, AgentId) {
+        let (store, witness) = (FaultyStore::new(), Witness::new());
+        let (directory, agent_id) = (Directory::new(), AgentId::new());
+        let port: Arc<dyn AgentPort> = Arc::clone(&witness) as Arc<dyn AgentPort>;
+        directory.set_agent(agent_id, &port).expect("the place is free");
+        let journal = Journal::reading(Arc::clone(&store) as _, Clock::system());
+        let handler = DefaultErrorHandler::builder(ErrorHandlerConfig::default())
+            .directory(directory)
+            .journal(journal)
+            .build()
+            .await
+            .expect("the defaults are fine");
+        (handler, store, witness, agent_id)
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_recorded_is_not_carried_out() {
+        let (handler, store, witness, agent_id) = handler().await;
+        let broken = || RuntimeError::Internal("it broke".to_owned());
+        store.fail(true);
+        let refused = handler.handle_error(agent_id, broken()).await;
+        assert!(matches!(refused, Err(ErrorHandlerError::Storage { .. })), "{refused:?}");
+        let refused = handler.clear_error_history(agent_id).await;
+        assert!(matches!(refused, Err(ErrorHandlerError::Storage { .. })), "{refused:?}");
+        assert_eq!(witness.told(), []);
+        store.fail(false);
+        assert_eq!(handler.handle_error(agent_id, broken()).await, Ok(ErrorAction::Restart));
+        assert_eq!(witness.told(), [ErrorAction::Restart]);
+        let stats = handler.get_error_stats(agent_id).await.expect("it is known");
+        assert_eq!((stats.total, stats.actions["Restart"]), (2, 1), "an error counts all the same");
+    }
+
+    #[tokio::test]
+    async fn failed_work_of_an_agent_that_goes_on_is_counted_until_it_is_too_much() {
+        let (handler, _store, witness, agent_id) = handler().await;
+        let work = || FailedRun {
+            run: None,
+            error: RuntimeError::Internal("it broke".to_owned()),
+            effects: true,
+            rests: true,
+        };
+        for _ in 0..5 {
+            handler.run_failed(agent_id, work()).await;
+        }
+        assert_eq!(witness.told(), []);
+        handler.run_failed(agent_id, work()).await;
+        assert_eq!(witness.told(), [ErrorAction::Suspend], "the breaker has opened");
+        handler.run_succeeded(agent_id);
+        handler.run_failed(agent_id, work()).await;
+        assert_eq!(witness.told(), [ErrorAction::Suspend]);
+        let error = symbiont_types::SecurityError::KeyNotFound { key_id: "k".to_owned() }.into();
+        handler.run_failed(agent_id, FailedRun { error, ..work() }).await;
+        assert_eq!(witness.told(), [ErrorAction::Suspend, ErrorAction::Terminate]);
+        let stats = handler.get_error_stats(agent_id).await.expect("it is known");
+        assert_eq!((stats.total, stats.actions["None"]), (8, 6));
+    }
+
+    #[tokio::test]
+    async fn whoever_was_quiet_the_longest_is_forgotten_and_own_thresholds_go_last() {
+        let (handler, _store, _witness, _) = handler().await;
+        let mut state = handler.inner.lock();
+        let at = |second: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        let ids: Vec<AgentId> = (0..MOST_AGENTS).map(|_| AgentId::new()).collect();
+        for (second, id) in ids.iter().enumerate() {
+            handler.inner.history(&mut state, *id, at(second as u64));
+        }
+        handler.inner.history(&mut state, ids[1], at(0)).thresholds =
+            Some(ErrorThresholds::default());
+        assert_eq!(state.agents.len(), MOST_AGENTS, "one that is there takes no more room");
+        handler.inner.history(&mut state, AgentId::new(), at(0));
+        assert_eq!(state.agents.len(), MOST_AGENTS);
+        assert!(!state.agents.contains_key(&ids[0]) && state.agents.contains_key(&ids[1]));
     }
 }

@@ -41,6 +41,8 @@ mod bus;
 mod clock;
 mod directory;
 mod error_handler;
+#[cfg(test)]
+mod faulty;
 mod journal;
 mod lifecycle;
 mod policy;
@@ -50,6 +52,7 @@ mod runtime;
 mod sandbox;
 mod scheduler;
 mod tasks;
+mod turns;
 
 pub use std::collections::HashMap;
 pub use std::time::{Duration, SystemTime};

@@ -2,45 +2,59 @@
 //!
 //! # What holds
 //!
-//! - Promises are exact, all or nothing, and together never more than there is less the reserve.
+//! - Promises are exact, all or nothing, and together never more than there is less the reserve. Only
+//!   a restart with less than before can leave more promised: what was promised still holds, and the
+//!   status says so.
+//! - An agent's promises change one at a time, and an answer says what is on record.
 //! - Usage comes from the kernel for what runs in a sandbox, and from the evaluator's own
 //!   accounting for what runs in this process. What could not be measured is an error, not a zero.
-//! - A violation names what was done about it, and that was done.
+//! - A violation names what was done about it, and that was done. An agent is suspended before it is
+//!   ended, and ended only if it could not be suspended.
+//! - Of each agent at most 3,600 samples are kept, of all together a million (about 80 MB), shared
+//!   equally: 100 each of 10,000 agents. A minute after a promise ended its samples are gone.
 //!
 //! # What is not here
 //!
 //! The walls themselves: a sandbox's control group and the evaluator hold an agent to its limits at
 //! every moment; this component sees to what changes over time.
 
+mod history;
+mod ladder;
 mod ledger;
 mod probe;
+mod promises;
+mod reading;
+mod watch;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use symbiont_store::StoreError;
 use symbiont_types::{
-    AgentId, AuditEventType, ErrorAction, KindStatus, ResourceAllocation, ResourceError,
-    ResourceKind, ResourceLimits, ResourceSnapshot, ResourceThresholds, ResourceUsage,
-    ResourceViolation, SystemResourceStatus, UsageSource, ViolationAction, ViolationSeverity,
+    AgentId, KindStatus, ResourceAllocation, ResourceError, ResourceKind, ResourceLimits,
+    ResourceSnapshot, ResourceThresholds, ResourceUsage, ResourceViolation, SystemResourceStatus,
+    UsageDetail,
 };
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
+use self::ledger::Ledger;
 pub(crate) use self::ledger::WORKSPACE_MB;
-use self::ledger::{Amounts, Ledger, Promise, Refusal};
-use crate::clock::{Clock, FAR, from_micros, micros};
-use crate::directory::{Directory, LedgerPort, Usage};
-use crate::journal::{ALLOCATIONS, Change, Journal, StoredLimits, rows};
+use self::promises::{Stored, never};
+use self::reading::{Reading, SHORTEST};
+use self::watch::Books;
+use crate::clock::{Clock, FAR, from_micros};
+use crate::directory::{Directory, LedgerPort};
+use crate::journal::{ALLOCATIONS, Journal, rows};
 use crate::tasks::Tasks;
+use crate::turns::Turns;
 
 /// Promises resources to agents, and watches what they use.
 #[async_trait]
 pub trait ResourceManager: Send + Sync {
-    /// Promises all of `limits` to the agent, or nothing. The same again is fine.
+    /// Promises all of `limits` to the agent, or nothing. The same again is fine. No disk or network
+    /// traffic is what zero of it promises.
     ///
     /// # Errors
     ///
@@ -57,7 +71,8 @@ pub trait ResourceManager: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `DeallocationFailed` for an id that never had one.
+    /// `DeallocationFailed` for an id that never had one; `MonitoringFailed` when it can't be
+    /// recorded, and the promise stays.
     async fn deallocate_resources(&self, agent_id: AgentId) -> Result<(), ResourceError>;
 
     /// Promises other limits. Below what is used is accepted; the agent then has three samples of
@@ -76,7 +91,8 @@ pub trait ResourceManager: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `MonitoringFailed` for an agent without a promise, or when a source of figures failed.
+    /// `MonitoringFailed` for an agent without a promise, or when a figure can't be measured here
+    /// (see [`DefaultResourceManager::usage_detail`]).
     async fn get_resource_usage(&self, agent_id: AgentId) -> Result<ResourceUsage, ResourceError>;
 
     /// What there is, and what is promised and used of it.
@@ -96,7 +112,8 @@ pub trait ResourceManager: Send + Sync {
         thresholds: ResourceThresholds,
     ) -> Result<(), ResourceError>;
 
-    /// The samples of the last `duration`, the oldest first; at most 3,600 are kept.
+    /// The samples of the last `duration`, the oldest first; at most 3,600 are kept, fewer of each
+    /// agent when there are many, and none from a minute after the promise ended.
     ///
     /// # Errors
     ///
@@ -154,20 +171,6 @@ impl Default for ResourceManagerConfig {
     }
 }
 
-/// Samples kept of each agent.
-const SAMPLES: usize = 3600;
-/// Samples over a limit before anything is done about it.
-const GRACE: u32 = 3;
-/// Samples over a limit before an agent that could not be suspended is ended.
-const PATIENCE: u32 = 10;
-/// How far a rate may be over its limit and still count as held to it: the kernel accounts in
-/// slices that do not line up with samples.
-const SLACK: f64 = 1.1;
-/// Agents that are remembered after their promise ended, so that ending it twice is fine.
-const REMEMBERED: usize = 100_000;
-/// The shortest time between samples that rates are computed over.
-const SHORTEST: Duration = Duration::from_millis(10);
-
 /// The resource manager over a journal.
 #[derive(Debug, Clone)]
 pub struct DefaultResourceManager {
@@ -182,53 +185,12 @@ struct Inner {
     journal: Journal,
     directory: Arc<Directory>,
     books: Mutex<Books>,
+    /// Held while an agent's promise is changed and that is recorded.
+    turns: Turns,
     /// Told when there is someone to watch.
     watch: Arc<Notify>,
     tasks: Tasks,
     this: Weak<Self>,
-}
-
-#[derive(Debug)]
-struct Books {
-    ledger: Ledger,
-    watched: HashMap<AgentId, Watched>,
-    /// Who had a promise once, the oldest first.
-    known: HashSet<AgentId>,
-    known_order: VecDeque<AgentId>,
-    sampled_at: Option<SystemTime>,
-    closed: bool,
-}
-
-/// What is known of an agent that has, or had, a promise.
-#[derive(Debug)]
-struct Watched {
-    history: VecDeque<ResourceSnapshot>,
-    last: Option<(Instant, Usage)>,
-    usage: ResourceUsage,
-    thresholds: Option<ResourceThresholds>,
-    violations: HashMap<ResourceKind, ResourceViolation>,
-    alerts: HashMap<ResourceKind, Alert>,
-}
-
-/// How far one kind of one agent is from an alert.
-#[derive(Debug, Default)]
-struct Alert {
-    samples: u32,
-    raised_at: Option<Instant>,
-    active: bool,
-}
-
-impl Watched {
-    fn new() -> Self {
-        Self {
-            history: VecDeque::new(),
-            last: None,
-            usage: ResourceUsage::default(),
-            thresholds: None,
-            violations: HashMap::new(),
-            alerts: HashMap::new(),
-        }
-    }
 }
 
 /// Builds a [`DefaultResourceManager`].
@@ -258,6 +220,15 @@ impl DefaultResourceManager {
             journal: Journal::in_memory(Clock::system()),
             data: std::env::temp_dir(),
         }
+    }
+
+    /// What the agent uses now, each figure with its source; `None` where nobody can tell.
+    ///
+    /// # Errors
+    ///
+    /// `MonitoringFailed` for an agent without a promise, or when a source of figures failed.
+    pub async fn usage_detail(&self, agent_id: AgentId) -> Result<UsageDetail, ResourceError> {
+        Ok(self.inner.read(agent_id).await?.detail())
     }
 
     /// What could still be promised to one agent: memory in MiB, cores, MB/s of network.
@@ -321,6 +292,8 @@ impl ResourceManagerBuilder {
             config.total_disk_space as u64,
             config.total_network_bandwidth as u64,
         ];
+        let kept = rows::<Stored>(self.journal.store(), ALLOCATIONS, &[]).await;
+        let kept = kept.map_err(|error| failed(error.to_string()))?;
         let mut totals = [None; 4];
         let mut degraded = Vec::new();
         for kind in ResourceKind::ALL {
@@ -332,20 +305,41 @@ impl ResourceManagerBuilder {
                 ));
             }
         }
-        let mut ledger = Ledger::new(totals, f64::from(share), config.auto_scaling_enabled);
-        let kept = rows::<Stored>(self.journal.store(), ALLOCATIONS, &[]).await;
-        for (key, stored) in kept.map_err(|error| failed(error.to_string()))? {
-            if let Ok(uuid) = uuid::Uuid::from_slice(&key)
-                && ledger
-                    .allocate(uuid.into(), &stored.limits.into(), from_micros(stored.since))
-                    .is_err()
-            {
-                degraded.push(format!(
-                    "the promise to agent {uuid} does not fit what there is any more, and is not held"
-                ));
+        degraded.extend(UNENFORCED.map(str::to_owned));
+        if chosen[ResourceKind::Disk as usize] == 0
+            && let Some(free) = &mut totals[ResourceKind::Disk as usize]
+        {
+            // Space that agents hold is no longer free, and theirs all the same.
+            let held = kept.iter().filter(|(_, stored)| stored.limits.is_some()).count();
+            *free = free.saturating_add(held as u64 * WORKSPACE_MB * ledger::MIB);
+        }
+        // A tenth in the configuration is a tenth here, and not the nearest fraction of two.
+        let share = share.to_string().parse().unwrap_or(f64::from(share));
+        let mut ledger = Ledger::new(totals, share, config.auto_scaling_enabled);
+        let mut ended = Vec::new();
+        for (key, stored) in kept {
+            let agent = uuid::Uuid::from_slice(&key).ok().map(AgentId::from);
+            let since = from_micros(stored.since);
+            let is_sound = match (agent, stored.limits) {
+                (Some(agent), Some(limits)) => ledger.restore(agent, limits.into(), since),
+                (Some(agent), None) => {
+                    ended.push((since, agent));
+                    true
+                }
+                (None, _) => false,
+            };
+            if !is_sound {
+                return Err(failed(format!(
+                    "the promise in row `{}` of `allocations` makes no sense",
+                    key.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+                )));
             }
         }
-        let promised: Vec<AgentId> = ledger.iter().map(|(agent, _)| *agent).collect();
+        ended.sort_unstable();
+        let mut books = Books::new(ledger);
+        let forgotten: Vec<AgentId> =
+            ended.into_iter().filter_map(|(_, agent)| books.remember(agent)).collect();
+        let promised: Vec<AgentId> = books.ledger.iter().map(|(agent, _)| *agent).collect();
         let inner = Arc::new_cyclic(|this| Inner {
             enforcing: config.enforcement_enabled,
             interval: config.monitoring_interval.min(FAR),
@@ -356,70 +350,28 @@ impl ResourceManagerBuilder {
             ),
             journal: self.journal,
             directory: self.directory,
-            books: Mutex::new(Books {
-                ledger,
-                watched: HashMap::new(),
-                known: HashSet::new(),
-                known_order: VecDeque::new(),
-                sampled_at: None,
-                closed: false,
-            }),
+            books: Mutex::new(books),
+            turns: Turns::default(),
             watch: Arc::default(),
             tasks: Tasks::default(),
             this: Weak::clone(this),
         });
         for agent in promised {
-            inner.lock().remember(agent);
             inner.take_place(agent)?;
         }
-        inner.tasks.spawn(watch(Weak::clone(&inner.this), inner.tasks.stopping()));
+        for agent in forgotten {
+            inner.forget_row(agent);
+        }
+        inner.tasks.spawn(watch::watch(Weak::clone(&inner.this), inner.tasks.stopping()));
         Ok(DefaultResourceManager { inner })
     }
 }
 
-impl Books {
-    fn remember(&mut self, agent: AgentId) {
-        self.watched.entry(agent).or_insert_with(Watched::new);
-        if self.known.insert(agent) {
-            self.known_order.push_back(agent);
-        }
-        while self.known.len() > REMEMBERED
-            && let Some(oldest) = self.known_order.pop_front()
-        {
-            if self.ledger.get(oldest).is_some() {
-                self.known_order.push_back(oldest);
-                break;
-            }
-            self.known.remove(&oldest);
-            self.watched.remove(&oldest);
-        }
-    }
-}
-
-/// A promise as it is kept.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Stored {
-    since: i64,
-    limits: StoredLimits,
-}
-
-/// Samples everyone once in an interval, for as long as there is someone.
-async fn watch(this: Weak<Inner>, stop: tokio_util::sync::CancellationToken) {
-    loop {
-        let Some(inner) = this.upgrade() else { return };
-        let anyone = inner.lock().ledger.len() > 0;
-        let until = Clock::instant_in(if anyone { inner.interval } else { FAR });
-        let watch = Arc::clone(&inner.watch);
-        drop(inner); // Whoever waits here keeps nobody alive.
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = watch.notified(), if !anyone => continue,
-            () = tokio::time::sleep_until(until) => {}
-        }
-        let Some(inner) = this.upgrade() else { return };
-        inner.sample_all().await;
-    }
-}
+/// What no driver holds agents to, whatever the host.
+const UNENFORCED: [&str; 2] = [
+    "disk traffic is compared with `disk_io_mbps`, and nothing slows an agent down to it",
+    "sandboxes have no network, so that `network_io_mbps` is promised and has nothing to bound",
+];
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -428,412 +380,15 @@ impl Inner {
 
     fn open(&self) -> Result<MutexGuard<'_, Books>, ResourceError> {
         let books = self.lock();
-        if books.closed {
-            Err(failed("the resource manager is shutting down".to_owned()))
-        } else {
-            Ok(books)
-        }
+        if books.closed { Err(closing()) } else { Ok(books) }
     }
 
-    fn take_place(&self, agent_id: AgentId) -> Result<(), ResourceError> {
-        let port: Arc<dyn LedgerPort> = self.this.upgrade().expect("`self` is alive");
-        self.directory.set_ledger(agent_id, &port).map_err(|_| {
-            failed(format!("another resource manager has promised to agent `{agent_id}`"))
-        })
-    }
-
-    async fn detached<T: Send + 'static>(
+    /// Runs `work` to its end, whether or not the caller waits for it.
+    async fn finish<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, ResourceError>> + Send + 'static,
     ) -> Result<T, ResourceError> {
-        match self.tasks.detached(work).await {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) | Err(_) => Err(failed("the resource manager is shutting down".to_owned())),
-        }
-    }
-
-    async fn allocate(
-        &self,
-        agent_id: AgentId,
-        limits: ResourceLimits,
-    ) -> Result<ResourceAllocation, ResourceError> {
-        let now = from_micros(micros(self.journal.now()));
-        let (promise, is_new) = {
-            let mut books = self.open()?;
-            let is_new = books.ledger.get(agent_id).is_none();
-            let promise =
-                books.ledger.allocate(agent_id, &limits, now).map_err(|r| refusal(agent_id, r))?;
-            books.remember(agent_id);
-            (promise, is_new)
-        };
-        if is_new {
-            let recorded = match self.take_place(agent_id) {
-                Ok(()) => self.record(agent_id, Some(&promise), "resources.allocated").await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = recorded {
-                self.lock().ledger.put_back(agent_id, None);
-                return Err(error);
-            }
-            self.watch.notify_one();
-        }
-        let current_usage =
-            self.lock().watched.get(&agent_id).map(|w| w.usage.clone()).unwrap_or_default();
-        Ok(ResourceAllocation {
-            agent_id,
-            allocated_at: promise.since,
-            limits: promise.limits,
-            current_usage,
-        })
-    }
-
-    async fn update(&self, agent_id: AgentId, limits: ResourceLimits) -> Result<(), ResourceError> {
-        let (before, after) = {
-            let mut books = self.open()?;
-            let before = books.ledger.get(agent_id).cloned();
-            let after = books.ledger.update(agent_id, &limits).map_err(|r| refusal(agent_id, r))?;
-            if let Some(watched) = books.watched.get_mut(&agent_id) {
-                watched.violations.clear(); // The grace begins anew.
-            }
-            (before, after)
-        };
-        let recorded = self.record(agent_id, Some(&after), "resources.updated").await;
-        if recorded.is_err() {
-            self.lock().ledger.put_back(agent_id, before);
-        }
-        recorded
-    }
-
-    async fn release(&self, agent_id: AgentId) -> Result<(), ResourceError> {
-        let before = {
-            let mut books = self.lock();
-            if !books.known.contains(&agent_id) {
-                return Err(ResourceError::DeallocationFailed { agent_id });
-            }
-            books.ledger.release(agent_id)
-        };
-        let Some(before) = before else { return Ok(()) };
-        let recorded = self.record(agent_id, None, "resources.deallocated").await;
-        if recorded.is_err() {
-            self.lock().ledger.put_back(agent_id, Some(before));
-        }
-        recorded
-    }
-
-    async fn record(
-        &self,
-        agent_id: AgentId,
-        promise: Option<&Promise>,
-        kind: &'static str,
-    ) -> Result<(), ResourceError> {
-        let event_type = match promise {
-            Some(_) => AuditEventType::ResourceAllocated,
-            None => AuditEventType::ResourceDeallocated,
-        };
-        let mut entry = self.journal.event(event_type, kind).agent(agent_id);
-        let key = *agent_id.as_uuid().as_bytes();
-        let change = match promise {
-            Some(promise) => {
-                let limits = &promise.limits;
-                entry = entry.details(format!(
-                    "{} MiB, {} cores, {} MB/s disk, {} MB/s network",
-                    limits.memory_mb, limits.cpu_cores, limits.disk_io_mbps, limits.network_io_mbps
-                ));
-                Change::new().put(
-                    ALLOCATIONS,
-                    key,
-                    &Stored { since: micros(promise.since), limits: StoredLimits::from(limits) },
-                )
-            }
-            None => Change::new().remove(ALLOCATIONS, key),
-        };
-        self.journal.commit(change.record(entry)).await.map(|_| ()).map_err(|error| match error {
-            StoreError::Closed => failed("the resource manager is shutting down".to_owned()),
-            error => failed(format!("not recorded: {error}")),
-        })
-    }
-
-    /// Measures one agent and takes the sample into its history.
-    async fn sample(&self, agent_id: AgentId) -> Result<ResourceUsage, ResourceError> {
-        let measured = match self.directory.agent(agent_id) {
-            Some(port) => match port.usage(agent_id).await {
-                Ok(usage) => Some(usage),
-                Err(reason) => return Err(failed(reason)),
-            },
-            None => None,
-        };
-        let at = self.journal.now();
-        let now = Instant::now();
-        let mut books = self.lock();
-        let limits = books.ledger.get(agent_id).map(|promise| promise.limits.clone());
-        let watched = books.watched.get_mut(&agent_id).ok_or_else(|| never(agent_id))?;
-        let Some(measured) = measured else {
-            // Nobody runs the agent: it can't use anything.
-            let uptime = watched.usage.uptime;
-            watched.usage = ResourceUsage { uptime, ..ResourceUsage::default() };
-            return Ok(watched.usage.clone());
-        };
-        let mut usage = ResourceUsage {
-            memory_used: measured.memory,
-            uptime: measured.uptime,
-            ..watched.usage.clone()
-        };
-        let due = match &watched.last {
-            None => true,
-            Some((before, _)) => now.duration_since(*before) >= SHORTEST,
-        };
-        if due {
-            // Before the first sample rates are over the agent's whole life.
-            let (elapsed, base) = match &watched.last {
-                Some((before, last)) => (
-                    now.duration_since(*before),
-                    (last.cpu_nanos, last.disk_bytes, last.network_bytes),
-                ),
-                None => (measured.uptime.max(SHORTEST), (0, 0, 0)),
-            };
-            let seconds = elapsed.as_secs_f64();
-            #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
-            let rate = |total: u64, before: u64| total.saturating_sub(before) as f64 / seconds;
-            usage.cpu_usage = rate(measured.cpu_nanos, base.0) / 1e9;
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "never negative"
-            )]
-            {
-                usage.disk_io_rate = rate(measured.disk_bytes, base.1) as u64;
-                usage.network_io_rate = rate(measured.network_bytes, base.2) as u64;
-            }
-            watched.last = Some((now, measured.clone()));
-            if let Some(limits) = limits {
-                watched.history.push_back(ResourceSnapshot {
-                    at,
-                    usage: usage.clone(),
-                    limits,
-                    source: measured.source,
-                    throttled: measured.throttled,
-                    oom_kills: measured.oom_kills,
-                });
-                if watched.history.len() > SAMPLES {
-                    watched.history.pop_front();
-                }
-            }
-        }
-        watched.usage = usage.clone();
-        books.sampled_at = Some(at);
-        Ok(usage)
-    }
-
-    async fn sample_all(&self) {
-        let agents: Vec<AgentId> = self.lock().ledger.iter().map(|(agent, _)| *agent).collect();
-        for agent in agents {
-            if self.tasks.is_stopping() {
-                return;
-            }
-            match self.sample(agent).await {
-                Ok(usage) => {
-                    self.follow(agent, &usage).await;
-                    self.judge(agent, &usage).await;
-                    self.alert(agent, &usage).await;
-                }
-                Err(error) => tracing::warn!(agent_id = %agent, %error, "usage is not known"),
-            }
-        }
-    }
-
-    /// Lets a floating share follow what is used.
-    async fn follow(&self, agent_id: AgentId, usage: &ResourceUsage) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "usage is never negative"
-        )]
-        let used = Amounts {
-            memory: usage.memory_used,
-            cpu: (usage.cpu_usage * 1000.0) as u64,
-            disk: 0,
-            network: usage.network_io_rate,
-        };
-        let Some(share) = self.lock().ledger.follow(agent_id, used) else { return };
-        let entry = self
-            .journal
-            .event(AuditEventType::ResourceAllocated, "resources.scaled")
-            .agent(agent_id)
-            .details(format!(
-                "{} MiB and {} thousandths of a core are set aside",
-                share.memory / ledger::MIB,
-                share.cpu
-            ));
-        self.note(Change::new().record(entry)).await;
-    }
-
-    /// Compares what is used with what was promised, and climbs the ladder.
-    async fn judge(&self, agent_id: AgentId, usage: &ResourceUsage) {
-        let now = self.journal.now();
-        let mut to_do = Vec::new();
-        {
-            let mut books = self.lock();
-            let Some(limits) = books.ledger.get(agent_id).map(|promise| promise.limits.clone())
-            else {
-                return;
-            };
-            let Some(watched) = books.watched.get_mut(&agent_id) else { return };
-            let kernel = watched.history.back().is_some_and(|s| s.source == UsageSource::Kernel);
-            for (kind, used, limit, slack) in compared(usage, &limits) {
-                if used <= limit * slack {
-                    watched.violations.remove(&kind);
-                    continue;
-                }
-                let violation = watched.violations.entry(kind).or_insert(ResourceViolation {
-                    agent_id,
-                    kind,
-                    used,
-                    limit,
-                    ratio: 0.0,
-                    since: now,
-                    samples: 0,
-                    severity: ViolationSeverity::Warning,
-                    action: ViolationAction::Observed,
-                });
-                violation.samples += 1;
-                violation.used = used;
-                violation.limit = limit;
-                violation.ratio = used / limit.max(f64::MIN_POSITIVE);
-                if violation.samples > GRACE {
-                    violation.severity = ViolationSeverity::Critical;
-                }
-                let action = ladder(self.enforcing, violation.samples, kernel, violation.action);
-                if action != violation.action || violation.samples == 1 {
-                    violation.action = action;
-                    to_do.push(violation.clone());
-                }
-            }
-        }
-        for violation in to_do {
-            self.act(violation).await;
-        }
-    }
-
-    async fn act(&self, violation: ResourceViolation) {
-        let agent_id = violation.agent_id;
-        let reason = format!(
-            "uses {:.3} of {} where {:.3} were promised",
-            violation.used, violation.kind, violation.limit
-        );
-        let action = match violation.action {
-            ViolationAction::Observed | ViolationAction::Notified | ViolationAction::Throttled => {
-                None
-            }
-            ViolationAction::Suspended => Some(ErrorAction::Suspend),
-            ViolationAction::Terminated => Some(ErrorAction::Terminate),
-        };
-        let mut failure = None;
-        if let Some(action) = action {
-            let done = match self.directory.agent(agent_id) {
-                Some(port) => {
-                    port.control(agent_id, &action, &reason).await.map_err(|e| e.to_string())
-                }
-                None => Err("nobody runs the agent".to_owned()),
-            };
-            if let Err(error) = done {
-                // What could not be done is not reported as done.
-                failure = Some(error);
-                if let Some(watched) = self.lock().watched.get_mut(&agent_id)
-                    && let Some(there) = watched.violations.get_mut(&violation.kind)
-                {
-                    there.action = ViolationAction::Notified;
-                }
-            }
-        }
-        let entry = self
-            .journal
-            .event(AuditEventType::ErrorOccurred, "resources.violation")
-            .agent(agent_id)
-            .details(reason)
-            .with("resource", violation.kind)
-            .with("action", format!("{:?}", violation.action))
-            .with_some("failed", failure);
-        self.note(Change::new().record(entry)).await;
-    }
-
-    /// Raises an alert when usage crosses a threshold, and tells when it is over.
-    async fn alert(&self, agent_id: AgentId, usage: &ResourceUsage) {
-        let now = Instant::now();
-        let mut news = Vec::new();
-        {
-            let mut books = self.lock();
-            let Some(limits) = books.ledger.get(agent_id).map(|promise| promise.limits.clone())
-            else {
-                return;
-            };
-            let Some(watched) = books.watched.get_mut(&agent_id) else { return };
-            let Some(thresholds) = watched.thresholds.clone() else { return };
-            for (kind, used, limit, _) in compared(usage, &limits) {
-                let Some((_, threshold)) = thresholds.kinds.iter().find(|(k, _)| *k == kind) else {
-                    continue;
-                };
-                let ratio = used / limit.max(f64::MIN_POSITIVE);
-                let alert = watched.alerts.entry(kind).or_default();
-                if ratio >= threshold.warn {
-                    alert.samples += 1;
-                    let quiet = alert.raised_at.is_none_or(|at| now - at >= thresholds.cooldown);
-                    if alert.samples >= thresholds.consecutive_samples && !alert.active && quiet {
-                        alert.active = true;
-                        alert.raised_at = Some(now);
-                        let level =
-                            if ratio >= threshold.critical { "critical" } else { "warning" };
-                        news.push((kind, level, ratio));
-                    }
-                } else {
-                    alert.samples = 0;
-                    // Five hundredths below, so that one at the threshold does not flicker.
-                    if alert.active && ratio < threshold.warn - 0.05 {
-                        alert.active = false;
-                        news.push((kind, "recovered", ratio));
-                    }
-                }
-            }
-        }
-        for (kind, level, ratio) in news {
-            let entry = self
-                .journal
-                .event(AuditEventType::ErrorOccurred, "resources.alert")
-                .agent(agent_id)
-                .details(format!("{kind} at {:.0} % of the limit", ratio * 100.0))
-                .with("resource", kind)
-                .with("level", level);
-            self.note(Change::new().record(entry)).await;
-        }
-    }
-
-    async fn note(&self, change: Change) {
-        if let Err(error) = self.journal.commit(change).await {
-            tracing::error!(%error, "a resource event could not be recorded");
-        }
-    }
-}
-
-/// What is used of each kind, its limit and the slack that measuring it needs.
-fn compared(usage: &ResourceUsage, limits: &ResourceLimits) -> [(ResourceKind, f64, f64, f64); 4] {
-    #[expect(clippy::cast_precision_loss, reason = "compared with a slack")]
-    let of = |amount: u64| amount as f64;
-    [
-        (ResourceKind::Memory, of(usage.memory_used), of(limits.memory_mb) * of(ledger::MIB), 1.0),
-        (ResourceKind::Cpu, usage.cpu_usage, limits.cpu_cores, SLACK),
-        (ResourceKind::Disk, of(usage.disk_io_rate), of(limits.disk_io_mbps) * 1e6, SLACK),
-        (ResourceKind::Network, of(usage.network_io_rate), of(limits.network_io_mbps) * 1e6, SLACK),
-    ]
-}
-
-/// What is done about a violation that was seen in so many samples.
-fn ladder(enforcing: bool, samples: u32, kernel: bool, before: ViolationAction) -> ViolationAction {
-    match (enforcing, samples) {
-        (false, _) => ViolationAction::Observed,
-        (true, ..=GRACE) => ViolationAction::Notified,
-        // The kernel holds a sandbox to its limits; give that some time.
-        (true, ..=6) if kernel => ViolationAction::Throttled,
-        (true, ..=PATIENCE) => ViolationAction::Suspended.max(before),
-        (true, _) => ViolationAction::Terminated,
+        self.tasks.finish(work).await.unwrap_or_else(|| Err(closing()))
     }
 }
 
@@ -845,12 +400,12 @@ impl ResourceManager for DefaultResourceManager {
         limits: ResourceLimits,
     ) -> Result<ResourceAllocation, ResourceError> {
         let inner = Arc::clone(&self.inner);
-        self.inner.detached(async move { inner.allocate(agent_id, limits).await }).await
+        self.inner.finish(async move { inner.allocate(agent_id, limits).await }).await
     }
 
     async fn deallocate_resources(&self, agent_id: AgentId) -> Result<(), ResourceError> {
         let inner = Arc::clone(&self.inner);
-        self.inner.detached(async move { inner.release(agent_id).await }).await
+        self.inner.finish(async move { inner.release(agent_id).await }).await
     }
 
     async fn update_resource_limits(
@@ -859,45 +414,51 @@ impl ResourceManager for DefaultResourceManager {
         limits: ResourceLimits,
     ) -> Result<(), ResourceError> {
         let inner = Arc::clone(&self.inner);
-        self.inner.detached(async move { inner.update(agent_id, limits).await }).await
+        self.inner.finish(async move { inner.update(agent_id, limits).await }).await
     }
 
     async fn get_resource_usage(&self, agent_id: AgentId) -> Result<ResourceUsage, ResourceError> {
-        drop(self.inner.open()?);
-        if !self.inner.lock().known.contains(&agent_id) {
-            return Err(never(agent_id));
-        }
-        self.inner.sample(agent_id).await
+        self.inner.read(agent_id).await?.usage().map_err(|kind| {
+            failed(format!(
+                "what agent `{agent_id}` uses of {kind} can't be measured on this host (the rest: \
+                 usage_detail)"
+            ))
+        })
     }
 
     async fn get_system_resources(&self) -> SystemResourceStatus {
+        let pressure = probe::pressure();
         let books = self.inner.lock();
         #[expect(clippy::cast_precision_loss, reason = "figures for people")]
         let shown = |kind: ResourceKind, amount: u64| match kind {
             ResourceKind::Cpu => amount as f64 / 1000.0,
             ResourceKind::Memory | ResourceKind::Disk | ResourceKind::Network => amount as f64,
         };
-        let promised = |agent: &AgentId| books.ledger.get(*agent).is_some();
+        let readings = || {
+            let holders = books.ledger.iter().filter_map(|(agent, _)| books.watched.get(agent));
+            holders.filter_map(|watched| watched.reading.as_ref())
+        };
+        let used = |kind: ResourceKind| match kind {
+            // What is measured of disks is traffic, and what is promised is space.
+            ResourceKind::Disk => None,
+            ResourceKind::Memory | ResourceKind::Cpu | ResourceKind::Network => {
+                readings().map(|reading: &Reading| reading.of(kind)).sum()
+            }
+        };
         let mut overcommitted = false;
         let kinds = ResourceKind::ALL
             .into_iter()
             .map(|kind| {
-                let used = books
-                    .watched
-                    .iter()
-                    .filter(|(agent, _)| promised(agent))
-                    .map(|(_, watched)| {
-                        compared(&watched.usage, &ResourceLimits::default())[kind as usize].1
-                    })
-                    .sum();
-                let total = books.ledger.total(kind);
-                overcommitted |= total.is_some_and(|total| used > shown(kind, total));
+                let total = books.ledger.total(kind).map(|total| shown(kind, total));
+                let used: Option<f64> = used(kind);
+                overcommitted |= books.ledger.is_overcommitted(kind)
+                    || used.zip(total).is_some_and(|(used, total)| used > total);
                 KindStatus {
                     kind,
-                    total: total.map_or(0.0, |total| shown(kind, total)),
+                    total,
                     reserved: shown(kind, books.ledger.reserved(kind)),
                     allocated: shown(kind, books.ledger.promised(kind)),
-                    available: total.map_or(0.0, |_| shown(kind, books.ledger.available(kind))),
+                    available: total.map(|_| shown(kind, books.ledger.available(kind))),
                     used,
                 }
             })
@@ -905,7 +466,7 @@ impl ResourceManager for DefaultResourceManager {
         SystemResourceStatus {
             kinds,
             allocations: books.ledger.len(),
-            pressure: probe::pressure(),
+            pressure,
             overcommitted,
             sampled_at: books.sampled_at,
             backend: self.inner.backend.clone(),
@@ -919,7 +480,7 @@ impl ResourceManager for DefaultResourceManager {
             .watched
             .iter()
             .filter(|(agent, _)| books.ledger.get(**agent).is_some())
-            .flat_map(|(_, watched)| watched.violations.values().cloned())
+            .flat_map(|(_, watched)| watched.ongoing.iter().map(|there| there.violation.clone()))
             .collect();
         violations.sort_by_key(|violation| (violation.agent_id, violation.kind));
         violations
@@ -948,8 +509,7 @@ impl ResourceManager for DefaultResourceManager {
             return Err(never(agent_id));
         }
         let watched = books.watched.get_mut(&agent_id).ok_or_else(|| never(agent_id))?;
-        watched.thresholds = Some(thresholds);
-        watched.alerts.clear();
+        watched.watch_for(thresholds);
         Ok(())
     }
 
@@ -959,12 +519,10 @@ impl ResourceManager for DefaultResourceManager {
         duration: Duration,
     ) -> Result<Vec<ResourceSnapshot>, ResourceError> {
         let now = self.inner.journal.now();
-        let books = self.inner.lock();
-        let watched = books.watched.get(&agent_id).ok_or_else(|| never(agent_id))?;
-        let recent = |sample: &&ResourceSnapshot| {
-            now.duration_since(sample.at).unwrap_or_default() <= duration
-        };
-        Ok(watched.history.iter().filter(recent).cloned().collect())
+        if let Some(watched) = self.inner.lock().watched.get(&agent_id) {
+            return Ok(watched.history.last(now, duration));
+        }
+        if self.inner.is_known(agent_id) { Ok(Vec::new()) } else { Err(never(agent_id)) }
     }
 
     async fn shutdown(&self) -> Result<(), ResourceError> {
@@ -997,38 +555,156 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-fn refusal(agent_id: AgentId, refusal: Refusal) -> ResourceError {
-    match refusal {
-        Refusal::HoldsAnother | Refusal::NotANumber => ResourceError::AllocationFailed { agent_id },
-        Refusal::HoldsNone => never(agent_id),
-        Refusal::NotEnough(lacking) => {
-            #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-            let shown = |kind: ResourceKind, amount: u64| match kind {
-                ResourceKind::Memory | ResourceKind::Disk => {
-                    format!("{} MiB", amount / ledger::MIB)
-                }
-                ResourceKind::Cpu => format!("{} cores", amount as f64 / 1000.0),
-                ResourceKind::Network => format!("{} MB/s", amount / 1_000_000),
-            };
-            let requirements: Vec<String> = lacking
-                .into_iter()
-                .map(|(kind, asked, available)| {
-                    format!(
-                        "{kind}: {} asked, {} available",
-                        shown(kind, asked),
-                        shown(kind, available)
-                    )
-                })
-                .collect();
-            ResourceError::InsufficientResources { requirements: requirements.join("; ") }
-        }
-    }
-}
-
-fn never(agent_id: AgentId) -> ResourceError {
-    failed(format!("agent `{agent_id}` has no allocation (use allocate_resources)"))
+fn closing() -> ResourceError {
+    failed("the resource manager is shutting down".to_owned())
 }
 
 fn failed(reason: String) -> ResourceError {
     ResourceError::MonitoringFailed { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use symbiont_types::{ErrorAction, UsageSource};
+
+    use super::*;
+    use crate::directory::{AgentPort, Usage};
+    use crate::faulty::{FaultyStore, Witness};
+
+    struct Bench {
+        resources: DefaultResourceManager,
+        directory: Arc<Directory>,
+        store: Arc<FaultyStore>,
+        witness: Arc<Witness>,
+    }
+
+    /// A manager of 1,000 MiB without a reserve, over a store that can be told to fail, with
+    /// somebody who runs whatever agents it is given.
+    async fn bench() -> Bench {
+        let (directory, store) = (Directory::new(), FaultyStore::new());
+        let config = ResourceManagerConfig {
+            total_memory: 1000 << 20,
+            total_cpu_cores: 100,
+            resource_reservation_percentage: 0.0,
+            ..ResourceManagerConfig::default()
+        };
+        let resources = DefaultResourceManager::builder(config)
+            .directory(Arc::clone(&directory))
+            .journal(Journal::reading(Arc::clone(&store) as _, Clock::system()))
+            .build()
+            .await
+            .expect("the settings are fine");
+        Bench { resources, directory, store, witness: Witness::new() }
+    }
+
+    impl Bench {
+        fn run(&self, agent: AgentId, usage: &Usage) {
+            let port: Arc<dyn AgentPort> = Arc::clone(&self.witness) as Arc<dyn AgentPort>;
+            self.directory.set_agent(agent, &port).expect("the place is free");
+            self.witness.uses(usage.clone());
+        }
+
+        async fn promised(&self) -> (usize, f64) {
+            let status = self.resources.get_system_resources().await;
+            let memory = status.kind(ResourceKind::Memory).expect("it is known").allocated;
+            (status.allocations, memory / f64::from(1 << 20))
+        }
+    }
+
+    fn limits(memory_mb: u64) -> ResourceLimits {
+        ResourceLimits { memory_mb, network_io_mbps: 0, ..ResourceLimits::default() }
+    }
+
+    fn usage() -> Usage {
+        Usage {
+            memory: Some(1),
+            cpu_nanos: Some(0),
+            disk_bytes: Some(0),
+            network_bytes: Some(0),
+            throttled: None,
+            oom_kills: None,
+            source: UsageSource::Kernel,
+            uptime: Duration::from_secs(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_recorded_changes_nothing() {
+        let bench = bench().await;
+        let (resources, agent) = (&bench.resources, AgentId::new());
+        bench.store.fail(true);
+        let (one, two) = tokio::join!(
+            resources.allocate_resources(agent, limits(100)),
+            resources.allocate_resources(agent, limits(100)),
+        );
+        assert!(one.is_err() && two.is_err(), "nobody is told of a promise that is not there");
+        assert_eq!(bench.promised().await, (0, 0.0));
+        assert!(bench.directory.ledger(agent).is_none());
+        bench.store.fail(false);
+        resources.allocate_resources(agent, limits(500)).await.expect("there is room");
+        bench.store.fail(true);
+        for to in [900, 100] {
+            let refused = resources.update_resource_limits(agent, limits(to)).await;
+            assert!(matches!(refused, Err(ResourceError::MonitoringFailed { .. })), "{refused:?}");
+            assert_eq!(bench.promised().await, (1, 500.0));
+        }
+        resources.deallocate_resources(agent).await.expect_err("it can't be recorded");
+        assert_eq!(bench.promised().await, (1, 500.0));
+        bench.store.fail(false);
+        resources.deallocate_resources(agent).await.expect("it is recorded");
+        assert_eq!(bench.promised().await, (0, 0.0));
+        assert!(bench.directory.ledger(agent).is_none(), "its place is free for another manager");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_agent_that_resists_stops_nobody_from_being_watched() {
+        let bench = bench().await;
+        let agents = [AgentId::new(), AgentId::new()];
+        bench.witness.stuck.store(true, Ordering::SeqCst);
+        for agent in agents {
+            bench.run(agent, &Usage { memory: Some(200 << 20), ..usage() });
+            bench.resources.allocate_resources(agent, limits(100)).await.expect("there is room");
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        for agent in agents {
+            let history = bench.resources.get_resource_history(agent, Duration::MAX).await;
+            assert!(history.expect("it has one").len() >= 19);
+        }
+        assert_eq!(bench.witness.told(), [ErrorAction::Suspend, ErrorAction::Suspend]);
+        let violations = bench.resources.check_resource_violations().await;
+        for violation in &violations {
+            assert_eq!(violation.action, symbiont_types::ViolationAction::Notified);
+        }
+        assert_eq!(violations.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_known_is_an_error_and_no_zero_and_asking_leaves_no_sample() {
+        let bench = bench().await;
+        let (resources, agent) = (&bench.resources, AgentId::new());
+        bench.run(agent, &Usage { disk_bytes: None, ..usage() });
+        resources.allocate_resources(agent, limits(100)).await.expect("there is room");
+        for _ in 0..200 {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            let refused = resources.get_resource_usage(agent).await;
+            let Err(ResourceError::MonitoringFailed { reason }) = refused else {
+                panic!("{refused:?}")
+            };
+            assert!(reason.contains("disk"), "{reason}");
+            let detail = resources.usage_detail(agent).await.expect("the rest is known");
+            assert_eq!(detail.memory_used.map(|memory| memory.value), Some(1));
+            assert_eq!(detail.disk_io_rate, None);
+        }
+        let history = resources.get_resource_history(agent, Duration::MAX).await.expect("one");
+        assert!((1..=3).contains(&history.len()), "{}", history.len());
+        assert!(history.iter().all(|sample| sample.unmeasured == [ResourceKind::Disk]));
+        resources.deallocate_resources(agent).await.expect("it is known");
+        tokio::time::sleep(Duration::from_secs(63)).await;
+        let history = resources.get_resource_history(agent, Duration::MAX).await;
+        assert_eq!(history, Ok(Vec::new()), "the samples go soon after the promise");
+        assert!(!resources.inner.lock().watched.contains_key(&agent));
+        resources.deallocate_resources(agent).await.expect("the id is remembered");
+    }
 }

@@ -142,7 +142,8 @@ impl Runtime {
         let errors = DefaultErrorHandler::builder(config.errors)
             .directory(Arc::clone(&directory))
             .journal(journal.clone())
-            .build()?;
+            .build()
+            .await?;
         let errors = Arc::new(errors);
         let profile = match config.profile {
             Profile::Production => "production",
@@ -256,7 +257,7 @@ impl Runtime {
         #[rustfmt::skip]
         let components = vec![
             component("lifecycle", status.warnings.is_empty(), format!("{} agents", status.agents_total)),
-            component("resources", records && unknown == 0, format!("{unknown} figures are not known here")),
+            component("resources", records && unknown == 0, format!("{unknown} things are not measured or held to limits here")),
             component("scheduler", records, format!("{} tasks ended", ended + metrics.unknown)),
             component("bus", records, format!("{} messages wait", self.bus.pending())),
             component("errors", records && breakers == 0, format!("{breakers} breakers open")),

@@ -45,9 +45,9 @@ pub use recovery::{
     ErrorType, RecoveryStrategy, SystemErrorStatistics,
 };
 pub use resource::{
-    KindStatus, ResourceAllocation, ResourceKind, ResourceLimits, ResourceSnapshot,
+    KindStatus, Measured, ResourceAllocation, ResourceKind, ResourceLimits, ResourceSnapshot,
     ResourceThresholds, ResourceUsage, ResourceViolation, SystemResourceStatus, Threshold,
-    UsageSource, ViolationAction, ViolationSeverity,
+    UsageDetail, UsageSource, ViolationAction, ViolationSeverity,
 };
 pub use sandbox::{
     CommandResult, EgressRule, FilesystemConfig, Mount, NetworkConfig, NetworkMode, RootFilesystem,

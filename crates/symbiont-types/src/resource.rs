@@ -14,9 +14,9 @@ pub struct ResourceLimits {
     pub memory_mb: u64,
     /// Processor cores; fractions are exact to a thousandth.
     pub cpu_cores: f64,
-    /// Disk reads and writes together, in MB/s.
+    /// Disk reads and writes together, in MB/s; zero is none at all.
     pub disk_io_mbps: u64,
-    /// Network traffic in both directions together, in MB/s.
+    /// Network traffic in both directions together, in MB/s; zero is none at all.
     pub network_io_mbps: u64,
     /// Active time of one run.
     pub execution_timeout: Duration,
@@ -49,6 +49,30 @@ pub struct ResourceUsage {
     pub disk_io_rate: u64,
     /// Network traffic, in bytes/s.
     pub network_io_rate: u64,
+    /// Time since the agent was created, up to its end.
+    pub uptime: Duration,
+}
+
+/// A figure, and where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured<T> {
+    /// The figure.
+    pub value: T,
+    /// Where it comes from.
+    pub source: UsageSource,
+}
+
+/// What an agent uses, as far as it can be measured here: what nobody can tell is `None`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UsageDetail {
+    /// Memory held now, in bytes.
+    pub memory_used: Option<Measured<u64>>,
+    /// Cores in use; 1.0 is one core.
+    pub cpu_usage: Option<Measured<f64>>,
+    /// Disk reads and writes, in bytes/s.
+    pub disk_io_rate: Option<Measured<u64>>,
+    /// Network traffic, in bytes/s.
+    pub network_io_rate: Option<Measured<u64>>,
     /// Time since the agent was created, up to its end.
     pub uptime: Duration,
 }
@@ -106,21 +130,23 @@ pub enum UsageSource {
     NothingRuns,
 }
 
-/// The state of one kind of resource on this machine.
+/// The state of one kind of resource on this machine, in bytes of memory, cores, bytes of disk space
+/// or bytes/s of network traffic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KindStatus {
-    /// Which kind; it also gives the unit of the figures.
+    /// Which kind.
     pub kind: ResourceKind,
-    /// What there is.
-    pub total: f64,
+    /// What there is, where the host tells or the configuration says.
+    pub total: Option<f64>,
     /// What is held back from agents.
     pub reserved: f64,
     /// What is promised to agents.
     pub allocated: f64,
-    /// What could still be promised.
-    pub available: f64,
-    /// What agents use, as last sampled.
-    pub used: f64,
+    /// What could still be promised, where there is a total.
+    pub available: Option<f64>,
+    /// What agents use, as last sampled; `None` when it is not known of every agent. The space that
+    /// agents use on disks is not measured.
+    pub used: Option<f64>,
 }
 
 /// The resources of this machine and what is promised of them.
@@ -133,7 +159,8 @@ pub struct SystemResourceStatus {
     /// Tasks stalled for lack of (memory, cpu, io) over ten seconds, as a share of time, where the
     /// kernel tells.
     pub pressure: Option<[f32; 3]>,
-    /// Whether more is used than was promised.
+    /// Whether of some kind more is promised than there is without the reserve, as it may be after a
+    /// restart with less, or more is used than there is.
     pub overcommitted: bool,
     /// When usage was last sampled; `None` before the first time.
     pub sampled_at: Option<SystemTime>,
@@ -166,7 +193,7 @@ pub enum ViolationAction {
     Observed,
     /// The violation was recorded.
     Notified,
-    /// The kernel or the evaluator slows the agent down to its limit.
+    /// The kernel slows the agent's sandbox down to its limit, as it has measured.
     Throttled,
     /// The agent was suspended.
     Suspended,
@@ -185,7 +212,7 @@ pub struct ResourceViolation {
     pub used: f64,
     /// How much it may use, in the same unit.
     pub limit: f64,
-    /// `used / limit`.
+    /// `used / limit`; infinite when the limit is zero.
     pub ratio: f64,
     /// When it was first seen over the limit.
     pub since: SystemTime,
@@ -213,7 +240,7 @@ pub struct ResourceThresholds {
     pub kinds: Vec<(ResourceKind, Threshold)>,
     /// Samples in a row beyond a threshold before it counts; at least 1.
     pub consecutive_samples: u32,
-    /// Least time between two alerts of one kind.
+    /// Least time between two alerts of one kind. A warning that becomes critical does not wait.
     pub cooldown: Duration,
 }
 
@@ -236,6 +263,8 @@ pub struct ResourceSnapshot {
     pub at: SystemTime,
     /// What was used.
     pub usage: ResourceUsage,
+    /// Kinds that could not be measured: their figures in `usage` mean nothing.
+    pub unmeasured: Vec<ResourceKind>,
     /// The limits in force at that moment.
     pub limits: ResourceLimits,
     /// Where the figures come from.

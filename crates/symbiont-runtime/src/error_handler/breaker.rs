@@ -18,14 +18,14 @@ pub(crate) struct Setting {
 
 /// Opens at `threshold` failures inside the window without a success; lets one probe through after
 /// `open_for`; closes when the probe succeeds and opens for twice as long when it does not, or when
-/// nothing is heard of it for `open_for`.
-#[derive(Debug, Clone, Default)]
+/// nothing is heard of it for as long as it was open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Breaker {
-    failures: VecDeque<SystemTime>,
-    open_until: Option<SystemTime>,
-    probe_until: Option<SystemTime>,
+    pub(super) failures: VecDeque<SystemTime>,
+    pub(super) open_until: Option<SystemTime>,
+    pub(super) probe_until: Option<SystemTime>,
     /// How often it has opened since it was last closed.
-    opened: u32,
+    pub(super) opened: u32,
 }
 
 impl Breaker {
@@ -35,20 +35,30 @@ impl Breaker {
     }
 
     fn open(&mut self, setting: Setting, now: SystemTime) {
-        self.opened += 1;
+        self.opened = self.opened.saturating_add(1);
         self.probe_until = None;
         self.open_until = now.checked_add(self.open_time(setting)).or(Some(now));
+    }
+
+    /// What time alone has changed by `now`: a probe that nothing was heard of counts as failed at
+    /// its deadline.
+    fn pass(&mut self, setting: Setting, now: SystemTime) {
+        if let Some(deadline) = self.probe_until
+            && now >= deadline
+        {
+            self.open(setting, deadline);
+        }
     }
 
     /// A failure at `now`. Returns whether recovery may be tried: yes while it is closed, once when
     /// it lets a probe through, no while it is open.
     pub(crate) fn failure(&mut self, setting: Setting, now: SystemTime) -> bool {
+        self.pass(setting, now);
         if let Some(until) = self.open_until {
             if now < until {
                 return false;
             }
             if self.probe_until.is_some() {
-                // The probe failed, or was never heard of again.
                 self.open(setting, now);
                 return false;
             }
@@ -72,17 +82,26 @@ impl Breaker {
         *self = Self::default();
     }
 
-    pub(crate) fn status(&self, error_type: ErrorType, now: SystemTime) -> BreakerStatus {
-        let state = match (self.open_until, self.probe_until) {
+    pub(crate) fn status(
+        &self,
+        error_type: ErrorType,
+        setting: Setting,
+        now: SystemTime,
+    ) -> BreakerStatus {
+        let mut there = self.clone();
+        there.pass(setting, now);
+        let retry_at = there.open_until.filter(|until| now < *until);
+        let state = match (there.open_until, retry_at) {
             (None, _) => BreakerState::Closed,
-            (Some(_), Some(until)) if now < until => BreakerState::HalfOpen,
-            (Some(_), _) => BreakerState::Open,
+            (Some(_), Some(_)) => BreakerState::Open,
+            // The next attempt is the probe, or it is out.
+            (Some(_), None) => BreakerState::HalfOpen,
         };
         BreakerStatus {
             error_type,
             state,
-            failures: u32::try_from(self.failures.len()).unwrap_or(u32::MAX),
-            retry_at: self.open_until,
+            failures: u32::try_from(there.failures.len()).unwrap_or(u32::MAX),
+            retry_at,
         }
     }
 }
@@ -93,8 +112,8 @@ mod tests {
 
     use super::*;
 
-    /// Plays `F` failure and `S` success at seconds; `want` says what each failure was told and the
-    /// state afterwards.
+    /// Plays `F` failure, `S` success and `L` a look at seconds; `want` says what each failure was
+    /// told and the state afterwards.
     #[track_caller]
     fn check(events: &[(char, u64)], want: &str) {
         let setting = Setting {
@@ -109,12 +128,16 @@ mod tests {
             let word = match event {
                 'F' if breaker.failure(setting, now) => "try",
                 'F' => "stop",
+                'L' => "look",
                 _ => {
                     breaker.success();
                     "ok"
                 }
             };
-            said.push(format!("{word}:{:?}", breaker.status(ErrorType::SystemError, now).state));
+            let status = breaker.status(ErrorType::SystemError, setting, now);
+            assert_eq!(status.retry_at.is_some(), status.state == BreakerState::Open);
+            assert!(status.retry_at.is_none_or(|at| at > now));
+            said.push(format!("{word}:{:?}", status.state));
         }
         assert_eq!(said.join(" "), want);
     }
@@ -145,9 +168,20 @@ mod tests {
             &[&open[..], &[('F', 10), ('F', 11), ('F', 30), ('F', 31)]].concat(),
             "try:Closed try:Closed stop:Open try:HalfOpen stop:Open stop:Open try:HalfOpen",
         );
+        // The probe of 10 is given up at 20, and that of 45 at 65.
         check(
-            &[&open[..], &[('F', 10), ('F', 500), ('F', 530)]].concat(),
-            "try:Closed try:Closed stop:Open try:HalfOpen stop:Open try:HalfOpen",
+            &[&open[..], &[('F', 10), ('L', 20), ('L', 40), ('F', 45), ('F', 66)]].concat(),
+            "try:Closed try:Closed stop:Open try:HalfOpen look:Open look:HalfOpen try:HalfOpen \
+             stop:Open",
+        );
+    }
+
+    #[test]
+    fn an_open_breaker_is_half_open_once_its_time_is_over_though_nothing_fails() {
+        let open = [('F', 0), ('F', 0), ('F', 0)];
+        check(
+            &[&open[..], &[('L', 9), ('L', 10), ('L', 5000)]].concat(),
+            "try:Closed try:Closed stop:Open look:Open look:HalfOpen look:HalfOpen",
         );
     }
 }

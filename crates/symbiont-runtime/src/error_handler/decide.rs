@@ -121,69 +121,135 @@ pub(crate) fn default_strategy(error_type: ErrorType) -> RecoveryStrategy {
 pub(crate) struct Situation {
     /// `enable_auto_recovery`
     pub(crate) recovering: bool,
-    /// The agent's own thresholds were passed: what they say is to be done.
-    pub(crate) breached: bool,
+    /// Whether the error is one to act on by itself (see [`is_grave`] and [`acts`]).
+    pub(crate) acts: bool,
+    /// Whether somebody registered the strategy, rather than its being the default.
+    pub(crate) registered: bool,
+    /// The agent began an effect that must not be repeated blindly.
+    pub(crate) effects: bool,
+    /// The agent rests and takes more work: what failed was one piece of it.
+    pub(crate) rests: bool,
     /// Whether the breaker lets recovery through.
     pub(crate) breaker_allows: bool,
-    /// Recovery actions in the window so far, and the most there may be.
+    /// Restarts in the window so far, and the most there may be.
     pub(crate) recoveries: u32,
     pub(crate) max_recoveries: u32,
     /// Retries in a row so far, which the pause grows with.
     pub(crate) retries: u32,
     pub(crate) multiplier: f32,
-    /// Whether there is an agent that could take over.
-    pub(crate) has_backup: bool,
     pub(crate) ephemeral: bool,
     /// A number from 0 up to 1 that spreads pauses.
     pub(crate) chance: f64,
 }
 
-/// The action, in the order of selection: thresholds, breaker, strategy, budget; without auto
-/// recovery everything is a suspension.
+/// What is to be done about an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// `None`: it is counted, and nothing is done about it.
+    pub(crate) action: Option<ErrorAction>,
+    /// The agent would run again, but for an effect whose outcome nobody knows.
+    pub(crate) unknown: bool,
+}
+
+/// Whether an error calls for action however much else the agent still does: a violation of
+/// security, or denials that come as often as escalation is set to. A single denial is a normal
+/// result, which the agent has already been given.
+pub(crate) fn is_grave(error_type: ErrorType, denials_repeat: bool) -> bool {
+    match error_type {
+        ErrorType::SecurityViolation => true,
+        ErrorType::PolicyViolation => denials_repeat,
+        ErrorType::ResourceExhaustion
+        | ErrorType::NetworkError
+        | ErrorType::SystemError
+        | ErrorType::ValidationError => false,
+    }
+}
+
+/// Whether an error is acted on by itself. One piece of work of an agent that goes on is not, unless
+/// it is grave; nor is a single denial, unless somebody registered what to do about it.
+pub(crate) fn acts(error_type: ErrorType, grave: bool, registered: bool, rests: bool) -> bool {
+    let normal = error_type == ErrorType::PolicyViolation && !registered;
+    grave || !(rests || normal)
+}
+
+/// The decision, in the order of selection: thresholds, breaker, strategy, what its effects allow,
+/// budget; without auto recovery everything that is done is a suspension.
+///
+/// `on_breach` is what the agent's thresholds ask for, once they are passed. An agent that goes on
+/// is never run again for one piece of its work: whoever asked for the work does that.
 pub(crate) fn decide(
     strategy: &RecoveryStrategy,
     on_breach: Option<&ErrorAction>,
     situation: Situation,
-) -> ErrorAction {
-    if !situation.recovering {
-        return ErrorAction::Suspend;
+) -> Decision {
+    let wanted = match on_breach {
+        Some(action) => chosen(&as_strategy(action), Situation { registered: true, ..situation }),
+        None if !situation.breaker_allows => match strategy {
+            // What ends the agent is no attempt to recover.
+            RecoveryStrategy::Terminate { .. } => ErrorAction::Terminate,
+            RecoveryStrategy::Retry { .. }
+            | RecoveryStrategy::Restart { .. }
+            | RecoveryStrategy::Failover { .. }
+            | RecoveryStrategy::Manual { .. }
+            | RecoveryStrategy::None => ErrorAction::Suspend,
+        },
+        None if !situation.acts => return Decision { action: None, unknown: false },
+        None => chosen(strategy, situation),
+    };
+    let again = matches!(wanted, ErrorAction::Retry { .. } | ErrorAction::Restart);
+    let put_aside = again && (situation.effects || situation.rests) || !situation.recovering;
+    Decision {
+        action: Some(if put_aside { ErrorAction::Suspend } else { wanted }),
+        unknown: again && situation.effects,
     }
-    if situation.breached
-        && let Some(action) = on_breach
-    {
-        return action.clone();
-    }
-    let give_up = if situation.has_backup { ErrorAction::Failover } else { ErrorAction::Suspend };
+}
+
+/// The action of a strategy. Nobody can take over from an agent yet, so that a failover is the
+/// suspension that comes after it.
+fn chosen(strategy: &RecoveryStrategy, situation: Situation) -> ErrorAction {
     let spent = situation.recoveries >= situation.max_recoveries;
     match strategy {
-        // What ends the agent, or puts it aside, is no attempt to recover.
-        RecoveryStrategy::Terminate { .. } => ErrorAction::Terminate,
-        RecoveryStrategy::Manual { .. } => ErrorAction::Suspend,
-        RecoveryStrategy::None if situation.ephemeral => ErrorAction::Terminate,
-        RecoveryStrategy::None => ErrorAction::Suspend,
-        _ if !situation.breaker_allows => give_up,
         RecoveryStrategy::Retry { max_attempts, backoff } if situation.retries < *max_attempts => {
             ErrorAction::Retry {
                 max_attempts: max_attempts - situation.retries,
                 backoff: pause(*backoff, situation),
             }
         }
-        RecoveryStrategy::Retry { .. } | RecoveryStrategy::Restart { .. } if !spent => {
-            ErrorAction::Restart
-        }
+        // What is retried by default is not mended by beginning anew.
+        RecoveryStrategy::Retry { .. } if situation.registered && !spent => ErrorAction::Restart,
+        RecoveryStrategy::Restart { .. } if !spent => ErrorAction::Restart,
+        RecoveryStrategy::Terminate { .. } => ErrorAction::Terminate,
+        RecoveryStrategy::None if situation.ephemeral => ErrorAction::Terminate,
         RecoveryStrategy::Retry { .. }
         | RecoveryStrategy::Restart { .. }
-        | RecoveryStrategy::Failover { .. } => give_up,
+        | RecoveryStrategy::Failover { .. }
+        | RecoveryStrategy::Manual { .. }
+        | RecoveryStrategy::None => ErrorAction::Suspend,
     }
 }
 
-/// The pause before a retry: grown by the multiplier with each, half of it by chance, at most a
-/// minute.
+/// The strategy that an action asked for by thresholds stands for, so that it has the same budget.
+fn as_strategy(action: &ErrorAction) -> RecoveryStrategy {
+    match action {
+        ErrorAction::Retry { max_attempts, backoff } => {
+            RecoveryStrategy::Retry { max_attempts: *max_attempts, backoff: *backoff }
+        }
+        ErrorAction::Restart => RecoveryStrategy::Restart { preserve_state: true },
+        ErrorAction::Suspend => {
+            RecoveryStrategy::Manual { reason: "the agent's thresholds were passed".to_owned() }
+        }
+        ErrorAction::Terminate => RecoveryStrategy::Terminate { cleanup: true },
+        ErrorAction::Failover => RecoveryStrategy::Failover { backup_agent: None },
+    }
+}
+
+/// The pause before a retry: anything up to a bound that the multiplier raises with each retry, so
+/// that those that failed together do not come back together. At most a minute.
 fn pause(base: Duration, situation: Situation) -> Duration {
     let growth =
         f64::from(situation.multiplier).powi(i32::try_from(situation.retries).unwrap_or(i32::MAX));
-    let seconds = (base.as_secs_f64() * growth).min(LONGEST_BACKOFF.as_secs_f64());
-    Duration::from_secs_f64(seconds * (0.5 + situation.chance / 2.0))
+    let most = (base.as_secs_f64() * growth).min(LONGEST_BACKOFF.as_secs_f64());
+    Duration::from_secs_f64(most * situation.chance)
 }
 
 /// The error's text with what changes from time to time left out.
@@ -207,53 +273,126 @@ mod tests {
 
     const CALM: Situation = Situation {
         recovering: true,
-        breached: false,
+        acts: true,
+        registered: true,
+        effects: false,
+        rests: false,
         breaker_allows: true,
         recoveries: 0,
         max_recoveries: 3,
         retries: 0,
         multiplier: 2.0,
-        has_backup: false,
         ephemeral: false,
         chance: 1.0,
     };
+    const RESTS: Situation = Situation { rests: true, acts: false, ..CALM };
+    const OPEN: Situation = Situation { breaker_allows: false, ..CALM };
+    const EFFECTS: Situation = Situation { effects: true, ..CALM };
+    const DEFAULT: Situation = Situation { registered: false, ..CALM };
+
+    /// `None` in words, so that the tables below read.
+    fn words(decision: &Decision) -> String {
+        let action = match &decision.action {
+            None => "count".to_owned(),
+            Some(ErrorAction::Retry { max_attempts, backoff }) => {
+                format!("retry {max_attempts} in {}s", backoff.as_secs())
+            }
+            Some(action) => format!("{action:?}").to_lowercase(),
+        };
+        if decision.unknown { format!("{action}, unknown") } else { action }
+    }
 
     #[test]
     fn an_action_follows_from_the_strategy_and_the_situation() {
-        let retry = RecoveryStrategy::Retry { max_attempts: 2, backoff: Duration::from_secs(1) };
-        let restart = RecoveryStrategy::Restart { preserve_state: true };
-        let again = |left, secs| ErrorAction::Retry {
-            max_attempts: left,
-            backoff: Duration::from_secs(secs),
-        };
+        let retry = &RecoveryStrategy::Retry { max_attempts: 2, backoff: Duration::from_secs(1) };
+        let restart = &RecoveryStrategy::Restart { preserve_state: true };
+        let manual = &RecoveryStrategy::Manual { reason: "x".to_owned() };
+        let terminate = &RecoveryStrategy::Terminate { cleanup: true };
+        let failover = &RecoveryStrategy::Failover { backup_agent: None };
+        let none = &RecoveryStrategy::None;
         let cases = [
-            (&retry, CALM, again(2, 1)),
-            (&retry, Situation { retries: 1, ..CALM }, again(1, 2)),
-            (&retry, Situation { retries: 2, ..CALM }, ErrorAction::Restart),
-            (&retry, Situation { retries: 2, recoveries: 3, ..CALM }, ErrorAction::Suspend),
-            (&restart, CALM, ErrorAction::Restart),
-            (&restart, Situation { recoveries: 3, ..CALM }, ErrorAction::Suspend),
-            (
-                &restart,
-                Situation { recoveries: 3, has_backup: true, ..CALM },
-                ErrorAction::Failover,
-            ),
-            (&restart, Situation { breaker_allows: false, ..CALM }, ErrorAction::Suspend),
-            (&restart, Situation { recovering: false, ..CALM }, ErrorAction::Suspend),
-            (&restart, Situation { breached: true, ..CALM }, ErrorAction::Terminate),
-            (&RecoveryStrategy::None, CALM, ErrorAction::Suspend),
-            (
-                &RecoveryStrategy::None,
-                Situation { ephemeral: true, ..CALM },
-                ErrorAction::Terminate,
-            ),
-            (&RecoveryStrategy::Terminate { cleanup: true }, CALM, ErrorAction::Terminate),
-            (&RecoveryStrategy::Manual { reason: "x".to_owned() }, CALM, ErrorAction::Suspend),
-            (&RecoveryStrategy::Failover { backup_agent: None }, CALM, ErrorAction::Suspend),
+            (retry, CALM, "retry 2 in 1s"),
+            (retry, Situation { retries: 1, ..CALM }, "retry 1 in 2s"),
+            (retry, Situation { retries: 2, ..CALM }, "restart"),
+            (retry, Situation { retries: 2, ..DEFAULT }, "suspend"),
+            (retry, Situation { retries: 2, recoveries: 3, ..CALM }, "suspend"),
+            (retry, EFFECTS, "suspend, unknown"),
+            (restart, CALM, "restart"),
+            (restart, EFFECTS, "suspend, unknown"),
+            (restart, Situation { recoveries: 3, ..CALM }, "suspend"),
+            (restart, Situation { recoveries: 3, ..EFFECTS }, "suspend"),
+            (restart, OPEN, "suspend"),
+            (restart, Situation { recovering: false, ..CALM }, "suspend"),
+            (restart, RESTS, "count"),
+            (restart, Situation { breaker_allows: false, ..RESTS }, "suspend"),
+            (restart, Situation { acts: true, ..RESTS }, "suspend"),
+            (restart, Situation { recovering: false, ..RESTS }, "count"),
+            (none, CALM, "suspend"),
+            (none, Situation { ephemeral: true, ..CALM }, "terminate"),
+            (terminate, CALM, "terminate"),
+            (terminate, OPEN, "terminate"),
+            (terminate, EFFECTS, "terminate"),
+            (terminate, RESTS, "count"),
+            (terminate, Situation { acts: true, ..RESTS }, "terminate"),
+            (manual, CALM, "suspend"),
+            (manual, Situation { acts: false, ..CALM }, "count"),
+            (failover, CALM, "suspend"),
         ];
         for (strategy, situation, want) in cases {
-            let action = decide(strategy, Some(&ErrorAction::Terminate), situation);
-            assert_eq!(action, want, "{strategy:?} {situation:?}");
+            let decision = decide(strategy, None, situation);
+            assert_eq!(words(&decision), want, "{strategy:?} {situation:?}");
+        }
+    }
+
+    #[test]
+    fn what_thresholds_ask_for_comes_before_breaker_and_strategy() {
+        let second = Duration::from_secs(1);
+        let retry = &ErrorAction::Retry { max_attempts: 2, backoff: second };
+        let cases = [
+            (&ErrorAction::Terminate, CALM, "terminate"),
+            (&ErrorAction::Terminate, OPEN, "terminate"),
+            (&ErrorAction::Terminate, RESTS, "terminate"),
+            (&ErrorAction::Terminate, Situation { recovering: false, ..CALM }, "suspend"),
+            (&ErrorAction::Failover, CALM, "suspend"),
+            (&ErrorAction::Restart, CALM, "restart"),
+            (&ErrorAction::Restart, Situation { recoveries: 3, ..CALM }, "suspend"),
+            (&ErrorAction::Restart, EFFECTS, "suspend, unknown"),
+            (&ErrorAction::Restart, RESTS, "suspend"),
+            (retry, CALM, "retry 2 in 1s"),
+            (retry, Situation { retries: 2, ..CALM }, "restart"),
+        ];
+        for (action, situation, want) in cases {
+            let decision = decide(&RecoveryStrategy::None, Some(action), situation);
+            assert_eq!(words(&decision), want, "{action:?} {situation:?}");
+        }
+    }
+
+    #[test]
+    fn one_denial_and_one_failed_piece_of_work_are_no_reason_to_act() {
+        use ErrorType::{NetworkError, PolicyViolation, SecurityViolation};
+        let cases = [
+            // The kind, whether denials repeat, registered, rests: whether it is acted on.
+            (PolicyViolation, false, false, false, false),
+            (PolicyViolation, true, false, false, true),
+            (PolicyViolation, false, true, false, true),
+            (PolicyViolation, false, true, true, false),
+            (PolicyViolation, true, false, true, true),
+            (NetworkError, false, false, false, true),
+            (NetworkError, false, true, true, false),
+            (SecurityViolation, false, false, true, true),
+        ];
+        for case @ (kind, repeat, registered, rests, want) in cases {
+            assert_eq!(acts(kind, is_grave(kind, repeat), registered, rests), want, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_anything_up_to_its_bound() {
+        let retry = RecoveryStrategy::Retry { max_attempts: 9, backoff: Duration::from_secs(1) };
+        for (retries, chance, millis) in [(0, 0.0, 0), (0, 0.5, 500), (3, 0.5, 4000), (3, 0.0, 0)] {
+            let decision = decide(&retry, None, Situation { retries, chance, ..CALM });
+            let Some(ErrorAction::Retry { backoff, .. }) = decision.action else { panic!() };
+            assert_eq!(backoff, Duration::from_millis(millis), "{retries} {chance}");
         }
     }
 
@@ -261,8 +400,8 @@ mod tests {
     fn a_pause_never_exceeds_a_minute() {
         let retry = RecoveryStrategy::Retry { max_attempts: u32::MAX, backoff: Duration::MAX };
         for retries in [0, 1, 100, u32::MAX - 1] {
-            let action = decide(&retry, None, Situation { retries, ..CALM });
-            let ErrorAction::Retry { backoff, .. } = action else { panic!("{action:?}") };
+            let decision = decide(&retry, None, Situation { retries, ..CALM });
+            let Some(ErrorAction::Retry { backoff, .. }) = decision.action else { panic!() };
             assert!(backoff <= LONGEST_BACKOFF, "{backoff:?}");
         }
     }

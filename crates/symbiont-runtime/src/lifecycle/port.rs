@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use symbiont_types::{
@@ -81,7 +82,7 @@ impl AgentPort for Inner {
 
     async fn usage(&self, id: AgentId) -> Result<Usage, String> {
         let member = self.fleet.get(id).map_err(|error| error.to_string())?;
-        let (mut memory, mut cpu_nanos, created_at, ended_at) = {
+        let (memory, cpu_nanos, created_at, ended_at) = {
             let cell = member.cell();
             let (memory, cpu) = cell.run.as_ref().map_or((0, 0), |run| {
                 let load = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
@@ -93,10 +94,11 @@ impl AgentPort for Inner {
         };
         let until = ended_at.map_or_else(|| self.journal.now(), from_micros);
         let mut usage = Usage {
-            memory,
-            cpu_nanos,
-            disk_bytes: 0,
-            network_bytes: 0,
+            memory: Some(memory),
+            cpu_nanos: Some(cpu_nanos),
+            // The evaluator reaches neither, and a sandbox has no network.
+            disk_bytes: Some(0),
+            network_bytes: Some(0),
             throttled: None,
             oom_kills: None,
             source: UsageSource::Evaluator,
@@ -106,14 +108,14 @@ impl AgentPort for Inner {
         let current = *seat.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(sandbox), Some(id)) = (&self.sandbox, current) {
             let measured = sandbox.usage(id).await.map_err(|error| error.to_string())?;
-            let cpu = measured.cpu_time.unwrap_or_default().as_nanos();
-            memory += measured.memory_bytes.unwrap_or(0);
-            cpu_nanos += u64::try_from(cpu).unwrap_or(u64::MAX);
+            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             usage = Usage {
-                memory,
-                cpu_nanos,
-                disk_bytes: measured.io_read_bytes.unwrap_or(0)
-                    + measured.io_write_bytes.unwrap_or(0),
+                memory: measured.memory_bytes.map(|there| there.saturating_add(memory)),
+                cpu_nanos: measured.cpu_time.map(|time| nanos(time).saturating_add(cpu_nanos)),
+                disk_bytes: measured
+                    .io_read_bytes
+                    .zip(measured.io_write_bytes)
+                    .map(|(read, written)| read.saturating_add(written)),
                 throttled: measured.throttled,
                 oom_kills: measured.oom_kills,
                 source: UsageSource::Kernel,
@@ -126,12 +128,22 @@ impl AgentPort for Inner {
     async fn control(
         &self,
         id: AgentId,
+        run: Option<Uuid>,
         action: &ErrorAction,
         reason: &str,
     ) -> Result<(), LifecycleError> {
         let (action, reason) = (action.clone(), reason.to_owned());
-        self.act(id, |inner, member| async move { inner.carry_out(&member, action, &reason).await })
-            .await
+        let carry_out = move |inner: Arc<Self>, member: Arc<Member>| async move {
+            let has_gone_on = run.is_some_and(|run| {
+                let cell = member.cell();
+                cell.run.is_some() || cell.last_run.as_ref().is_some_and(|last| last.run_id != run)
+            });
+            if has_gone_on {
+                return Ok(());
+            }
+            inner.carry_out(&member, action, &reason).await
+        };
+        self.act(id, carry_out).await
     }
 }
 

@@ -160,13 +160,12 @@ impl Inner {
             RunOutcome::Failed(failure) => {
                 // A task's failure is the scheduler's to retry, another agent's the other agent's to
                 // catch.
-                let rests = !failed || matches!(cause, Cause::Task(_) | Cause::Agent(_));
-                if rests {
-                    return report;
-                }
-                let effects = report.effects || report.unfinished;
-                let error = failure.as_error(member.id, tier);
-                let failed = FailedRun { error, effects, rests };
+                let failed = FailedRun {
+                    run: Some(report.run_id),
+                    error: failure.as_error(member.id, tier),
+                    effects: report.effects || report.unfinished,
+                    rests: !failed || matches!(cause, Cause::Task(_) | Cause::Agent(_)),
+                };
                 let (supervisor, id) = (Arc::clone(supervisor), member.id);
                 self.tasks.spawn(async move { supervisor.run_failed(id, failed).await });
             }

@@ -67,7 +67,7 @@ impl Amounts {
         )]
         let cpu = (cores * 1000.0).round() as u64;
         let memory = limits.memory_mb.checked_mul(MIB).filter(|bytes| *bytes > 0)?;
-        // Zero of disk or network traffic is a wall and no special case.
+        // Zero of disk or network traffic is none at all, and needs no special case.
         let network = limits.network_io_mbps.checked_mul(1_000_000)?;
         limits.disk_io_mbps.checked_mul(1_000_000)?;
         if limits.execution_timeout.is_zero() || limits.idle_timeout.is_zero() {
@@ -86,6 +86,8 @@ pub(crate) struct Promise {
     pub(crate) ceiling: Amounts,
     /// What is set aside for it.
     pub(crate) share: Amounts,
+    /// Whether it is on record; while it is not, its share does not float.
+    pub(crate) settled: bool,
 }
 
 /// Why a promise was not made.
@@ -154,6 +156,13 @@ impl Ledger {
         self.promises.get(&agent)
     }
 
+    /// Whether more is promised of `kind` than may be.
+    pub(crate) fn is_overcommitted(&self, kind: ResourceKind) -> bool {
+        self.total(kind).is_some_and(|total| {
+            self.promised.of(kind) > total.saturating_sub(self.reserved.of(kind))
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&AgentId, &Promise)> {
         self.promises.iter()
     }
@@ -162,7 +171,8 @@ impl Ledger {
         self.promises.len()
     }
 
-    /// Promises all of `limits`, or nothing. The same again changes nothing.
+    /// Sets all of `limits` aside, or nothing, until [`Ledger::settle`] or [`Ledger::release`]. The
+    /// same again changes nothing.
     pub(crate) fn allocate(
         &mut self,
         agent: AgentId,
@@ -179,37 +189,56 @@ impl Ledger {
         }
         let share = if self.floating { floor(ceiling) } else { ceiling };
         self.take(Amounts::default(), share)?;
-        let promise = Promise { limits: limits.clone(), since: now, ceiling, share };
+        let promise =
+            Promise { limits: limits.clone(), since: now, ceiling, share, settled: false };
         self.promises.insert(agent, promise.clone());
         Ok(promise)
     }
 
-    /// Promises `limits` in place of what was promised, or changes nothing.
-    pub(crate) fn update(
+    /// Holds a promise that was made before, whether or not it still fits. Whether its limits could
+    /// be promised at all.
+    pub(crate) fn restore(
+        &mut self,
+        agent: AgentId,
+        limits: ResourceLimits,
+        since: SystemTime,
+    ) -> bool {
+        let Some(ceiling) = Amounts::promised_by(&limits) else { return false };
+        let share = if self.floating { floor(ceiling) } else { ceiling };
+        self.settle(agent, Promise { limits, since, ceiling, share, settled: true });
+        true
+    }
+
+    /// Sets aside what both the present promise and one of `limits` need, or changes nothing; the
+    /// promise as it was and as it is to be. Until one of them is settled, nobody else can take
+    /// what the other needs.
+    pub(crate) fn reserve(
         &mut self,
         agent: AgentId,
         limits: &ResourceLimits,
-    ) -> Result<Promise, Refusal> {
+    ) -> Result<(Promise, Promise), Refusal> {
         let ceiling = Amounts::promised_by(limits).ok_or(Refusal::NotANumber)?;
         let before = self.promises.get(&agent).ok_or(Refusal::HoldsNone)?.clone();
         let share = if self.floating {
-            ceiling.map(|kind, most| before.share.of(kind).clamp(floor(ceiling).of(kind), most))
+            let least = floor(ceiling);
+            ceiling.map(|kind, most| before.share.of(kind).clamp(least.of(kind), most))
         } else {
             ceiling
         };
-        self.take(before.share, share)?;
-        let promise = Promise { limits: limits.clone(), ceiling, share, ..before };
-        self.promises.insert(agent, promise.clone());
-        Ok(promise)
+        let both = share.map(|kind, amount| amount.max(before.share.of(kind)));
+        self.take(before.share, both)?;
+        let there = self.promises.get_mut(&agent).expect("it was there a line ago");
+        there.share = both;
+        there.settled = false;
+        let after = Promise { limits: limits.clone(), ceiling, share, ..before.clone() };
+        Ok((before, after))
     }
 
-    /// Puts back a promise as it was; for undoing what could not be recorded.
-    pub(crate) fn put_back(&mut self, agent: AgentId, promise: Option<Promise>) {
+    /// The agent's promise is this one, which is on record: what was set aside beyond it is free.
+    pub(crate) fn settle(&mut self, agent: AgentId, promise: Promise) {
         self.release(agent);
-        if let Some(promise) = promise {
-            self.promised = self.promised.plus(promise.share);
-            self.promises.insert(agent, promise);
-        }
+        self.promised = self.promised.plus(promise.share);
+        self.promises.insert(agent, Promise { settled: true, ..promise });
     }
 
     /// Takes the promise back; what it was, if there was one.
@@ -219,17 +248,21 @@ impl Ledger {
         Some(promise)
     }
 
-    /// Lets a floating share follow what is used. The new share, if it changed by more than a
+    /// Lets a floating share follow what is used; what is not known stays as it is, and so does
+    /// disk space, whose use is not measured. The new share, if it changed by more than a
     /// twentieth.
-    pub(crate) fn follow(&mut self, agent: AgentId, used: Amounts) -> Option<Amounts> {
+    pub(crate) fn follow(&mut self, agent: AgentId, used: [Option<u64>; 4]) -> Option<Amounts> {
         if !self.floating {
             return None;
         }
-        let promise = self.promises.get(&agent)?;
+        let promise = self.promises.get(&agent).filter(|promise| promise.settled)?;
         let (before, ceiling) = (promise.share, promise.ceiling);
         let least = floor(ceiling);
         let share = before.map(|kind, held| {
-            let wanted = used.of(kind).saturating_add(used.of(kind) / 100 * HEADROOM_PERCENT);
+            let Some(used) = used[kind as usize].filter(|_| kind != ResourceKind::Disk) else {
+                return held;
+            };
+            let wanted = used.saturating_add(used / 100 * HEADROOM_PERCENT);
             let wanted = wanted.clamp(least.of(kind), ceiling.of(kind));
             let can_have = held.saturating_add(self.available(kind));
             let wanted = wanted.min(can_have);
@@ -259,8 +292,14 @@ impl Ledger {
     }
 }
 
+/// The least share that floats under this ceiling. Disk space does not float.
 fn floor(ceiling: Amounts) -> Amounts {
-    ceiling.map(|_, amount| amount / 100 * FLOOR_PERCENT + amount % 100 * FLOOR_PERCENT / 100)
+    ceiling.map(|kind, amount| match kind {
+        ResourceKind::Disk => amount,
+        ResourceKind::Memory | ResourceKind::Cpu | ResourceKind::Network => {
+            amount / 100 * FLOOR_PERCENT + amount % 100 * FLOOR_PERCENT / 100
+        }
+    })
 }
 
 #[cfg(test)]
@@ -315,12 +354,50 @@ mod tests {
     fn floating_shares_begin_at_the_floor_and_follow_what_is_used() {
         let mut ledger = ledger(true);
         let agent = AgentId::new();
-        ledger.allocate(agent, &limits(400, 2.0), SystemTime::now()).unwrap();
+        let promise = ledger.allocate(agent, &limits(400, 2.0), SystemTime::now()).unwrap();
         assert_eq!(ledger.promised(ResourceKind::Memory), 100 * MIB);
-        let busy = Amounts { memory: 200 * MIB, ..Amounts::default() };
-        assert_eq!(ledger.follow(agent, busy).unwrap().memory / MIB, 250);
-        let all = Amounts { memory: 4000 * MIB, ..Amounts::default() };
-        assert_eq!(ledger.follow(agent, all).unwrap().memory, 400 * MIB, "never above the ceiling");
+        assert_eq!(ledger.promised(ResourceKind::Disk), WORKSPACE_MB * MIB, "no part of the space");
+        let memory = |mib: u64| [Some(mib * MIB), Some(0), Some(0), Some(0)];
+        assert_eq!(ledger.follow(agent, memory(200)), None, "not before it is on record");
+        ledger.settle(agent, promise);
+        assert_eq!(ledger.follow(agent, memory(200)).unwrap().memory / MIB, 250);
+        let all = ledger.follow(agent, memory(4000)).unwrap();
+        assert_eq!(all.memory, 400 * MIB, "never above the ceiling");
+        assert_eq!(all.disk, WORKSPACE_MB * MIB);
+        assert_eq!(ledger.follow(agent, [None, Some(0), None, None]), None, "nobody knows");
+    }
+
+    #[test]
+    fn what_is_kept_holds_though_it_does_not_fit() {
+        let mut ledger = ledger(false);
+        let agents = [AgentId::new(), AgentId::new()];
+        for agent in agents {
+            assert!(ledger.restore(agent, limits(600, 1.0), SystemTime::now()));
+        }
+        assert!(ledger.is_overcommitted(ResourceKind::Memory));
+        assert!(!ledger.is_overcommitted(ResourceKind::Cpu));
+        assert_eq!((ledger.len(), ledger.available(ResourceKind::Memory)), (2, 0));
+        ledger.release(agents[0]);
+        assert!(!ledger.is_overcommitted(ResourceKind::Memory));
+        assert_eq!(ledger.available(ResourceKind::Memory), 300 * MIB);
+    }
+
+    #[test]
+    fn until_a_change_is_settled_both_ends_of_it_are_set_aside() {
+        for (to, lasting) in [(300, 300), (700, 700)] {
+            for succeeds in [true, false] {
+                let mut ledger = ledger(false);
+                let agent = AgentId::new();
+                let promise = ledger.allocate(agent, &limits(500, 1.0), SystemTime::now()).unwrap();
+                ledger.settle(agent, promise);
+                let (before, after) = ledger.reserve(agent, &limits(to, 1.0)).unwrap();
+                assert_eq!(ledger.promised(ResourceKind::Memory), to.max(500) * MIB);
+                ledger.settle(agent, if succeeds { after } else { before });
+                let want = if succeeds { lasting } else { 500 };
+                assert_eq!(ledger.promised(ResourceKind::Memory), want * MIB);
+                assert_eq!(ledger.get(agent).unwrap().limits.memory_mb, want);
+            }
+        }
     }
 
     #[derive(Debug, Clone)]
@@ -351,16 +428,26 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Allocate(a, m, c) => {
-                        let _ = ledger.allocate(agents[a], &limits(m, f64::from(c) / 1000.0), SystemTime::now());
+                        let limits = limits(m, f64::from(c) / 1000.0);
+                        if let Ok(promise) =
+                            ledger.allocate(agents[a], &limits, SystemTime::now())
+                        {
+                            ledger.settle(agents[a], promise);
+                        }
                     }
                     Step::Update(a, m, c) => {
-                        let _ = ledger.update(agents[a], &limits(m, f64::from(c) / 1000.0));
+                        // Every other one could not be recorded.
+                        if let Ok((before, after)) =
+                            ledger.reserve(agents[a], &limits(m, f64::from(c) / 1000.0))
+                        {
+                            ledger.settle(agents[a], if c % 2 == 0 { after } else { before });
+                        }
                     }
                     Step::Release(a) => {
                         ledger.release(agents[a]);
                     }
                     Step::Follow(a, m) => {
-                        ledger.follow(agents[a], Amounts { memory: m * MIB, ..Amounts::default() });
+                        ledger.follow(agents[a], [Some(m * MIB), Some(0), None, Some(0)]);
                     }
                 }
                 for kind in ResourceKind::ALL {

@@ -9,5 +9,6 @@ mod joined;
 mod lifecycle;
 mod policy;
 mod reference;
+mod resources;
 mod scheduler;
 mod support;
