@@ -518,10 +518,7 @@ impl Inner {
             return Err(closing());
         }
         let inner = self.me();
-        match self.tasks.detached(work(inner, member)).await {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) | Err(_) => Err(closing()),
-        }
+        self.tasks.finish(work(inner, member)).await.unwrap_or_else(|| Err(closing()))
     }
 
     fn entry(&self, member: &Member, event_type: AuditEventType, kind: &'static str) -> Entry {
@@ -605,10 +602,8 @@ impl LifecycleController for DefaultLifecycleController {
             return Err(closing());
         }
         let inner = Arc::clone(&self.inner);
-        match self.inner.tasks.detached(async move { inner.create(config).await }).await {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) | Err(_) => Err(closing()),
-        }
+        let created = self.inner.tasks.finish(async move { inner.create(config).await });
+        created.await.unwrap_or_else(|| Err(closing()))
     }
 
     async fn initialize_agent(&self, agent_id: AgentId) -> Result<(), LifecycleError> {

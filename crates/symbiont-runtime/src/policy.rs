@@ -267,13 +267,8 @@ impl DefaultPolicyEngine {
         policy_id: String,
     ) -> Result<(), PolicyError> {
         let inner = Arc::clone(&self.inner);
-        let made =
-            self.changes.detached(async move { inner.change(change, kind, &policy_id).await });
-        match made.await {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) => Err(PolicyError::ShuttingDown),
-            Err(error) => Err(PolicyError::Storage { reason: error.to_string() }),
-        }
+        let made = self.changes.finish(async move { inner.change(change, kind, &policy_id).await });
+        made.await.unwrap_or(Err(PolicyError::ShuttingDown))
     }
 }
 

@@ -58,13 +58,9 @@ impl AgentPort for Inner {
             errand: Some(errand),
         };
         let inner = self.me();
-        match self.tasks.detached(async move { inner.work(&member, work).await }).await {
-            Ok(Some((outcome, _report))) => outcome,
-            Ok(None) => AttemptOutcome::Cancelled { by: "the runtime is shutting down".to_owned() },
-            Err(_panicked) => AttemptOutcome::Failed {
-                error: "the attempt ended in a panic, which is a fault of the runtime".to_owned(),
-                retryable: true,
-            },
+        match self.tasks.finish(async move { inner.work(&member, work).await }).await {
+            Some((outcome, _report)) => outcome,
+            None => AttemptOutcome::Cancelled { by: "the runtime is shutting down".to_owned() },
         }
     }
 

@@ -461,8 +461,8 @@ impl Inner {
                 errand: None,
             };
             let (inner, worker) = (self.me(), Arc::clone(member));
-            let worked = self.tasks.detached(async move { inner.work(&worker, work).await }).await;
-            let Ok(Some((outcome, report))) = worked else {
+            let worked = self.tasks.finish(async move { inner.work(&worker, work).await }).await;
+            let Some((outcome, report)) = worked else {
                 return RunOutcome::Cancelled("the runtime is shutting down".to_owned());
             };
             if let Some(report) = report {

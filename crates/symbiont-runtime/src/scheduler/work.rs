@@ -95,10 +95,7 @@ impl Inner {
         &self,
         work: impl Future<Output = Result<T, SchedulerError>> + Send + 'static,
     ) -> Result<T, SchedulerError> {
-        match self.tasks.detached(work).await {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) | Err(_) => Err(SchedulerError::ShuttingDown),
-        }
+        self.tasks.finish(work).await.unwrap_or(Err(SchedulerError::ShuttingDown))
     }
 
     // Coming in.

@@ -7,6 +7,7 @@ mod errors;
 mod hostile;
 mod joined;
 mod lifecycle;
+mod once;
 mod policy;
 mod reference;
 mod resources;
