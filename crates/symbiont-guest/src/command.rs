@@ -27,7 +27,7 @@ const STEPS: [&str; 10] = [
     "connect its streams",
     "set its limits",
     "become its user",
-    "leave the memory killer's shelter",
+    "go first when memory is short",
     "enter its directory",
     "apply the system call filter",
     "execute",
@@ -326,18 +326,13 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
     }
     become_user(USER, USER).map_err(step(5))?;
     set_capabilities(rustix::thread::CapabilitySet::empty()).map_err(step(5))?;
-    if program.setup.first_id.is_some() {
-        // A process that hides its memory does not own its files in /proc. Executing restores it.
-        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(step(6))?;
-        let written = rustix::fs::openat(
-            CWD,
-            "/proc/self/oom_score_adj",
-            OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .and_then(|file| write_all(file, b"500"));
-        written.map_err(step(6))?;
-    }
+    // A process that hides its memory does not own its files in /proc. Executing restores it.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(step(6))?;
+    // Anyone may raise it.
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, "/proc/self/oom_score_adj", flags, Mode::empty())
+        .and_then(|file| write_all(file, b"500"))
+        .map_err(step(6))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::chdir(program.directory.as_c_str()).map_err(step(7))?;
     sys::release_signals();

@@ -311,6 +311,9 @@ pub enum Event {
     },
     /// The request could not be done.
     Refused(Refusal),
+    /// A wall or a shelter that this host refused, and the sandbox does without. Said before
+    /// [`Event::Hello`].
+    Degraded(String),
 }
 
 /// How a command ended.
@@ -363,6 +366,7 @@ kinds! {
     CREATE = 10 WRITE = 11 COMMIT = 12 CLOSE = 13 STAT = 14 LIST = 15 REMOVE = 16 SHUTDOWN = 17
     HELLO = 64 SETUP_FAILED = 65 PONG = 66 STDOUT = 67 STDERR = 68 STDIN_TAKEN = 69 EXIT = 70
     NOT_STARTED = 71 DONE = 72 OPENED = 73 DATA = 74 STAT_IS = 75 LIST_IS = 76 REFUSED = 77
+    DEGRADED = 78
 }
 
 impl Request {
@@ -557,6 +561,10 @@ impl Event {
                 w.u8(code).i32(errno);
                 REFUSED
             }
+            Self::Degraded(what) => {
+                w.raw(what.as_bytes());
+                DEGRADED
+            }
         });
     }
 
@@ -597,6 +605,7 @@ impl Event {
                         _ => return None,
                     })
                 }
+                DEGRADED => Self::Degraded(String::from_utf8(r.rest()).ok()?),
                 _ => return None,
             })
         })
@@ -680,7 +689,7 @@ fn decode<T>(
     message: impl FnOnce(u8, &mut Reader<'_>) -> Option<T>,
 ) -> Result<Option<T>, ProtocolError> {
     let kind = frame.kind;
-    if !(SETUP..=SHUTDOWN).contains(&kind) && !(HELLO..=REFUSED).contains(&kind) {
+    if !(SETUP..=SHUTDOWN).contains(&kind) && !(HELLO..=DEGRADED).contains(&kind) {
         return if frame.flags & MUST_UNDERSTAND == 0 {
             Ok(None)
         } else {
@@ -868,6 +877,7 @@ mod tests {
             "00000021460100000009010000000300000000000100000000000000010000000000000002",
         );
         golden_event(4, &Event::Refused(Refusal::NotRegular), "0000000b4d01000000040100000000");
+        golden_event(0, &Event::Degraded("so".to_owned()), "000000084e0100000000736f");
     }
 
     #[test]

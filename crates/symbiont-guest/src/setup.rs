@@ -87,9 +87,14 @@ fn agent() -> Result<Option<Pid>, Failure> {
     if setup.version != VERSION {
         return Err(Errno::PROTONOSUPPORT).step(at("agree on a protocol version"));
     }
-    if setup.first_id.is_some() {
-        // Refused where we are not really root; then the kernel may pick us like any other.
-        let _lowered = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    let mut degraded = Vec::new();
+    // Not lower: what a privileged process writes is also as low as anything it starts may go, and
+    // commands, which begin higher, are the kernel's first choice as it is.
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "0") {
+        degraded.push(format!(
+            "memory killer: the agent keeps the score it was started with, so that it may end \
+             before its commands ({error})"
+        ));
     }
     let Request::Go = next_request(&mut decoder)? else {
         return Err(Errno::PROTO).step(at("wait for the control groups"));
@@ -126,7 +131,7 @@ fn agent() -> Result<Option<Pid>, Failure> {
             }
             drop(mapped);
             build(&setup)?;
-            Agent::new(decoder, *setup)?.serve();
+            Agent::new(decoder, *setup, degraded)?.serve();
             Ok(None)
         }
     }

@@ -66,6 +66,23 @@ struct Host {
     processors: Vec<u32>,
 }
 
+impl Host {
+    /// What commands can do to the kernel's choice of whom to end when memory is short.
+    ///
+    /// They begin at 500, the agent at 0, and nobody may go below what a privileged process last
+    /// wrote. Only root can make that 0; otherwise it is at most what this process was given.
+    fn lowest_score(&self) -> Option<String> {
+        let ours: i32 =
+            std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()?;
+        (!self.root && ours < 0).then(|| {
+            format!(
+                "memory killer: commands may lower their score to {ours}, as this process was \
+                 started with it and has no right to take it from them"
+            )
+        })
+    }
+}
+
 impl ProcessDriver {
     /// A driver that keeps what it must remember in `state_dir`, or, for root, where all
     /// instances of the host find it.

@@ -41,8 +41,10 @@ const MAX_VALUE: usize = 4096;
 const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
 const MAX_MOUNTS: usize = 64;
-/// Bytes of `/tmp` and of `/dev/shm`.
+/// The most bytes of `/tmp` and of `/dev/shm`.
 const MEMORY: u64 = 64 << 20;
+/// Memory that files may not take, as the agent and the kernel's own books need it.
+const RESERVE: u64 = 16 << 20;
 const MEMORY_FILES: u64 = 16 << 10;
 /// What of a host's root the host's programs need.
 const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -50,6 +52,27 @@ const SETTINGS: [&str; 4] = ["etc/ssl", "etc/alternatives", "etc/ld.so.cache", "
 /// What a sandbox makes for itself, and nothing of the host may cover.
 const OWN: [&str; 9] = ["proc", "sys", "dev", "run", "tmp", "workspace", "home", "root", "var"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+
+/// Bytes that files may take, in memory that counts towards the sandbox's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) workspace: u64,
+    pub(crate) temporary: u64,
+    pub(crate) shared: u64,
+}
+
+impl Room {
+    /// What was asked for as far as it fits: files alone never reach the limit, where the kernel
+    /// would end the sandbox and take all of them.
+    pub(crate) fn within(memory_mb: u64, scratch_mb: u64) -> Self {
+        let memory = memory_mb << 20;
+        let all = memory - RESERVE.min(memory / 2);
+        let (temporary, shared) = (MEMORY.min(all / 4), MEMORY.min(all / 8));
+        let workspace = (scratch_mb << 20).min(all - temporary - shared);
+        // The kernel counts in pages, and takes zero for no limit.
+        Self { workspace, temporary, shared }
+    }
+}
 
 /// What the guest is told, but for what differs from sandbox to sandbox of one shape.
 pub(crate) fn plan(
@@ -88,7 +111,7 @@ pub(crate) fn plan(
         groups: Vec::new(),
         hostname: "sandbox".to_owned(),
         first_id: None,
-        entries: entries(files)?,
+        entries: entries(files, room(config))?,
         root_size: 4 << 20,
         limits,
         processors: Vec::new(),
@@ -126,7 +149,12 @@ fn resources(limits: &ResourceLimits) -> Result<(), SandboxError> {
     Ok(())
 }
 
-fn entries(files: &FilesystemConfig) -> Result<Vec<Entry>, SandboxError> {
+/// The room for a sandbox's files.
+pub(crate) fn room(config: &SandboxConfig) -> Room {
+    Room::within(config.resource_limits.memory_mb, config.filesystem_config.scratch_mb)
+}
+
+fn entries(files: &FilesystemConfig, room: Room) -> Result<Vec<Entry>, SandboxError> {
     let mut entries = match &files.rootfs {
         RootFilesystem::Host => host_programs(),
         RootFilesystem::Dir(directory) => directory_entries(directory)?,
@@ -171,11 +199,11 @@ fn entries(files: &FilesystemConfig) -> Result<Vec<Entry>, SandboxError> {
         mode,
         executable,
     };
-    let scratch = files.scratch_mb << 20;
+    let Room { workspace, temporary, shared } = room;
     entries.push(Entry::Processes);
-    entries.push(memory("dev/shm", MEMORY, 1024, 0o1777, false));
-    entries.push(memory("tmp", MEMORY, MEMORY_FILES, 0o1777, true));
-    entries.push(memory("workspace", scratch, (scratch >> 12).max(1024), 0o755, true));
+    entries.push(memory("dev/shm", shared, 1024, 0o1777, false));
+    entries.push(memory("tmp", temporary, MEMORY_FILES, 0o1777, true));
+    entries.push(memory("workspace", workspace, (workspace >> 12).max(1024), 0o755, true));
     entries.extend(mounts(&files.mounts)?);
     Ok(entries)
 }
@@ -427,6 +455,26 @@ mod tests {
         for text in ["x", "..x", "..\\x", "%2e%2e/x", "/tmp/a b\n", &"x".repeat(255), "…/emoji🦀"]
         {
             check_path(text, true);
+        }
+    }
+
+    #[test]
+    fn files_never_fill_the_whole_memory() {
+        let mib = |bytes: u64| bytes >> 20;
+        for (memory, scratch, want) in [
+            (8, 1024, (2, 1, 0)),
+            (64, 256, (30, 12, 6)),
+            (256, 128, (128, 60, 30)),
+            (512, 1024, (370, 64, 62)),
+            (4096, 256, (256, 64, 64)),
+            (4096, 4096, (3952, 64, 64)),
+            (1 << 22, 1 << 20, (1 << 20, 64, 64)),
+        ] {
+            let room = Room::within(memory, scratch);
+            let got = (mib(room.workspace), mib(room.temporary), mib(room.shared));
+            assert_eq!(got, want, "{memory} MiB of memory, {scratch} MiB of workspace");
+            assert!(room.workspace > 0 && room.temporary > 0 && room.shared > 0);
+            assert!(room.workspace + room.temporary + room.shared < memory << 20);
         }
     }
 

@@ -14,6 +14,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+/// What a guest may say that it does without: so many things, in so many characters each.
+const MAX_DEGRADED: usize = 8;
+const MAX_DEGRADED_TEXT: usize = 256;
 /// Frames that wait to be written.
 const QUEUE: usize = 16;
 
@@ -32,6 +35,7 @@ struct Table {
     hello: Option<oneshot::Sender<Event>>,
     answers: HashMap<u32, oneshot::Sender<Event>>,
     commands: HashMap<u32, Slot>,
+    degraded: Vec<String>,
     lost: Option<String>,
 }
 
@@ -201,6 +205,11 @@ impl Link {
         lock(&self.table).commands.keys().copied().collect()
     }
 
+    /// What the guest does without, as far as it has said so.
+    pub(crate) fn degraded(&self) -> Vec<String> {
+        lock(&self.table).degraded.clone()
+    }
+
     /// Why the guest is gone.
     pub(crate) fn why(&self) -> Lost {
         Lost(lock(&self.table).lost.clone().unwrap_or_else(|| "the connection ended".to_owned()))
@@ -269,6 +278,12 @@ impl Table {
             Event::Hello { .. } | Event::SetupFailed { .. } => {
                 let hello = self.hello.take().ok_or_else(|| unasked("a greeting"))?;
                 let _given_up = hello.send(event);
+            }
+            Event::Degraded(what) => {
+                if self.hello.is_none() || self.degraded.len() >= MAX_DEGRADED {
+                    return Err(unasked("a complaint"));
+                }
+                self.degraded.push(what.chars().take(MAX_DEGRADED_TEXT).collect());
             }
             Event::Stdout(bytes) => self.command(stream)?.stdout.push(&bytes),
             Event::Stderr(bytes) => self.command(stream)?.stderr.push(&bytes),
@@ -346,6 +361,7 @@ mod tests {
             Event::Hello { version: 1, token: [0; 32] },
             Event::Stdout(vec![1]),
             Event::StdinTaken(1),
+            Event::Degraded(String::new()),
             Event::Exit(symbiont_guest::protocol::Exit::default()),
         ];
         for event in events {

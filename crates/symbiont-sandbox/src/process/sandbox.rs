@@ -141,10 +141,22 @@ fn planned_report(host: &Host, config: &SandboxConfig) -> IsolationReport {
     if host.cgroups.has("cpu") {
         in_force.push(format!("processor cores {}", limits.cpu_cores));
     }
-    in_force.push(format!("workspace {} MiB", config.filesystem_config.scratch_mb));
+    let room = layout::room(config);
+    let workspace = room.workspace >> 20;
+    in_force.push(format!("workspace {workspace} MiB"));
+    in_force.push(format!("/tmp {} MiB", room.temporary >> 20));
     let mut degraded = host.cgroups.missing.clone();
+    let asked = config.filesystem_config.scratch_mb;
+    if room.workspace < asked << 20 {
+        degraded.push(format!(
+            "workspace: {workspace} MiB of the {asked} that were asked for, as its files are part \
+             of the {} MiB of memory",
+            limits.memory_mb
+        ));
+    }
     degraded.push("disk and network traffic: not limited by this driver".to_owned());
     degraded.push("Landlock: not applied by this driver yet".to_owned());
+    degraded.extend(host.lowest_score());
     IsolationReport {
         driver: "process".to_owned(),
         cgroup: host.cgroups.layout(),
@@ -214,6 +226,9 @@ impl Inner {
                 report.network = "none".to_owned();
                 report.rootfs = format!("{:?}, read-only", self.config.filesystem_config.rootfs);
                 report.seccomp = Some(seccomp::SUMMARY.to_owned());
+                if let Some(link) = &*lock(&guest.link) {
+                    report.degraded.extend(link.degraded());
+                }
                 state.guest = Some(guest);
                 Ok(())
             }
@@ -712,7 +727,7 @@ fn refused(path: &str, refusal: Refusal) -> SandboxError {
             SandboxError::AgentLost { cause: "the guest has forgotten the transfer".to_owned() }
         }
         Refusal::Errno(errno) => match errno {
-            libc::ENOSPC | libc::EDQUOT => SandboxError::StorageFull,
+            libc::ENOSPC | libc::EDQUOT | libc::ENOMEM => SandboxError::StorageFull,
             libc::EISDIR => SandboxError::NotRegular { path: path.to_owned() },
             libc::EXDEV => forbidden(path, "it leads out of /workspace and /tmp"),
             libc::ELOOP => forbidden(path, "a link in it is not followed"),

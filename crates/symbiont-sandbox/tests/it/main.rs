@@ -400,6 +400,59 @@ fn limits_hold_and_the_sandbox_lives_on() {
 }
 
 #[test]
+fn commands_go_first_when_memory_is_short() {
+    let adjust = "cat /proc/self/oom_score_adj; echo 1000 > /proc/self/oom_score_adj; \
+                  for lower in 0 -1 -1000; do sh -c \"echo $lower > /proc/self/oom_score_adj\" \
+                  2>/dev/null && echo $lower; done; true";
+    if is_root() {
+        check(&[(adjust, "0:500\n0")]);
+    } else {
+        check(&[("cat /proc/self/oom_score_adj", "0:500")]);
+    }
+}
+
+#[test]
+fn files_that_fill_the_memory_are_refused_and_those_there_stay() {
+    run(async {
+        let driver = driver();
+        let mut config = config();
+        config.resource_limits.memory_mb = 64;
+        config.filesystem_config.scratch_mb = 256;
+        let sandbox = sandbox_of(&driver, &config).await;
+        if !has(&sandbox, "memory") {
+            return sandbox.destroy().await.unwrap();
+        }
+        let chunk = vec![b'x'; 1 << 20];
+        for directory in ["/workspace", "/tmp"] {
+            let mut written = 0;
+            let refused = loop {
+                match sandbox.write_file(&format!("{directory}/{written}"), &chunk, 0o644).await {
+                    Ok(()) => written += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(refused, SandboxError::StorageFull, "{directory} after {written} MiB");
+            for n in 0..written {
+                let read = sandbox.read_file(&format!("{directory}/{n}"), 1 << 20).await;
+                assert!(read.unwrap() == chunk, "{directory}/{n}");
+            }
+            assert!(written >= 8, "{written} MiB in {directory}");
+        }
+        let fill = shell("head -c 256M /dev/zero > /dev/shm/x; echo $?");
+        assert!(told(&sandbox.exec(fill).await).starts_with("0:1\n"));
+        // A command that wants more than what is left loses, and the files do not.
+        let hog = Command::new("python3").args(["-c", "bytearray(64 << 20)"]);
+        assert_eq!(told(&sandbox.exec(hog).await), "oom:");
+        assert_eq!(sandbox.read_file("/workspace/0", 1 << 20).await.unwrap().len(), 1 << 20);
+        let report = sandbox.report();
+        assert!(
+            report.degraded.iter().any(|line| line.starts_with("workspace: 30 MiB of the 256"))
+        );
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
 fn commands_that_make_no_sense_start_nothing() {
     run(async {
         let driver = driver();
