@@ -9,5 +9,6 @@ mod joined;
 mod lifecycle;
 mod policy;
 mod reference;
+mod sandbox;
 mod scheduler;
 mod support;
