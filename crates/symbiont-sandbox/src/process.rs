@@ -95,7 +95,7 @@ impl ProcessDriver {
                 reason: format!("{what}: {error}"),
             }
         };
-        let root = rustix::process::geteuid().is_root();
+        let root = instance::gives_ids();
         let directory = if root { Path::new(SHARED) } else { state_dir };
         let instance = Instance::join(directory)
             .map_err(failed(&format!("the state directory `{}`", directory.display())))?;

@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::thread::CapabilitySet;
+
 use crate::process::cgroup;
 
 /// The first user id of the host that is given to sandboxes, and how many each gets.
@@ -101,7 +103,53 @@ impl Drop for Instance {
     }
 }
 
+/// Whether this process may give every id of [`MAX_RANGES`] to others: root of the host, or of a
+/// container that has them, but not the root of a namespace that maps one user.
+pub(crate) fn gives_ids() -> bool {
+    let map = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    rustix::process::geteuid().is_root()
+        && covers(&map("uid_map"))
+        && covers(&map("gid_map"))
+        && rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
+/// Whether a map of ids has all that are given out, in one piece.
+fn covers(map: &str) -> bool {
+    let end = u64::from(FIRST_ID) + u64::from(IDS) * u64::from(MAX_RANGES);
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
+        match (numbers.next(), numbers.next(), numbers.next()) {
+            (Some(inside), Some(_), Some(count)) => {
+                inside <= FIRST_ID.into() && inside.saturating_add(count) >= end
+            }
+            _ => false,
+        }
+    })
+}
+
 fn is_ours(name: &str) -> bool {
     name.strip_prefix("symbiont-")
         .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_can_be_given_only_where_all_are_mapped() {
+        for (map, want) in [
+            ("         0          0 4294967295\n", true),
+            ("0 100000 65536\n", false),
+            ("0 0 1\n", false),
+            ("0 1000 1\n1 100000 4000000000\n", true),
+            ("0 0 1073741824\n1073741824 1073741824 1000\n", false),
+            ("", false),
+            ("x y z\n", false),
+            ("0 0 18446744073709551615\n", true),
+        ] {
+            assert_eq!(covers(map), want, "{map:?}");
+        }
+    }
 }

@@ -269,6 +269,8 @@ impl Inner {
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // What a terminal sends to all of its foreground is for us, not for the sandbox.
+            .process_group(0)
             .spawn()
             .map_err(|e| failed("run the guest", &e))?;
         let pid = child.id();
@@ -680,25 +682,66 @@ fn errno_text(errno: i32) -> String {
 /// Why the guest could not build the sandbox.
 fn not_set_up(step: &str, errno: i32) -> SandboxError {
     let text = errno_text(errno);
-    let denied = [libc::EPERM, libc::EACCES, libc::ENOSPC, libc::EUSERS, libc::EINVAL];
-    if step == "make the namespaces" && denied.contains(&errno) {
-        return SandboxError::IsolationUnavailable {
-            control: "user namespaces".to_owned(),
-            reason: format!(
-                "{text}; allow them with `sysctl user.max_user_namespaces=16384` and, where they \
-                 exist, `kernel.unprivileged_userns_clone=1` and \
-                 `kernel.apparmor_restrict_unprivileged_userns=0`, or leave the container that \
-                 forbids them"
-            ),
-        };
+    match missing(step, errno) {
+        Some((control, remedy)) => SandboxError::IsolationUnavailable {
+            control: control.to_owned(),
+            reason: format!("{step}: {text}; {remedy}"),
+        },
+        None => SandboxError::CreateFailed { reason: format!("{step}: {text}") },
     }
-    SandboxError::CreateFailed { reason: format!("{step}: {text}") }
+}
+
+/// The wall that a host refuses by failing this step with this error, and what to do about it.
+fn missing(step: &str, errno: i32) -> Option<(&'static str, &'static str)> {
+    const FORBIDDEN: [i32; 2] = [libc::EPERM, libc::EACCES];
+    // None are left, or the kernel was built without them.
+    const EXHAUSTED: [i32; 3] = [libc::ENOSPC, libc::EUSERS, libc::EINVAL];
+    if errno == libc::ENOSYS {
+        let control = if step == "make the namespaces" { "user namespaces" } else { "mounts" };
+        return Some((
+            control,
+            "the kernel is older than 5.12, or the system call filter of a container hides its \
+             calls (`clone3`, `open_tree`, `mount_setattr`): use a newer one, or a filter that \
+             lets them through",
+        ));
+    }
+    let forbidden = FORBIDDEN.contains(&errno);
+    match step {
+        "make the namespaces" if forbidden || EXHAUSTED.contains(&errno) => Some((
+            "user namespaces",
+            "allow them with `sysctl user.max_user_namespaces=16384` and, where they exist, \
+             `kernel.unprivileged_userns_clone=1` and \
+             `kernel.apparmor_restrict_unprivileged_userns=0`, or leave the container that \
+             forbids them",
+        )),
+        "make mounts private" if forbidden => Some((
+            "mount namespaces",
+            "a security module keeps them from us: where AppArmor does, set \
+             `kernel.apparmor_restrict_unprivileged_userns=0` with sysctl",
+        )),
+        "write setgroups" | "write uid_map" | "write gid_map" if forbidden => Some((
+            "user namespaces",
+            "the users of a sandbox can't be mapped: where AppArmor forbids it, set \
+             `kernel.apparmor_restrict_unprivileged_userns=0` with sysctl; in a container, give it \
+             CAP_SETUID and CAP_SETGID or run as an ordinary user",
+        )),
+        "make `/proc`" | "mount /proc" if forbidden => Some((
+            "process namespaces",
+            "a part of /proc is covered, as containers do, and then the kernel shows no other: \
+             leave the container, or run it with an uncovered /proc (of Docker: \
+             `--security-opt systempaths=unconfined`)",
+        )),
+        _ => None,
+    }
 }
 
 /// Why a command could not be started.
 fn not_started(command: &Command, step: &str, errno: i32) -> SandboxError {
     if matches!(step, "make a process" | "fork") && errno == libc::EAGAIN {
         return SandboxError::ResourceLimit { kind: format!("{MAX_PROCESSES} processes") };
+    }
+    if step == "mount /proc" && missing(step, errno).is_some() {
+        return not_set_up(step, errno);
     }
     let reason = match (step, errno) {
         ("execute", libc::ENOENT) => "not found".to_owned(),

@@ -28,6 +28,10 @@ fn driver() -> ProcessDriver {
 
 /// A directory for an ordinary user's state; root's is elsewhere.
 fn state() -> std::path::PathBuf {
+    // In a namespace of users our own has another number.
+    if let Some(directory) = std::env::var_os("SYMBIONT_TEST_STATE") {
+        return directory.into();
+    }
     let user = rustix::process::geteuid().as_raw();
     let directory = std::env::temp_dir().join(format!("symbiont-sandbox-tests-{user}"));
     std::fs::create_dir_all(&directory).unwrap();
@@ -778,12 +782,7 @@ fn commands_run_beside_each_other() {
 /// In a process of its own, as others open descriptors meanwhile.
 #[test]
 fn rounds_leave_nothing() {
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "rounds_alone"])
-        .env("SYMBIONT_TEST_ROUNDS", "1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    passed(again(&[], "rounds_alone", "SYMBIONT_TEST_ROUNDS"));
 }
 
 /// Only [`rounds_leave_nothing`] starts it so that it does something.
@@ -875,40 +874,29 @@ fn the_probe_tells_what_works() {
     });
 }
 
-/// Only [`without_user_namespaces_nothing_is_made`] starts it so that it does something.
-#[test]
-fn where_user_namespaces_are_forbidden() {
-    if std::env::var_os("SYMBIONT_TEST_FORBIDDEN").is_none() {
-        return;
-    }
-    run(async {
-        let driver = driver();
-        let probe = driver.probe().await;
-        assert!(!probe.available && probe.detail.contains("max_user_namespaces"), "{probe:?}");
-        let sandbox = driver.create(SandboxId::new(), &config()).await.unwrap();
-        let error = sandbox.start().await.unwrap_err();
-        assert!(matches!(error, SandboxError::IsolationUnavailable { .. }), "{error:?}");
-        assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
-        assert!(sandbox.exec(shell("true")).await.is_err());
-        sandbox.destroy().await.unwrap();
-        assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
-    });
+/// Starts one of the tests again, in another process that may be under another program.
+fn again(before: &[&str], test: &str, variable: &str) -> std::process::Command {
+    let own = std::env::current_exe().unwrap();
+    let mut command = match before {
+        [] => std::process::Command::new(own),
+        [program, arguments @ ..] => {
+            let mut command = std::process::Command::new(program);
+            command.args(arguments).arg(own);
+            command
+        }
+    };
+    command.args(["--exact", test, "--nocapture"]).env(variable, "1");
+    command.env("SYMBIONT_TEST_STATE", state());
+    command
 }
 
-#[test]
-fn without_user_namespaces_nothing_is_made() {
-    // The limit is one of a namespace of our own: the host's stays as it is.
-    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces || exit 77; exec \"$@\"";
-    let output = std::process::Command::new("unshare")
-        .args(["--user", "--map-root-user", "sh", "-c", forbid, "sh"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "where_user_namespaces_are_forbidden"])
-        .env("SYMBIONT_TEST_FORBIDDEN", "1")
-        .output();
-    match output {
-        Err(error) => eprintln!("not run: unshare: {error}"),
-        Ok(output) if output.status.code() == Some(77) || !is_root() => {
-            eprintln!("not run: the limit can't be set here");
+/// That a test which was started [`again`] passed; with code 77 it says that it can't be run.
+#[track_caller]
+fn passed(mut command: std::process::Command) {
+    match command.output() {
+        Err(error) => eprintln!("not run: {:?}: {error}", command.get_program()),
+        Ok(output) if output.status.code() == Some(77) => {
+            eprintln!("not run: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(output) => assert!(
             output.status.success(),
@@ -917,6 +905,140 @@ fn without_user_namespaces_nothing_is_made() {
             String::from_utf8_lossy(&output.stderr)
         ),
     }
+}
+
+/// That nothing can be made, for want of a control that is described so.
+async fn nothing_is_made(why: &str) {
+    let driver = driver();
+    let probe = driver.probe().await;
+    assert!(!probe.available && probe.detail.contains(why), "{probe:?}");
+    let sandbox = driver.create(SandboxId::new(), &config()).await.unwrap();
+    let error = sandbox.start().await.unwrap_err();
+    assert!(matches!(error, SandboxError::IsolationUnavailable { .. }), "{error:?}");
+    assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
+    assert!(sandbox.exec(shell("true")).await.is_err());
+    sandbox.destroy().await.unwrap();
+    assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
+}
+
+/// Only [`without_user_namespaces_nothing_is_made`] starts it so that it does something.
+#[test]
+fn where_user_namespaces_are_forbidden() {
+    if std::env::var_os("SYMBIONT_TEST_FORBIDDEN").is_some() {
+        run(nothing_is_made("max_user_namespaces"));
+    }
+}
+
+#[test]
+fn without_user_namespaces_nothing_is_made() {
+    // The limit is one of a namespace of our own: the host's stays as it is.
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces || exit 77; exec \"$@\"";
+    let before = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh"];
+    passed(again(&before, "where_user_namespaces_are_forbidden", "SYMBIONT_TEST_FORBIDDEN"));
+}
+
+/// Only [`a_hidden_system_call_is_told`] starts it so that it does something.
+#[test]
+fn where_clone3_is_hidden() {
+    if std::env::var_os("SYMBIONT_TEST_HIDDEN").is_none() {
+        return;
+    }
+    let filter = seccompiler::SeccompFilter::new(
+        [(libc::SYS_clone3, Vec::new())].into_iter().collect(),
+        seccompiler::SeccompAction::Allow,
+        seccompiler::SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
+    // Before there are other threads.
+    seccompiler::apply_filter(&program).unwrap();
+    run(nothing_is_made("clone3"));
+}
+
+#[test]
+fn a_hidden_system_call_is_told() {
+    passed(again(&[], "where_clone3_is_hidden", "SYMBIONT_TEST_HIDDEN"));
+}
+
+/// Only [`root_of_one_user_makes_sandboxes_like_that_user`] starts it so that it does something.
+#[test]
+fn where_root_is_one_user() {
+    if std::env::var_os("SYMBIONT_TEST_ONE_USER").is_none() {
+        return;
+    }
+    assert!(is_root());
+    run(async {
+        let driver = driver();
+        let probe = driver.probe().await;
+        assert!(probe.available, "{probe:?}");
+        let sandbox = sandbox(&driver).await;
+        assert_eq!(sandbox.report().user_mapping, "one id");
+        assert_eq!(told(&sandbox.exec(shell("id -u")).await), "0:1000\n");
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn root_of_one_user_makes_sandboxes_like_that_user() {
+    let before = ["unshare", "--user", "--map-root-user"];
+    passed(again(&before, "where_root_is_one_user", "SYMBIONT_TEST_ONE_USER"));
+}
+
+/// Only [`a_terminal_ends_no_sandbox`] starts it so that it does something.
+#[test]
+fn where_a_terminal_interrupts() {
+    if std::env::var_os("SYMBIONT_TEST_TERMINAL").is_none() {
+        return;
+    }
+    run(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut signals = [SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup()]
+            .map(|kind| signal(kind).unwrap());
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        for signal in &mut signals {
+            println!("ready");
+            signal.recv().await;
+            assert_eq!(told(&sandbox.exec(shell("echo fine")).await), "0:fine\n");
+        }
+        sandbox.destroy().await.unwrap();
+        // The terminal may be gone.
+        let file = std::env::var_os("SYMBIONT_TEST_TERMINAL").unwrap();
+        std::fs::write(file, "all fine").unwrap();
+    });
+}
+
+#[test]
+fn a_terminal_ends_no_sandbox() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result");
+    let own = std::env::current_exe().unwrap();
+    let inner = format!("{} --exact where_a_terminal_interrupts --nocapture", own.display());
+    let script = std::process::Command::new("script")
+        .args(["--quiet", "--command", &inner, "/dev/null"])
+        .env("SYMBIONT_TEST_TERMINAL", &file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut script = match script {
+        Ok(script) => script,
+        Err(error) => return eprintln!("not run: script: {error}"),
+    };
+    let mut keys = script.stdin.take().unwrap();
+    let mut lines = BufReader::new(script.stdout.take().unwrap()).lines();
+    for key in [Some(b"\x03"), Some(b"\x1c"), None] {
+        let ready = lines.by_ref().any(|line| line.is_ok_and(|line| line.contains("ready")));
+        assert!(ready, "it ended too early");
+        match key {
+            Some(key) => keys.write_all(key).unwrap(),
+            // It closes the terminal when it ends.
+            None => script.kill().unwrap(),
+        }
+    }
+    script.wait().unwrap();
+    run(until(|| std::fs::read(&file).is_ok_and(|text| text == b"all fine")));
 }
 
 /// All of the above once more, as a user without any power over the host.
