@@ -10,8 +10,8 @@
 //!
 //! - Without user namespaces there is no sandbox: creation fails and says what to do.
 //! - When this process ends in whatever way, the guest's socket ends, and the kernel ends every
-//!   process of the sandbox with it. Empty control groups that are left are removed by the next
-//!   instance.
+//!   process of the sandbox with it. What is left of it in control groups is removed by the next
+//!   instance, wherever that runs.
 //! - The host opens no path that a sandbox controls.
 //!
 //! # What is not here
@@ -37,16 +37,13 @@ use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
-use crate::api::{Driver, Probe, Sandbox};
+use crate::api::{Command, Driver, Probe, Sandbox};
 use cgroup::Cgroups;
 use instance::Instance;
 use sandbox::ProcessSandbox;
 
 /// The guest, built by this crate's build script.
 static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));
-
-/// Where instances that run as root meet, whatever their state directories are.
-const SHARED: &str = "/run/symbiont";
 
 /// Makes sandboxes out of namespaces, control groups and system call filters.
 #[derive(Debug)]
@@ -85,10 +82,11 @@ impl Host {
 
 impl ProcessDriver {
     /// A driver that keeps what it must remember in `state_dir`, or, for root, where all
-    /// instances of the host find it.
+    /// instances of the host find it. Without one an ordinary user's is in `$XDG_RUNTIME_DIR`, or
+    /// among the temporary files of the host.
     ///
-    /// Removes the empty control groups of instances that are dead.
-    pub fn new(state_dir: &Path) -> Result<Self, SandboxError> {
+    /// Removes what instances that are dead have left in control groups.
+    pub fn new(state_dir: Option<&Path>) -> Result<Self, SandboxError> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: std::io::Error| SandboxError::BackendUnavailable {
@@ -96,10 +94,11 @@ impl ProcessDriver {
             }
         };
         let root = instance::gives_ids();
-        let directory = if root { Path::new(SHARED) } else { state_dir };
-        let instance = Instance::join(directory)
+        let directory = instance::meeting_place(state_dir, root);
+        let found = cgroup::read_found();
+        let instance = Instance::join(&directory, |name| cgroup::bases(&found, name))
             .map_err(failed(&format!("the state directory `{}`", directory.display())))?;
-        let cgroups = Cgroups::new(&instance.name);
+        let cgroups = Cgroups::new(&instance.name, &found);
         let guest = guest_in_memory().map_err(failed("the guest can't be kept in memory"))?;
         let filters = seccomp::filters().map_err(|reason| SandboxError::IsolationUnavailable {
             control: "system call filter".to_owned(),
@@ -143,24 +142,35 @@ impl Driver for ProcessDriver {
     }
 
     async fn probe(&self) -> Probe {
-        let degraded = self.host.cgroups.missing.clone();
         let config = SandboxConfig {
             agent_id: symbiont_types::AgentId::new(),
             security_tier: self.tier(),
             resource_limits: symbiont_types::ResourceLimits::default(),
             network_config: symbiont_types::NetworkConfig::default(),
-            filesystem_config: symbiont_types::FilesystemConfig::default(),
+            filesystem_config: symbiont_types::FilesystemConfig {
+                scratch_mb: 16,
+                ..symbiont_types::FilesystemConfig::default()
+            },
             environment_variables: std::collections::HashMap::new(),
         };
         let tried = async {
             let sandbox = self.plan(SandboxId::new(), &config)?;
-            let started = sandbox.start().await;
+            // A sandbox that stands may still be unable to run anything.
+            let ran = async {
+                sandbox.start().await?;
+                sandbox.exec(Command::new("true")).await
+            };
+            let ran = ran.await;
             let report = sandbox.report();
             sandbox.destroy().await?;
-            started.map(|()| report)
+            ran.map(|result| (result, report))
+        };
+        let unavailable = |detail: String| {
+            let degraded = self.host.cgroups.missing.clone();
+            Probe { available: false, detail, degraded }
         };
         match tried.await {
-            Ok(report) => Probe {
+            Ok((result, report)) if result.is_success() => Probe {
                 available: true,
                 detail: format!(
                     "namespaces {}; users: {}; control groups {:?}",
@@ -168,9 +178,10 @@ impl Driver for ProcessDriver {
                     report.user_mapping,
                     report.cgroup
                 ),
-                degraded,
+                degraded: report.degraded,
             },
-            Err(error) => Probe { available: false, detail: error.to_string(), degraded },
+            Ok((result, _)) => unavailable(format!("`true` failed in a sandbox: {result:?}")),
+            Err(error) => unavailable(error.to_string()),
         }
     }
 

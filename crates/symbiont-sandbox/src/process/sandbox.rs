@@ -357,7 +357,7 @@ impl Inner {
             if tokio::time::timeout(END, body.child.wait()).await.is_err() {
                 // The agent has asked for its parent's death, and everything else for the agent's.
                 let _ended_meanwhile = body.child.start_kill();
-                self.kill_group(guest);
+                lock(&guest.group).kill();
                 if tokio::time::timeout(END, body.child.wait()).await.is_err() {
                     *lock(&guest.body) = Some(body);
                     return Err(left("the guest can't be killed".to_owned()));
@@ -373,22 +373,11 @@ impl Inner {
             if result.is_ok() {
                 return Ok(());
             }
-            self.kill_group(guest);
+            lock(&guest.group).kill();
             tokio::time::sleep(Duration::from_millis(2)).await;
             result = lock(&guest.group).remove();
         }
         result.map_err(|error| left(format!("a control group can't be removed: {error}")))
-    }
-
-    /// Kills what is still in the sandbox's control groups.
-    fn kill_group(&self, guest: &Guest) {
-        for pid in lock(&guest.group).processes() {
-            if pid != std::process::id()
-                && let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
-            {
-                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
     }
 
     async fn stop(&self) -> Result<(), SandboxError> {

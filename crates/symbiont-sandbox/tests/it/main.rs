@@ -23,7 +23,7 @@ fn config() -> SandboxConfig {
 }
 
 fn driver() -> ProcessDriver {
-    ProcessDriver::new(&state()).unwrap()
+    ProcessDriver::new(Some(&state())).unwrap()
 }
 
 /// A directory for an ordinary user's state; root's is elsewhere.
@@ -831,31 +831,90 @@ fn a_host_that_will_be_killed() {
     });
 }
 
+/// Only [`a_killed_host_leaves_nothing`] starts it so that it does something.
+#[test]
+fn the_next_instance() {
+    if std::env::var_os("SYMBIONT_TEST_NEXT").is_some() {
+        drop(driver());
+    }
+}
+
+/// A group beside and beneath those that the host is in, for a process to be in another place.
+struct Elsewhere(Vec<std::path::PathBuf>);
+
+impl Elsewhere {
+    fn new(groups: &[std::path::PathBuf]) -> Self {
+        let name = marker();
+        let beside = |group: &std::path::PathBuf| {
+            let host = group.parent().unwrap().parent().unwrap();
+            let deep = host.join(&name).join("deep");
+            std::fs::create_dir_all(&deep).unwrap();
+            deep
+        };
+        Self(groups.iter().map(beside).collect())
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        for group in &self.0 {
+            let _gone = std::fs::remove_dir(group);
+            let _gone = std::fs::remove_dir(group.parent().unwrap());
+        }
+    }
+}
+
 #[test]
 fn a_killed_host_leaves_nothing() {
-    let marker = marker();
-    let mut host = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_host_that_will_be_killed", "--nocapture"])
-        .env("SYMBIONT_TEST_MARKER", &marker)
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(host.stdout.take().unwrap()));
-    let group = lines
-        .find_map(|line| line.unwrap().split_once("group ").map(|(_, name)| name.to_owned()))
-        .unwrap();
-    run(async {
-        until(|| !processes_with(&marker).is_empty()).await;
+    for wedged in [false, true] {
+        let marker = marker();
+        let mut host = again(&[], "a_host_that_will_be_killed", "SYMBIONT_TEST_UNUSED")
+            .env("SYMBIONT_TEST_MARKER", &marker)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = std::io::BufReader::new(host.stdout.take().unwrap());
+        let name = std::io::BufRead::lines(out)
+            .find_map(|line| line.unwrap().split_once("group ").map(|(_, name)| name.to_owned()))
+            .unwrap();
+        run(until(|| !processes_with(&marker).is_empty()));
+        let groups = groups_of(&name);
+        if wedged && groups.is_empty() {
+            eprintln!("not run: no control groups here");
+        }
+        if wedged {
+            // An agent that does not notice that its host has gone.
+            for pid in members(&groups) {
+                rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+            }
+        }
         host.kill().unwrap();
         host.wait().unwrap();
-        until(|| processes_with(&marker).is_empty()).await;
-        // The next instance removes what only a directory could still remind of.
-        until(|| {
-            drop(driver());
-            groups_of(&group).is_empty()
-        })
-        .await;
-    });
+        if !wedged {
+            run(until(|| processes_with(&marker).is_empty()));
+        }
+        // The next instance runs in another group, and finds what is left all the same.
+        let elsewhere = Elsewhere::new(&groups);
+        let enter = "for group; do case $group in /sys/*) echo $$ > \"$group/cgroup.procs\" ;; \
+                     *) break ;; esac; shift; done; exec \"$@\"";
+        let mut before = vec!["sh", "-c", enter, "sh"];
+        before.extend(elsewhere.0.iter().map(|group| group.to_str().unwrap()));
+        run(until(|| {
+            passed(again(&before, "the_next_instance", "SYMBIONT_TEST_NEXT"));
+            groups_of(&name).is_empty()
+        }));
+        run(until(|| processes_with(&marker).is_empty()));
+    }
+}
+
+/// The processes in these groups.
+fn members(groups: &[std::path::PathBuf]) -> Vec<rustix::process::Pid> {
+    let text = |group: &std::path::PathBuf| {
+        std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default()
+    };
+    let numbers = groups.first().map(text).unwrap_or_default();
+    let pids = numbers.lines().filter_map(|line| line.parse().ok());
+    pids.filter_map(rustix::process::Pid::from_raw).collect()
 }
 
 #[test]
