@@ -219,6 +219,7 @@ impl Agent {
             }
             Request::Setup(_) | Request::Go | Request::Shutdown => return Err(Over),
             Request::Open(_)
+            | Request::OpenPlain(_)
             | Request::Read { .. }
             | Request::Create { .. }
             | Request::Write(_)

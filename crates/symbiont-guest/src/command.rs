@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
@@ -334,12 +334,21 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
         .and_then(|file| write_all(file, b"500"))
         .map_err(step(6))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    rustix::process::chdir(program.directory.as_c_str()).map_err(step(7))?;
+    enter(&program.directory).map_err(step(7))?;
     sys::release_signals();
     for filter in &program.setup.filters {
         sys::filter(filter).map_err(step(8))?;
     }
     Ok(execute(program))
+}
+
+/// Changes to a directory by its name; the links of `/proc`, which lead to whatever a process has
+/// open, are not followed, and neither are links to them.
+fn enter(directory: &CString) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_MAGICLINKS;
+    let directory = openat2(CWD, directory.as_c_str(), flags, Mode::empty(), resolve)?;
+    rustix::process::fchdir(directory)
 }
 
 /// Looks the program up as a shell does, and becomes it.

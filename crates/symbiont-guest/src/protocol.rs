@@ -258,6 +258,9 @@ pub enum Request {
     Remove(Vec<u8>),
     /// End everything.
     Shutdown,
+    /// Open a file to be read, one that has no other name: by no link, and no hard link of one
+    /// that can be written.
+    OpenPlain(Vec<u8>),
 }
 
 /// What a guest says to its host.
@@ -364,6 +367,7 @@ macro_rules! kinds {
 kinds! {
     SETUP = 1 GO = 2 PING = 3 EXEC = 4 STDIN = 5 STDIN_END = 6 KILL = 7 OPEN = 8 READ = 9
     CREATE = 10 WRITE = 11 COMMIT = 12 CLOSE = 13 STAT = 14 LIST = 15 REMOVE = 16 SHUTDOWN = 17
+    OPEN_PLAIN = 18
     HELLO = 64 SETUP_FAILED = 65 PONG = 66 STDOUT = 67 STDERR = 68 STDIN_TAKEN = 69 EXIT = 70
     NOT_STARTED = 71 DONE = 72 OPENED = 73 DATA = 74 STAT_IS = 75 LIST_IS = 76 REFUSED = 77
     DEGRADED = 78
@@ -441,6 +445,10 @@ impl Request {
                 REMOVE
             }
             Self::Shutdown => SHUTDOWN,
+            Self::OpenPlain(path) => {
+                w.raw(path);
+                OPEN_PLAIN
+            }
         });
     }
 
@@ -486,6 +494,7 @@ impl Request {
                 LIST => Self::List(r.rest()),
                 REMOVE => Self::Remove(r.rest()),
                 SHUTDOWN => Self::Shutdown,
+                OPEN_PLAIN => Self::OpenPlain(r.rest()),
                 _ => return None,
             })
         })
@@ -689,7 +698,7 @@ fn decode<T>(
     message: impl FnOnce(u8, &mut Reader<'_>) -> Option<T>,
 ) -> Result<Option<T>, ProtocolError> {
     let kind = frame.kind;
-    if !(SETUP..=SHUTDOWN).contains(&kind) && !(HELLO..=DEGRADED).contains(&kind) {
+    if !(SETUP..=OPEN_PLAIN).contains(&kind) && !(HELLO..=DEGRADED).contains(&kind) {
         return if frame.flags & MUST_UNDERSTAND == 0 {
             Ok(None)
         } else {
@@ -864,6 +873,8 @@ mod tests {
             &Request::Create { path: b"x".to_vec(), mode: 0o644, size: 9 },
             "000000170a01000000030000000178000001a40000000000000009",
         );
+        golden_request(5, &Request::Open(b"x".to_vec()), "0000000708010000000578");
+        golden_request(5, &Request::OpenPlain(b"x".to_vec()), "0000000712010000000578");
         golden_event(0, &Event::Pong, "00000006420100000000");
         golden_event(
             9,

@@ -122,7 +122,11 @@ pub trait SandboxExt: SandboxOrchestrator {
     async fn execute(&self, id: SandboxId, command: Command)
     -> Result<CommandResult, SandboxError>;
 
-    /// The content of a file of at most `max` bytes.
+    /// The content of a file of at most `max` bytes. No link is followed, and a file with several
+    /// hard links is refused, so that what is allowed of a path is allowed of that file.
+    ///
+    /// That can't hold for a file's content: whoever may run `mv` or `cp` can give it another name,
+    /// and a rule that is to keep a file from being read must be about those commands as well.
     ///
     /// # Errors
     ///

@@ -387,6 +387,9 @@ pub(crate) fn command(
     if command.timeout.is_zero() {
         return Err(invalid("the timeout must not be zero"));
     }
+    if command.grace > MAX_GRACE {
+        return Err(invalid(format!("the grace may be {MAX_GRACE:?} at most")));
+    }
     environment(&command.env)?;
     let mut variables: Vec<(&str, &str)> = DEFAULTS.to_vec();
     let own = config.environment_variables.iter().map(|(n, v)| (n.as_str(), v.as_str()));
@@ -416,7 +419,7 @@ pub(crate) fn command(
         environment: variables.iter().map(|(n, v)| format!("{n}={v}").into_bytes()).collect(),
         directory: directory.into_bytes(),
         timeout_ms: milliseconds(command.timeout.min(config.resource_limits.execution_timeout)),
-        grace_ms: milliseconds(command.grace.min(std::time::Duration::from_secs(60))),
+        grace_ms: milliseconds(command.grace),
     };
     let size: usize = exec.arguments.iter().chain(&exec.environment).map(|s| s.len() + 1).sum();
     if size > MAX_ARGUMENTS {
@@ -428,6 +431,8 @@ pub(crate) fn command(
     Ok(exec)
 }
 
+/// The longest time between asking a command to end and killing it.
+const MAX_GRACE: std::time::Duration = std::time::Duration::from_secs(60);
 /// The most that is kept of one output stream.
 const MAX_OUTPUT: usize = 64 << 20;
 

@@ -544,6 +544,7 @@ impl Inner {
     async fn read(
         &self,
         path: &str,
+        open: fn(Vec<u8>) -> Request,
         limit: u64,
         sink: &mut impl Sink,
     ) -> Result<u64, SandboxError> {
@@ -553,8 +554,7 @@ impl Inner {
         let stream = link.stream();
         let _open = Transfer { link: &link, stream, over: false };
         let broken = || SandboxError::AgentLost { cause: "the guest answered nonsense".to_owned() };
-        let opened =
-            self.ask(&link, stream, path, &Request::Open(path.as_bytes().to_vec())).await?;
+        let opened = self.ask(&link, stream, path, &open(path.as_bytes().to_vec())).await?;
         let Event::Opened(size) = opened else { return Err(broken()) };
         if size > limit {
             return Err(SandboxError::TransferTooLarge { size, limit });
@@ -763,6 +763,7 @@ fn refused(path: &str, refusal: Refusal) -> SandboxError {
             libc::EISDIR => SandboxError::NotRegular { path: path.to_owned() },
             libc::EXDEV => forbidden(path, "it leads out of /workspace and /tmp"),
             libc::ELOOP => forbidden(path, "a link in it is not followed"),
+            libc::EMLINK => forbidden(path, "the file has another name as well (a hard link)"),
             _ => forbidden(path, &errno_text(errno)),
         },
     }
@@ -866,12 +867,11 @@ impl Sandbox for ProcessSandbox {
     }
 
     async fn download(&self, remote: &str, path: &Path) -> Result<u64, SandboxError> {
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        let (Some(directory), Some(_)) = (path.parent(), path.file_name()) else {
             return Err(local(path, &"it names no file"));
         };
-        let mut part = OsString::from(".");
-        part.push(name);
-        part.push(format!(".{}", uuid::Uuid::new_v4().simple()));
+        // Not made of its name, which may be as long as names can be.
+        let part = format!(".symbiont-{}", uuid::Uuid::new_v4().simple());
         let mut part = Unfinished { path: directory.join(part), whole: false };
         let file = tokio::fs::OpenOptions::new()
             .write(true)
@@ -882,7 +882,7 @@ impl Sandbox for ProcessSandbox {
             .map_err(|error| local(path, &error))?;
         let mut sink = Local(file, path);
         let limit = self.0.config.filesystem_config.scratch_mb << 20;
-        let size = self.0.read(remote, limit, &mut sink).await?;
+        let size = self.0.read(remote, Request::Open, limit, &mut sink).await?;
         sink.0.flush().await.map_err(|error| local(path, &error))?;
         tokio::fs::rename(&part.path, path).await.map_err(|error| local(path, &error))?;
         part.whole = true;
@@ -891,7 +891,7 @@ impl Sandbox for ProcessSandbox {
 
     async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>, SandboxError> {
         let mut bytes = Vec::new();
-        self.0.read(path, max, &mut bytes).await?;
+        self.0.read(path, Request::OpenPlain, max, &mut bytes).await?;
         Ok(bytes)
     }
 

@@ -473,6 +473,7 @@ fn commands_that_make_no_sense_start_nothing() {
             (Command { env: vec![("A".into(), "\0".into())], ..base() }, "InvalidArgument"),
             (Command { timeout: Duration::ZERO, ..base() }, "InvalidArgument"),
             (Command { output_cap: usize::MAX, ..base() }, "InvalidArgument"),
+            (Command { grace: Duration::from_secs(61), ..base() }, "InvalidArgument"),
             (Command { cwd: Some("/proc/self/fd/3".into()), ..base() }, "PathForbidden"),
             (Command { cwd: Some("../..".into()), ..base() }, "PathForbidden"),
             (Command { cwd: Some("missing".into()), ..base() }, "No such file"),
@@ -529,7 +530,8 @@ fn files_go_in_and_out() {
                        mkfifo fifo; truncate -s 1T sparse 2>/dev/null || truncate -s 100G sparse; mkdir dir; \
                        python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'";
         assert_eq!(told(&sandbox.exec(shell(prepare)).await), "0:");
-        assert_eq!(sandbox.read_file("near", 9).await, Ok(b"x".to_vec()));
+        assert_eq!(sandbox.download("near", &back).await, Ok(1));
+        std::fs::write(&back, &content).unwrap();
         let writes = [
             ("../x", "PathForbidden"),
             ("a/../../x", "PathForbidden"),
@@ -585,6 +587,72 @@ fn files_go_in_and_out() {
         let left = sandbox.list(".").await.unwrap();
         assert!(!left.iter().any(|e| e.name == "dir" || e.name == "link"));
         assert!(!left.iter().any(|e| e.name.to_string_lossy().starts_with(".symbiont")));
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn a_name_is_the_name_of_one_file() {
+    run(async {
+        let driver = driver();
+        let local = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(local.path(), open).unwrap();
+        std::fs::write(local.path().join("one"), "host").unwrap();
+        std::fs::hard_link(local.path().join("one"), local.path().join("two")).unwrap();
+        let mut config = config();
+        config.filesystem_config.mounts = vec![Mount {
+            source: local.path().to_owned(),
+            target: "/workspace/in".to_owned(),
+            read_only: true,
+        }];
+        let sandbox = sandbox_of(&driver, &config).await;
+        let prepare = "mkdir dir; echo secret > dir/secret; ln -s secret dir/soft; ln -s dir way; \
+                       ln dir/secret hard; echo plain > plain; ln -s /nowhere broken";
+        assert_eq!(told(&sandbox.exec(shell(prepare)).await), "0:");
+        let refused = |error: SandboxError| matches!(error, SandboxError::PathForbidden { .. });
+        for path in ["dir/soft", "way/secret", "dir/secret", "hard", "broken"] {
+            let error = sandbox.read_file(path, 99).await.unwrap_err();
+            assert!(refused(error.clone()), "{path}: {error:?}");
+        }
+        for path in ["plain", "in/one"] {
+            assert!(sandbox.read_file(path, 99).await.is_ok(), "{path}");
+        }
+        assert!(refused(sandbox.list("way").await.unwrap_err()));
+        assert!(refused(sandbox.stat("way/secret").await.unwrap_err()));
+        for (path, kind) in
+            [("way", EntryKind::Link), ("broken", EntryKind::Link), ("hard", EntryKind::File)]
+        {
+            assert_eq!(sandbox.stat(path).await.unwrap().unwrap().kind, kind, "{path}");
+        }
+        assert!(refused(sandbox.write_file("way/secret", b"x", 0o644).await.unwrap_err()));
+        assert!(refused(sandbox.write_file("dir/soft", b"x", 0o644).await.unwrap_err()));
+        assert!(refused(sandbox.remove("way/secret").await.unwrap_err()));
+        // What replaces or removes one name leaves the other as it was.
+        sandbox.write_file("hard", b"new", 0o644).await.unwrap();
+        sandbox.remove("dir/soft").await.unwrap();
+        assert_eq!(sandbox.read_file("dir/secret", 99).await.unwrap(), b"secret\n");
+        sandbox.remove("way").await.unwrap();
+        assert_eq!(sandbox.list("dir").await.unwrap().len(), 1);
+        // A local name as long as there are.
+        let long = local.path().join("n".repeat(255));
+        assert_eq!(sandbox.download("plain", &long).await, Ok(6));
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn a_command_starts_in_no_directory_that_a_process_has_open() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let prepare = "ln -s /proc/self/fd l; ln -s /proc/self/cwd c; mkdir d; ln -s d e";
+        assert_eq!(told(&sandbox.exec(shell(prepare)).await), "0:");
+        let at = |cwd: &str| Command { cwd: Some(cwd.to_owned()), ..Command::new("pwd") };
+        for cwd in ["c", "l/3", "l/4", "l/5", "l/6"] {
+            assert!(sandbox.exec(at(cwd)).await.is_err(), "{cwd}");
+        }
+        assert_eq!(told(&sandbox.exec(at("e")).await), "0:/workspace/d\n");
         sandbox.destroy().await.unwrap();
     });
 }
