@@ -323,11 +323,9 @@ fn nothing_of_a_command_outlives_it() {
             };
             let start = Instant::now();
             assert_eq!(told(&sandbox.exec(command).await), want, "{script}");
-            assert!(
-                start.elapsed() < Duration::from_millis(1500),
-                "{script}: {:?}",
-                start.elapsed()
-            );
+            // A second of time and grace; the rest is for a machine that does other things.
+            let took = start.elapsed();
+            assert!(took < Duration::from_secs(4), "{script}: {took:?}");
             assert_eq!(processes_with(&marker), Vec::<String>::new(), "{script}");
         }
         // A caller that gives up.
@@ -390,14 +388,29 @@ fn limits_hold_and_the_sandbox_lives_on() {
                 "{script}"
             );
         }
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn a_part_of_a_processor_is_a_part_of_its_time() {
+    run(async {
+        let driver = driver();
+        let mut config = config();
+        config.resource_limits.cpu_cores = 0.5;
+        let sandbox = sandbox_of(&driver, &config).await;
         if has(&sandbox, "processor") {
-            let spin = "import os,time\nfor _ in range(3): os.fork()\nt=time.time()\nwhile time.time()-t<1: pass";
-            let before = sandbox.usage().await.unwrap().cpu_time.unwrap();
+            let spin = "import os,time\nfor _ in range(3): os.fork()\nt=time.time()\n\
+                        while time.time()-t<2: pass";
+            let before = sandbox.usage().await.unwrap();
             let start = Instant::now();
             sandbox.exec(Command::new("python3").args(["-c", spin])).await.unwrap();
-            let used = sandbox.usage().await.unwrap().cpu_time.unwrap() - before;
+            let after = sandbox.usage().await.unwrap();
+            let used = after.cpu_time.unwrap() - before.cpu_time.unwrap();
             let cores = used.as_secs_f64() / start.elapsed().as_secs_f64();
-            assert!(cores < 1.15, "{cores} cores");
+            // A busy machine gives less, and only the limit keeps eight of them from a whole one.
+            assert!(cores < 0.65, "{cores} cores");
+            assert!(after.throttled > before.throttled, "nothing was held back");
         }
         sandbox.destroy().await.unwrap();
     });
@@ -803,6 +816,119 @@ fn states_follow_what_was_asked() {
 }
 
 #[test]
+fn a_stop_ends_commands_that_begin_at_the_same_time() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        for _ in 0..30 {
+            let marker = marker();
+            let script = format!("sleep 600; : {marker}");
+            let running: Vec<_> = (0..4)
+                .map(|_| {
+                    let (sandbox, script) = (Arc::clone(&sandbox), script.clone());
+                    tokio::spawn(async move { sandbox.exec(shell(&script)).await })
+                })
+                .collect();
+            sandbox.stop().await.unwrap();
+            assert_eq!(sandbox.status(), SandboxStatus::Stopped);
+            assert_eq!(processes_with(&marker), Vec::<String>::new());
+            for one in running {
+                match one.await.unwrap() {
+                    Ok(result) => assert_eq!(told(&Ok(result)), "signal 9:"),
+                    Err(error) => {
+                        assert!(matches!(error, SandboxError::InvalidState { .. }), "{error:?}");
+                    }
+                }
+            }
+            sandbox.start().await.unwrap();
+        }
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn a_caller_that_gives_up_takes_no_place_with_it() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        for n in 0..200_u64 {
+            // At any moment of the beginning, the very first included.
+            let moment = Duration::from_micros(n % 4 * 300);
+            let _given_up = tokio::time::timeout(moment, sandbox.exec(shell("sleep 600"))).await;
+        }
+        let start = Instant::now();
+        loop {
+            let all: Vec<_> = (0..32)
+                .map(|_| {
+                    let sandbox = Arc::clone(&sandbox);
+                    tokio::spawn(async move { sandbox.exec(shell("sleep 0.2")).await.is_ok() })
+                })
+                .collect();
+            let mut at_once = 0;
+            for one in all {
+                at_once += usize::from(one.await.unwrap());
+            }
+            if at_once == 32 {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "only {at_once} at once");
+        }
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_given_up() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let groups = groups_of(&group_name(&sandbox));
+        if groups.is_empty() {
+            eprintln!("not run: no control groups to find the agent by");
+            return sandbox.destroy().await.unwrap();
+        }
+        let marker = marker();
+        let command =
+            Command { timeout: Duration::from_secs(1), ..shell(&format!("sleep 600; : {marker}")) };
+        let running = {
+            let sandbox = Arc::clone(&sandbox);
+            tokio::spawn(async move { sandbox.exec(command).await })
+        };
+        until(|| !processes_with(&marker).is_empty()).await;
+        for pid in members(&groups) {
+            rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        }
+        let error = running.await.unwrap().unwrap_err();
+        assert!(matches!(error, SandboxError::AgentLost { .. }), "{error:?}");
+        assert_eq!(processes_with(&marker), Vec::<String>::new());
+        assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
+        assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn an_agent_that_dies_is_noticed() {
+    run(async {
+        let driver = driver();
+        for _ in 0..5 {
+            let sandbox = sandbox(&driver).await;
+            let groups = groups_of(&group_name(&sandbox));
+            if groups.is_empty() {
+                eprintln!("not run: no control groups to find the agent by");
+                return sandbox.destroy().await.unwrap();
+            }
+            for pid in members(&groups) {
+                let _with_the_other =
+                    rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            until(|| matches!(sandbox.status(), SandboxStatus::Failed { .. })).await;
+            sandbox.destroy().await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn sandboxes_do_not_see_each_other() {
     run(async {
         let driver = driver();
@@ -861,10 +987,23 @@ fn rounds_alone() {
     }
     run(async {
         let driver = driver();
-        let counts = || {
-            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
-            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
-            (descriptors, mounts)
+        let ours = || {
+            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let mut all: Vec<String> = descriptors
+                .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+                .map(|target| {
+                    // Which socket or pipe it is changes; that there is one does not.
+                    let text = target.display().to_string();
+                    text.split(":[").next().unwrap_or_default().to_owned()
+                })
+                .collect();
+            // Mounts that a sandbox makes: others come and go on this machine as they like.
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let own = ["/workspace", "/dev/shm", "/oldroot", "sbx-", "symbiont"];
+            let of_ours = |line: &&str| own.iter().any(|part| line.contains(part));
+            all.extend(mounts.lines().filter(of_ours).map(str::to_owned));
+            all.sort();
+            all
         };
         let round = async || {
             let sandbox = sandbox(&driver).await;
@@ -876,11 +1015,11 @@ fn rounds_alone() {
             assert_eq!(processes_with(&marker), Vec::<String>::new());
         };
         round().await;
-        let before = counts();
+        let before = ours();
         for _ in 0..50 {
             round().await;
         }
-        let after = counts();
+        let after = ours();
         assert_eq!(before, after, "descriptors and mounts");
     });
 }
@@ -1185,16 +1324,17 @@ fn the_same_for_an_ordinary_user() {
     let output = std::process::Command::new("setpriv")
         .args(user)
         .arg(Path::new(&program))
-        .args(["--test-threads", "2", "--skip", "the_same_for_an_ordinary_user"])
+        .args(["--test-threads", "2", "--skip", "the_same_for_an_ordinary_user", "--nocapture"])
         .current_dir("/")
         .output();
     match output {
         Err(error) => eprintln!("not run: setpriv: {error}"),
-        Ok(output) => assert!(
-            output.status.success(),
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        ),
+        Ok(output) => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}{errors}", String::from_utf8_lossy(&output.stdout));
+            for line in errors.lines().filter(|line| line.starts_with("not run: ")) {
+                eprintln!("{line} (as an ordinary user)");
+            }
+        }
     }
 }
