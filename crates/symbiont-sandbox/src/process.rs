@@ -100,10 +100,7 @@ impl ProcessDriver {
             .map_err(failed(&format!("the state directory `{}`", directory.display())))?;
         let cgroups = Cgroups::new(&instance.name, &found);
         let guest = guest_in_memory().map_err(failed("the guest can't be kept in memory"))?;
-        let filters = seccomp::filters().map_err(|reason| SandboxError::IsolationUnavailable {
-            control: "system call filter".to_owned(),
-            reason,
-        })?;
+        let filters = seccomp::filters(cgroups.has("cpu"));
         let processors = rustix::thread::sched_getaffinity(None)
             .map(|set| (0..1024_u16).filter(|n| set.is_set((*n).into())).map(u32::from).collect())
             .unwrap_or_default();

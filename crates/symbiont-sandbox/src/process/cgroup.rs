@@ -135,7 +135,10 @@ impl Cgroups {
                          (RLIMIT_DATA, which is not the memory it holds); {why}"
                     ),
                     "pids" => format!("processes: limited for the user (RLIMIT_NPROC) only; {why}"),
-                    _ => format!("processor time: limited to whole processors only; {why}"),
+                    _ => format!(
+                        "processor time: limited to whole processors only, which programs can't \
+                         choose then; {why}"
+                    ),
                 });
             }
         }

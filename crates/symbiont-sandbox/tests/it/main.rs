@@ -417,6 +417,20 @@ fn a_part_of_a_processor_is_a_part_of_its_time() {
 }
 
 #[test]
+fn where_only_the_choice_of_processors_limits_it_can_not_be_undone() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let choose =
+            "python3 -c 'import os; os.sched_setaffinity(0, range(64))' 2>/dev/null; nproc";
+        let limited = has(&sandbox, "processor");
+        let got = told(&sandbox.exec(shell(choose)).await);
+        assert!(limited || got == "0:1\n", "{got}");
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
 fn commands_go_first_when_memory_is_short() {
     let adjust = "cat /proc/self/oom_score_adj; echo 1000 > /proc/self/oom_score_adj; \
                   for lower in 0 -1 -1000; do sh -c \"echo $lower > /proc/self/oom_score_adj\" \
