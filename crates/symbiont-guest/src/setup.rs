@@ -293,10 +293,14 @@ pub(crate) fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
 /// A copy of the host's mounts at `source`, not attached to anything yet.
 fn host_tree(source: &[u8], read_only: bool, device: bool) -> Result<OwnedFd, Failure> {
     let name = || format!("open `{}` of the host", String::from_utf8_lossy(source));
+    // The host has resolved its links: one that is there now was put there since.
+    let place = OFlags::PATH | OFlags::CLOEXEC;
+    let place = openat2(CWD, source, place, Mode::empty(), ResolveFlags::NO_SYMLINKS).step(name)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, source, flags).step(name)?;
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(&place, "", flags).step(name)?;
     let mut attributes = libc::MOUNT_ATTR_NOSUID;
     attributes |= if device { libc::MOUNT_ATTR_NOEXEC } else { libc::MOUNT_ATTR_NODEV };
     if read_only {

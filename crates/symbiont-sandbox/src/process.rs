@@ -58,6 +58,7 @@ struct Host {
     instance: Instance,
     cgroups: Cgroups,
     filters: Vec<Vec<u8>>,
+    files: layout::HostFiles,
     /// Whether user ids can be given out, which only root can.
     root: bool,
     processors: Vec<u32>,
@@ -104,7 +105,8 @@ impl ProcessDriver {
         let processors = rustix::thread::sched_getaffinity(None)
             .map(|set| (0..1024_u16).filter(|n| set.is_set((*n).into())).map(u32::from).collect())
             .unwrap_or_default();
-        let host = Host { guest, instance, cgroups, filters, root, processors };
+        let files = layout::HostFiles::look_up();
+        let host = Host { guest, instance, cgroups, filters, files, root, processors };
         Ok(Self { host: Arc::new(host) })
     }
 
@@ -123,7 +125,7 @@ impl ProcessDriver {
             });
         }
         let whole = self.host.cgroups.has("memory");
-        let setup = layout::plan(config, whole, self.host.filters.clone())?;
+        let setup = layout::plan(config, &self.host.files, whole, self.host.filters.clone())?;
         ProcessSandbox::new(Arc::clone(&self.host), id, config.clone(), setup).map(Arc::new)
     }
 }

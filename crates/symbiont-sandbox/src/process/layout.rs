@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use symbiont_guest::protocol::{Entry, MAX_ARGUMENTS, Setup, VERSION};
@@ -77,6 +77,7 @@ impl Room {
 /// What the guest is told, but for what differs from sandbox to sandbox of one shape.
 pub(crate) fn plan(
     config: &SandboxConfig,
+    host: &HostFiles,
     whole_limits: bool,
     filters: Vec<Vec<u8>>,
 ) -> Result<Setup, SandboxError> {
@@ -111,7 +112,7 @@ pub(crate) fn plan(
         groups: Vec::new(),
         hostname: "sandbox".to_owned(),
         first_id: None,
-        entries: entries(files, room(config))?,
+        entries: entries(files, host, room(config))?,
         root_size: 4 << 20,
         limits,
         processors: Vec::new(),
@@ -154,9 +155,36 @@ pub(crate) fn room(config: &SandboxConfig) -> Room {
     Room::within(config.resource_limits.memory_mb, config.filesystem_config.scratch_mb)
 }
 
-fn entries(files: &FilesystemConfig, room: Room) -> Result<Vec<Entry>, SandboxError> {
+/// What of the host's own files its sandboxes see, looked up once.
+#[derive(Debug)]
+pub(crate) struct HostFiles {
+    programs: Vec<Entry>,
+    devices: Vec<Entry>,
+}
+
+impl HostFiles {
+    pub(crate) fn look_up() -> Self {
+        let devices = DEVICES.iter().map(|device| {
+            let source = Path::new("/dev").join(device);
+            let source = fs::canonicalize(&source).unwrap_or(source);
+            Entry::Bind {
+                source: source.into_os_string().into_vec(),
+                path: format!("dev/{device}"),
+                read_only: true,
+                device: true,
+            }
+        });
+        Self { programs: host_programs(), devices: devices.collect() }
+    }
+}
+
+fn entries(
+    files: &FilesystemConfig,
+    host: &HostFiles,
+    room: Room,
+) -> Result<Vec<Entry>, SandboxError> {
     let mut entries = match &files.rootfs {
-        RootFilesystem::Host => host_programs(),
+        RootFilesystem::Host => host.programs.clone(),
         RootFilesystem::Dir(directory) => directory_entries(directory)?,
         RootFilesystem::Image(image) => {
             return Err(SandboxError::ImageMissing {
@@ -179,10 +207,7 @@ fn entries(files: &FilesystemConfig, room: Room) -> Result<Vec<Entry>, SandboxEr
         entries.push(text("etc/resolv.conf", "nameserver 127.0.0.1\n"));
         entries.push(text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"));
     }
-    for device in DEVICES {
-        let (source, path) = (format!("/dev/{device}").into_bytes(), format!("dev/{device}"));
-        entries.push(Entry::Bind { source, path, read_only: true, device: true });
-    }
+    entries.extend_from_slice(&host.devices);
     let links = [
         ("dev/fd", "/proc/self/fd"),
         ("dev/stdin", "/proc/self/fd/0"),
@@ -247,7 +272,7 @@ fn of_the_host(source: &Path, path: &str) -> Option<Entry> {
         let target = fs::read_link(source).ok()?.into_os_string().as_bytes().to_vec();
         return Some(Entry::Link { path, target });
     }
-    let source = source.as_os_str().as_bytes().to_vec();
+    let source = fs::canonicalize(source).ok()?.into_os_string().into_vec();
     (kind.is_dir() || kind.is_file()).then_some(Entry::Bind {
         source,
         path,
@@ -302,7 +327,7 @@ fn mounts(mounts: &[Mount]) -> Result<Vec<Entry>, SandboxError> {
             )));
         }
         entries.push(Entry::Bind {
-            source: source.into_os_string().as_bytes().to_vec(),
+            source: source.into_os_string().into_vec(),
             path: clean.to_string_lossy().into_owned(),
             read_only: mount.read_only,
             device: false,

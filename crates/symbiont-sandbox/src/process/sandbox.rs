@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use rustix::fs::FileType;
@@ -27,6 +27,9 @@ use crate::process::{END, Host, START, TRANSFER, layout, seccomp};
 
 /// How long after a command's time is up its end may take to be told.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// When an empty control group can mostly be removed, and when it must be.
+const SOON: Duration = Duration::from_micros(300);
+const REMOVAL: Duration = Duration::from_millis(500);
 /// The longest set-up: it has to fit into the socket before anyone reads.
 const MAX_SETUP: usize = 128 << 10;
 
@@ -386,17 +389,25 @@ impl Inner {
                 self.host.instance.return_ids(range);
             }
         }
-        // The kernel tells when a process has ended, but not when its group has noticed.
-        let mut result = lock(&guest.group).remove();
-        for _ in 0..250 {
-            if result.is_ok() {
-                return Ok(());
+        // The kernel tells when a process has ended, but not when its group has noticed. It mostly
+        // has within some microseconds, which no timer can wait.
+        let start = Instant::now();
+        loop {
+            let error = match lock(&guest.group).remove() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let waited = start.elapsed();
+            if waited >= REMOVAL {
+                return Err(left(format!("a control group can't be removed: {error}")));
             }
-            lock(&guest.group).kill();
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            result = lock(&guest.group).remove();
+            if waited < SOON {
+                tokio::task::yield_now().await;
+            } else {
+                lock(&guest.group).kill();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
-        result.map_err(|error| left(format!("a control group can't be removed: {error}")))
     }
 
     async fn stop(&self) -> Result<(), SandboxError> {

@@ -770,6 +770,18 @@ fn mounts_and_directories_of_the_host_appear_where_they_were_asked_for() {
         assert_eq!(std::fs::read(local.path().join("y")).unwrap(), b"y\n");
         sandbox.destroy().await.unwrap();
 
+        // What becomes a link after it was looked at is not followed.
+        let place = local.path().join("place");
+        std::fs::create_dir(&place).unwrap();
+        config.filesystem_config.mounts =
+            vec![Mount { source: place.clone(), target: "/data".to_owned(), read_only: true }];
+        let sandbox = driver.create(SandboxId::new(), &config).await.unwrap();
+        std::fs::remove_dir(&place).unwrap();
+        std::os::unix::fs::symlink("/etc", &place).unwrap();
+        let error = sandbox.start().await.unwrap_err();
+        assert!(error.to_string().contains("symbolic links"), "{error}");
+        sandbox.destroy().await.unwrap();
+
         // A root of its own: the host's programs by links in it, and a file of its own.
         let root = tempfile::tempdir().unwrap();
         std::fs::set_permissions(root.path(), open(0o755)).unwrap();
