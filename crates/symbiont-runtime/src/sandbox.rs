@@ -192,8 +192,8 @@ pub trait SandboxExt: SandboxOrchestrator {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxOrchestratorConfig {
     /// Where it keeps what it must find again, a directory that is its user's alone; `None` is
-    /// `$XDG_RUNTIME_DIR/symbiont`, or `symbiont-UID` among the temporary files where there is no
-    /// such variable. Root's is always `/run/symbiont`.
+    /// `/run/user/UID/symbiont`, or `symbiont-UID` among the temporary files where the host has no
+    /// such directory. Root's is always `/run/symbiont`.
     pub state_directory: Option<PathBuf>,
     /// Drivers that may be used, by name. One that this version does not have is refused.
     pub drivers: Vec<String>,

@@ -83,8 +83,8 @@ impl Host {
 
 impl ProcessDriver {
     /// A driver that keeps what it must remember in `state_dir`, or, for root, where all
-    /// instances of the host find it. Without one an ordinary user's is in `$XDG_RUNTIME_DIR`, or
-    /// among the temporary files of the host.
+    /// instances of the host find it. Without one an ordinary user's is in `/run/user/UID`, or among
+    /// the temporary files of the host.
     ///
     /// Removes what instances that are dead have left in control groups.
     pub fn new(state_dir: Option<&Path>) -> Result<Self, SandboxError> {

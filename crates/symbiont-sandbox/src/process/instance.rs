@@ -14,6 +14,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -56,7 +57,7 @@ pub(crate) struct Range {
 }
 
 /// Where instances meet: for root in one place, for a user where `given` says or in the user's own
-/// directory for what lives as long as the machine runs.
+/// directory for what lives as long as the machine runs, if the host has such directories.
 pub(crate) fn meeting_place(given: Option<&Path>, root: bool) -> PathBuf {
     if root {
         return PathBuf::from(SHARED);
@@ -64,13 +65,12 @@ pub(crate) fn meeting_place(given: Option<&Path>, root: bool) -> PathBuf {
     if let Some(given) = given {
         return given.to_owned();
     }
-    let of_the_user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    match of_the_user.filter(|directory| directory.is_absolute() && directory.is_dir()) {
-        Some(directory) => directory.join("symbiont"),
-        None => {
-            let user = rustix::process::geteuid().as_raw();
-            std::env::temp_dir().join(format!("symbiont-{user}"))
-        }
+    let user = rustix::process::geteuid().as_raw();
+    let of_the_user = Path::new("/run/user").join(user.to_string());
+    if fs::metadata(&of_the_user).is_ok_and(|there| there.is_dir() && there.uid() == user) {
+        of_the_user.join("symbiont")
+    } else {
+        std::env::temp_dir().join(format!("symbiont-{user}"))
     }
 }
 
