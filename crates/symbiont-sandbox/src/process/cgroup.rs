@@ -118,16 +118,22 @@ impl Cgroups {
             match prepare(found, name) {
                 Ok(Some(hierarchy)) => hierarchies.push(hierarchy),
                 Ok(None) => {}
-                Err(error) => reasons.push(format!("{}: {error}", found.own.display())),
+                Err(error) => reasons.push((found, error)),
             }
         }
         let mut cgroups = Self { hierarchies, missing: Vec::new() };
-        let why = if reasons.is_empty() {
-            "no control group hierarchy offers it".to_owned()
-        } else {
-            reasons.join("; ")
-        };
         for controller in LIMITING {
+            // Each limit with what stands in its own way.
+            let why: Vec<String> = reasons
+                .iter()
+                .filter(|(found, _)| found.controllers.iter().any(|c| c == controller))
+                .map(|(found, error)| format!("{}: {error}", found.own.display()))
+                .collect();
+            let why = if why.is_empty() {
+                "no control group hierarchy offers it".to_owned()
+            } else {
+                why.join(", ")
+            };
             if !cgroups.has(controller) {
                 cgroups.missing.push(match controller {
                     "memory" => format!(
