@@ -431,8 +431,8 @@ impl Inner {
                 | SandboxStatus::Lost => return Ok(()),
             }
         };
-        let link = guest.and_then(|guest| lock(&guest.link).clone());
-        if let Some(link) = link {
+        let link = guest.as_ref().and_then(|guest| lock(&guest.link).clone());
+        if let (Some(guest), Some(link)) = (guest, link) {
             for stream in link.running() {
                 link.send(stream, &Request::Kill);
             }
@@ -457,8 +457,10 @@ impl Inner {
                     return Ok(());
                 }
                 Err(_) => {
-                    let reason = "its commands can't be ended".to_owned();
+                    // An agent that does not end them is ended with them.
+                    let reason = "its commands could not be ended by themselves".to_owned();
                     self.set(SandboxStatus::Failed { reason: reason.clone() });
+                    self.end(&guest).await?;
                     return Err(SandboxError::BackendUnavailable { reason });
                 }
             }

@@ -905,32 +905,39 @@ fn a_caller_that_gives_up_takes_no_place_with_it() {
 
 #[test]
 fn an_agent_that_does_not_answer_is_given_up() {
-    run(async {
-        let driver = driver();
-        let sandbox = sandbox(&driver).await;
-        let groups = groups_of(&group_name(&sandbox));
-        if groups.is_empty() {
-            eprintln!("not run: no control groups to find the agent by");
-            return sandbox.destroy().await.unwrap();
-        }
-        let marker = marker();
-        let command =
-            Command { timeout: Duration::from_secs(1), ..shell(&format!("sleep 600; : {marker}")) };
-        let running = {
-            let sandbox = Arc::clone(&sandbox);
-            tokio::spawn(async move { sandbox.exec(command).await })
-        };
-        until(|| !processes_with(&marker).is_empty()).await;
-        for pid in members(&groups) {
-            rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-        }
-        let error = running.await.unwrap().unwrap_err();
-        assert!(matches!(error, SandboxError::AgentLost { .. }), "{error:?}");
-        assert_eq!(processes_with(&marker), Vec::<String>::new());
-        assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
-        assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
-        sandbox.destroy().await.unwrap();
-    });
+    // By whoever waits for a command, and by whoever stops the sandbox.
+    for (timeout, stops) in [(1, false), (60, true)] {
+        run(async {
+            let driver = driver();
+            let sandbox = sandbox(&driver).await;
+            let groups = groups_of(&group_name(&sandbox));
+            if groups.is_empty() {
+                eprintln!("not run: no control groups to find the agent by");
+                return sandbox.destroy().await.unwrap();
+            }
+            let marker = marker();
+            let script = format!("sleep 600; : {marker}");
+            let command = Command { timeout: Duration::from_secs(timeout), ..shell(&script) };
+            let running = {
+                let sandbox = Arc::clone(&sandbox);
+                tokio::spawn(async move { sandbox.exec(command).await })
+            };
+            until(|| !processes_with(&marker).is_empty()).await;
+            for pid in members(&groups) {
+                rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+            }
+            if stops {
+                let error = sandbox.stop().await.unwrap_err();
+                assert!(matches!(error, SandboxError::BackendUnavailable { .. }), "{error:?}");
+            }
+            let error = running.await.unwrap().unwrap_err();
+            assert!(matches!(error, SandboxError::AgentLost { .. }), "{error:?}");
+            assert_eq!(processes_with(&marker), Vec::<String>::new());
+            assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
+            assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
+            sandbox.destroy().await.unwrap();
+        });
+    }
 }
 
 #[test]
