@@ -68,11 +68,15 @@ impl Host {
     /// What commands can do to the kernel's choice of whom to end when memory is short.
     ///
     /// They begin at 500, the agent at 0, and nobody may go below what a privileged process last
-    /// wrote. Only root can make that 0; otherwise it is at most what this process was given.
+    /// wrote. Only who holds `CAP_SYS_RESOURCE`, which root of a container may lack, can make that 0;
+    /// otherwise it is at most what this process was given.
     fn lowest_score(&self) -> Option<String> {
         let ours: i32 =
             std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()?;
-        (!self.root && ours < 0).then(|| {
+        let needed = rustix::thread::CapabilitySet::SYS_RESOURCE;
+        let held =
+            rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
+        (!(self.root && held) && ours < 0).then(|| {
             format!(
                 "memory killer: commands may lower their score to {ours}, as this process was \
                  started with it and has no right to take it from them"
