@@ -79,10 +79,7 @@ impl Instance {
     ///
     /// `bases` says where the control groups of an instance of a name may be; that is written down
     /// before there are any.
-    pub(crate) fn join(
-        directory: &Path,
-        bases: impl FnOnce(&str) -> Vec<PathBuf>,
-    ) -> io::Result<Self> {
+    pub(crate) fn join(directory: &Path, bases: impl Fn(&str) -> Vec<PathBuf>) -> io::Result<Self> {
         if let Some(parent) = directory.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -94,8 +91,14 @@ impl Instance {
                 continue;
             };
             let Ok(file) = own_file(&instances, name, OFlags::RDONLY) else { continue };
+            if file.try_lock().is_err() {
+                continue;
+            }
+            let written = read_bases(&file);
+            // Where nothing is written, what it left can only be looked for around ourselves.
+            let left = if written.is_empty() { bases(name) } else { written };
             // What is not empty yet is left to whoever comes next.
-            if file.try_lock().is_ok() && cgroup::sweep(name, &read_bases(&file)) {
+            if cgroup::sweep(name, &left) {
                 let _someone_was_faster = unlinkat(&instances, name, AtFlags::empty());
             }
         }
@@ -194,7 +197,10 @@ fn own_file(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> 
 fn read_bases(file: &File) -> Vec<PathBuf> {
     let mut bytes = Vec::new();
     match file.take(MAX_RECORD).read_to_end(&mut bytes) {
-        Ok(_) => bytes.split(|byte| *byte == 0).map(|p| OsStr::from_bytes(p).into()).collect(),
+        Ok(_) => {
+            let paths = bytes.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+            paths.map(|path| OsStr::from_bytes(path).into()).collect()
+        }
         Err(_) => Vec::new(),
     }
 }
