@@ -15,7 +15,9 @@ fn main() {
     for input in ["src", "Cargo.toml"] {
         println!("cargo:rerun-if-changed={}", guest.join(input).display());
     }
-    println!("cargo:rerun-if-changed={}", manifest.join("../../Cargo.lock").display());
+    for input in ["Cargo.lock", "Cargo.toml"] {
+        println!("cargo:rerun-if-changed={}", manifest.join("../..").join(input).display());
+    }
     println!("cargo:rerun-if-changed=build.rs");
 
     let target = static_target(&variable("TARGET"), &variable("RUSTC"));
@@ -41,14 +43,21 @@ fn main() {
         .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
         .env("CARGO_PROFILE_RELEASE_INCREMENTAL", "false");
     let status = cargo.status().unwrap_or_else(|error| panic!("cargo could not be run: {error}"));
-    assert!(status.success(), "the guest could not be built for {target}: {status}");
+    let musl = target.replace("-gnu", "-musl");
+    assert!(
+        status.success(),
+        "the guest, a static program, could not be built for {target}: {status}. Where the C library \
+         has no static part, `rustup target add {musl}` helps; with another toolchain than rustup's, \
+         install its standard library for {musl}, or the C library's static part (glibc-static, \
+         libc6-dev)"
+    );
 
     let program = built.join(&target).join("release/symbiont-guest");
     println!("cargo:rustc-env=SYMBIONT_GUEST={}", program.display());
 }
 
 /// Whether a variable speaks of the build that runs this script. Where packages come from is the
-/// same for both.
+/// same for both, and so is what links a target's programs.
 fn is_of_the_outer_build(name: &str) -> bool {
     const SHARED: [&str; 6] = [
         "CARGO_HOME",
@@ -69,7 +78,9 @@ fn is_of_the_outer_build(name: &str) -> bool {
         "TARGET",
         "HOST",
     ];
-    let of_cargo = name.starts_with("CARGO_") && !SHARED.iter().any(|s| name.starts_with(s));
+    let linker = name.starts_with("CARGO_TARGET_") && name.ends_with("_LINKER");
+    let shared = linker || SHARED.iter().any(|s| name.starts_with(s));
+    let of_cargo = name.starts_with("CARGO_") && !shared;
     of_cargo || OTHERS.contains(&name) || name.starts_with("CLIPPY_")
 }
 

@@ -22,8 +22,8 @@ Exit codes:
 
 /// Finds out what this host can do for agents.
 ///
-/// Each tier of isolation that this version serves is tried: a sandbox is made, started and
-/// destroyed. What is missing is told with what to do about it.
+/// Each tier of isolation that this version serves is tried: a command runs in a sandbox. What is
+/// missing is told with what to do about it, and so is what a sandbox does without here.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {

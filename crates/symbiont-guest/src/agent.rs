@@ -38,8 +38,15 @@ enum Ready {
 struct Over;
 
 impl Agent {
-    pub(crate) fn new(decoder: Decoder, setup: Setup) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        decoder: Decoder,
+        setup: Setup,
+        degraded: Vec<String>,
+    ) -> Result<Self, Failure> {
         let mut out = Vec::new();
+        for what in degraded {
+            Event::Degraded(what).encode(0, &mut out);
+        }
         Event::Hello { version: VERSION, token: setup.token }.encode(0, &mut out);
         Ok(Self {
             setup,
@@ -212,6 +219,7 @@ impl Agent {
             }
             Request::Setup(_) | Request::Go | Request::Shutdown => return Err(Over),
             Request::Open(_)
+            | Request::OpenPlain(_)
             | Request::Read { .. }
             | Request::Create { .. }
             | Request::Write(_)

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
@@ -27,7 +27,7 @@ const STEPS: [&str; 10] = [
     "connect its streams",
     "set its limits",
     "become its user",
-    "leave the memory killer's shelter",
+    "go first when memory is short",
     "enter its directory",
     "apply the system call filter",
     "execute",
@@ -326,25 +326,29 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
     }
     become_user(USER, USER).map_err(step(5))?;
     set_capabilities(rustix::thread::CapabilitySet::empty()).map_err(step(5))?;
-    if program.setup.first_id.is_some() {
-        // A process that hides its memory does not own its files in /proc. Executing restores it.
-        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(step(6))?;
-        let written = rustix::fs::openat(
-            CWD,
-            "/proc/self/oom_score_adj",
-            OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .and_then(|file| write_all(file, b"500"));
-        written.map_err(step(6))?;
-    }
+    // A process that hides its memory does not own its files in /proc. Executing restores it.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(step(6))?;
+    // Anyone may raise it.
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, "/proc/self/oom_score_adj", flags, Mode::empty())
+        .and_then(|file| write_all(file, b"500"))
+        .map_err(step(6))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    rustix::process::chdir(program.directory.as_c_str()).map_err(step(7))?;
+    enter(&program.directory).map_err(step(7))?;
     sys::release_signals();
     for filter in &program.setup.filters {
         sys::filter(filter).map_err(step(8))?;
     }
     Ok(execute(program))
+}
+
+/// Changes to a directory by its name; the links of `/proc`, which lead to whatever a process has
+/// open, are not followed, and neither are links to them.
+fn enter(directory: &CString) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_MAGICLINKS;
+    let directory = openat2(CWD, directory.as_c_str(), flags, Mode::empty(), resolve)?;
+    rustix::process::fchdir(directory)
 }
 
 /// Looks the program up as a shell does, and becomes it.

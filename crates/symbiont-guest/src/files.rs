@@ -3,6 +3,8 @@
 //! # What holds
 //!
 //! - A path is looked up beneath `/workspace` or `/tmp` and can't lead out, by `..` or by a link.
+//! - Only [`Request::Open`] follows links. Whatever else is asked of a path is asked of what has
+//!   that name and no other, as rules are about names.
 //! - Only regular files are read or written; a pipe or a device is refused without waiting for it.
 //! - A file appears whole under its name, or not at all.
 
@@ -11,7 +13,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags, fstat, fstatvfs,
+    openat, openat2, statat,
 };
 use rustix::io::{Errno, pread};
 use symbiont_guest::protocol::{
@@ -59,7 +62,8 @@ impl Files {
     /// Does what is asked; `None` if the request is not about files.
     pub(crate) fn answer(&mut self, stream: u32, request: Request) -> Option<Event> {
         let answer = match request {
-            Request::Open(path) => self.open(stream, &path),
+            Request::Open(path) => self.open(stream, &path, true),
+            Request::OpenPlain(path) => self.open(stream, &path, false),
             Request::Read { offset, len } => self.read(stream, offset, len),
             Request::Create { path, mode, size } => self.create(stream, &path, mode, size),
             Request::Write(bytes) => self.write(stream, &bytes),
@@ -153,17 +157,22 @@ impl Files {
         }
     }
 
-    fn open(&mut self, stream: u32, path: &[u8]) -> Answer {
+    fn open(&mut self, stream: u32, path: &[u8], links: bool) -> Answer {
         self.may_open(stream)?;
         // Not to wait for the other end of a pipe.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = match self.look_up(path, flags, true) {
+        let file = match self.look_up(path, flags, links) {
             Err(refused) if refused == Errno::NXIO.into() => {
                 return Err(No(Refusal::NotRegular)); // A socket.
             }
             result => result?,
         };
         let stat = regular(&file)?;
+        // Commands can't link what the host put there to be read only.
+        let sealed = || Ok(fstatvfs(&file)?.f_flag.contains(StatVfsMountFlags::RDONLY));
+        if !links && stat.st_nlink != 1 && !sealed().map_err(|errno: Errno| No::from(errno))? {
+            return Err(Errno::MLINK.into());
+        }
         self.open.insert(stream, Open::Reading(file));
         Ok(Event::Opened(attributes(&stat).size))
     }
@@ -248,7 +257,7 @@ impl Files {
     }
 
     fn stat(&self, path: &[u8]) -> Answer {
-        let found = self.look_up(path, OFlags::PATH | OFlags::NOFOLLOW, true);
+        let found = self.look_up(path, OFlags::PATH | OFlags::NOFOLLOW, false);
         match found {
             Ok(file) => Ok(Event::Stat(Some(attributes(&fstat(file)?)))),
             Err(refused) if is_missing(&refused) => Ok(Event::Stat(None)),
@@ -257,7 +266,7 @@ impl Files {
     }
 
     fn list(&self, path: &[u8]) -> Answer {
-        let directory = self.look_up(path, OFlags::RDONLY | OFlags::DIRECTORY, true)?;
+        let directory = self.look_up(path, OFlags::RDONLY | OFlags::DIRECTORY, false)?;
         let mut entries = Vec::new();
         let (mut more, mut room) = (false, symbiont_guest::protocol::MAX_FRAME / 2);
         for entry in Dir::read_from(&directory)? {

@@ -258,6 +258,9 @@ pub enum Request {
     Remove(Vec<u8>),
     /// End everything.
     Shutdown,
+    /// Open a file to be read, one that has no other name: by no link, and no hard link of one
+    /// that can be written.
+    OpenPlain(Vec<u8>),
 }
 
 /// What a guest says to its host.
@@ -311,6 +314,9 @@ pub enum Event {
     },
     /// The request could not be done.
     Refused(Refusal),
+    /// A wall or a shelter that this host refused, and the sandbox does without. Said before
+    /// [`Event::Hello`].
+    Degraded(String),
 }
 
 /// How a command ended.
@@ -361,8 +367,10 @@ macro_rules! kinds {
 kinds! {
     SETUP = 1 GO = 2 PING = 3 EXEC = 4 STDIN = 5 STDIN_END = 6 KILL = 7 OPEN = 8 READ = 9
     CREATE = 10 WRITE = 11 COMMIT = 12 CLOSE = 13 STAT = 14 LIST = 15 REMOVE = 16 SHUTDOWN = 17
+    OPEN_PLAIN = 18
     HELLO = 64 SETUP_FAILED = 65 PONG = 66 STDOUT = 67 STDERR = 68 STDIN_TAKEN = 69 EXIT = 70
     NOT_STARTED = 71 DONE = 72 OPENED = 73 DATA = 74 STAT_IS = 75 LIST_IS = 76 REFUSED = 77
+    DEGRADED = 78
 }
 
 impl Request {
@@ -437,6 +445,10 @@ impl Request {
                 REMOVE
             }
             Self::Shutdown => SHUTDOWN,
+            Self::OpenPlain(path) => {
+                w.raw(path);
+                OPEN_PLAIN
+            }
         });
     }
 
@@ -482,6 +494,7 @@ impl Request {
                 LIST => Self::List(r.rest()),
                 REMOVE => Self::Remove(r.rest()),
                 SHUTDOWN => Self::Shutdown,
+                OPEN_PLAIN => Self::OpenPlain(r.rest()),
                 _ => return None,
             })
         })
@@ -557,6 +570,10 @@ impl Event {
                 w.u8(code).i32(errno);
                 REFUSED
             }
+            Self::Degraded(what) => {
+                w.raw(what.as_bytes());
+                DEGRADED
+            }
         });
     }
 
@@ -597,6 +614,7 @@ impl Event {
                         _ => return None,
                     })
                 }
+                DEGRADED => Self::Degraded(String::from_utf8(r.rest()).ok()?),
                 _ => return None,
             })
         })
@@ -680,7 +698,7 @@ fn decode<T>(
     message: impl FnOnce(u8, &mut Reader<'_>) -> Option<T>,
 ) -> Result<Option<T>, ProtocolError> {
     let kind = frame.kind;
-    if !(SETUP..=SHUTDOWN).contains(&kind) && !(HELLO..=REFUSED).contains(&kind) {
+    if !(SETUP..=OPEN_PLAIN).contains(&kind) && !(HELLO..=DEGRADED).contains(&kind) {
         return if frame.flags & MUST_UNDERSTAND == 0 {
             Ok(None)
         } else {
@@ -855,6 +873,8 @@ mod tests {
             &Request::Create { path: b"x".to_vec(), mode: 0o644, size: 9 },
             "000000170a01000000030000000178000001a40000000000000009",
         );
+        golden_request(5, &Request::Open(b"x".to_vec()), "0000000708010000000578");
+        golden_request(5, &Request::OpenPlain(b"x".to_vec()), "0000000712010000000578");
         golden_event(0, &Event::Pong, "00000006420100000000");
         golden_event(
             9,
@@ -868,6 +888,7 @@ mod tests {
             "00000021460100000009010000000300000000000100000000000000010000000000000002",
         );
         golden_event(4, &Event::Refused(Refusal::NotRegular), "0000000b4d01000000040100000000");
+        golden_event(0, &Event::Degraded("so".to_owned()), "000000084e0100000000736f");
     }
 
     #[test]

@@ -87,9 +87,14 @@ fn agent() -> Result<Option<Pid>, Failure> {
     if setup.version != VERSION {
         return Err(Errno::PROTONOSUPPORT).step(at("agree on a protocol version"));
     }
-    if setup.first_id.is_some() {
-        // Refused where we are not really root; then the kernel may pick us like any other.
-        let _lowered = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    let mut degraded = Vec::new();
+    // Not lower: what a privileged process writes is also as low as anything it starts may go, and
+    // commands, which begin higher, are the kernel's first choice as it is.
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "0") {
+        degraded.push(format!(
+            "memory killer: the agent keeps the score it was started with, so that it may end \
+             before its commands ({error})"
+        ));
     }
     let Request::Go = next_request(&mut decoder)? else {
         return Err(Errno::PROTO).step(at("wait for the control groups"));
@@ -126,7 +131,7 @@ fn agent() -> Result<Option<Pid>, Failure> {
             }
             drop(mapped);
             build(&setup)?;
-            Agent::new(decoder, *setup)?.serve();
+            Agent::new(decoder, *setup, degraded)?.serve();
             Ok(None)
         }
     }
@@ -288,10 +293,14 @@ pub(crate) fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
 /// A copy of the host's mounts at `source`, not attached to anything yet.
 fn host_tree(source: &[u8], read_only: bool, device: bool) -> Result<OwnedFd, Failure> {
     let name = || format!("open `{}` of the host", String::from_utf8_lossy(source));
+    // The host has resolved its links: one that is there now was put there since.
+    let place = OFlags::PATH | OFlags::CLOEXEC;
+    let place = openat2(CWD, source, place, Mode::empty(), ResolveFlags::NO_SYMLINKS).step(name)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, source, flags).step(name)?;
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(&place, "", flags).step(name)?;
     let mut attributes = libc::MOUNT_ATTR_NOSUID;
     attributes |= if device { libc::MOUNT_ATTR_NOEXEC } else { libc::MOUNT_ATTR_NODEV };
     if read_only {

@@ -5,7 +5,8 @@
 //!
 //! # What holds
 //!
-//! - A sandbox is served by the tier that was asked for or not at all.
+//! - A sandbox is served by the tier that was asked for or not at all. A driver that this host
+//!   can't have keeps nobody from what needs no sandbox.
 //! - A path of a sandbox is resolved inside it, never on the host.
 //! - `destroy_sandbox` is fine from every state, and fine twice.
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 pub use symbiont_sandbox::{Command, DirEntry, IsolationReport, SandboxUsage, Stat};
-use symbiont_sandbox::{Driver, ProcessDriver, Sandbox};
+use symbiont_sandbox::{Driver, Probe, ProcessDriver, Sandbox};
 use symbiont_types::{
     AgentId, AuditEventType, CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
     SecurityTier, TierStatus,
@@ -121,7 +122,11 @@ pub trait SandboxExt: SandboxOrchestrator {
     async fn execute(&self, id: SandboxId, command: Command)
     -> Result<CommandResult, SandboxError>;
 
-    /// The content of a file of at most `max` bytes.
+    /// The content of a file of at most `max` bytes. No link is followed, and a file with several
+    /// hard links is refused, so that what is allowed of a path is allowed of that file.
+    ///
+    /// That can't hold for a file's content: whoever may run `mv` or `cp` can give it another name,
+    /// and a rule that is to keep a file from being read must be about those commands as well.
     ///
     /// # Errors
     ///
@@ -186,8 +191,9 @@ pub trait SandboxExt: SandboxOrchestrator {
 /// Settings of the sandbox orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxOrchestratorConfig {
-    /// Where it keeps what it must find again; `None` is a directory of its own among the host's
-    /// temporary files.
+    /// Where it keeps what it must find again, a directory that is its user's alone; `None` is
+    /// `/run/user/UID/symbiont`, or `symbiont-UID` among the temporary files where the host has no
+    /// such directory. Root's is always `/run/symbiont`.
     pub state_directory: Option<PathBuf>,
     /// Drivers that may be used, by name. One that this version does not have is refused.
     pub drivers: Vec<String>,
@@ -218,16 +224,68 @@ pub struct DefaultSandboxOrchestrator {
     max_sandboxes: usize,
     output_cap: usize,
     journal: Journal,
-    drivers: Vec<Arc<dyn Driver>>,
+    drivers: Vec<Candidate>,
     sandboxes: Mutex<Boxes>,
+}
+
+/// A driver that the settings allow, or why it can't be used here.
+#[derive(Debug)]
+struct Candidate {
+    tier: SecurityTier,
+    driver: Result<Arc<dyn Driver>, SandboxError>,
+}
+
+impl Candidate {
+    /// The driver, or the refusal of its tier.
+    fn driver(&self) -> Result<&Arc<dyn Driver>, SandboxError> {
+        self.driver.as_ref().map_err(|error| match error {
+            SandboxError::IsolationUnavailable { .. } => error.clone(),
+            other => SandboxError::TierUnavailable { tier: self.tier, reason: other.to_string() },
+        })
+    }
 }
 
 #[derive(Debug, Default)]
 struct Boxes {
     by_id: HashMap<SandboxId, Entry>,
-    /// Places promised to sandboxes that are being made.
-    creating: usize,
+    /// Sandboxes that are there or are being made.
+    taken: usize,
     closed: bool,
+}
+
+impl Boxes {
+    /// Takes a place for a sandbox, if there is one.
+    fn take(&mut self, most: usize) -> Result<(), SandboxError> {
+        if self.closed {
+            return Err(SandboxError::ShuttingDown);
+        }
+        if self.taken >= most {
+            // Some may have gone without anyone being told.
+            let mut gone = 0;
+            for entry in self.by_id.values_mut().filter(|entry| entry.placed) {
+                if entry.sandbox.status() == SandboxStatus::Destroyed {
+                    entry.placed = false;
+                    gone += 1;
+                }
+            }
+            self.taken -= gone;
+        }
+        if self.taken >= most {
+            let kind = format!("sandboxes ({most}, see max_sandboxes)");
+            return Err(SandboxError::ResourceLimit { kind });
+        }
+        self.taken += 1;
+        Ok(())
+    }
+
+    /// Gives back the place of a sandbox that has been destroyed.
+    fn give_back(&mut self, id: SandboxId) {
+        if let Some(entry) = self.by_id.get_mut(&id)
+            && std::mem::take(&mut entry.placed)
+        {
+            self.taken -= 1;
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -235,14 +293,21 @@ struct Entry {
     sandbox: Arc<dyn Sandbox>,
     agent_id: AgentId,
     timeout: Duration,
+    /// Whether it holds one of the places.
+    placed: bool,
 }
 
-/// A place promised to a sandbox that is being made; dropping it gives the place back.
-struct Place<'a>(&'a Mutex<Boxes>);
+/// A place that was taken for a sandbox that is being made; it goes back unless it is kept.
+struct Place<'a> {
+    boxes: &'a Mutex<Boxes>,
+    kept: bool,
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).creating -= 1;
+        if !self.kept {
+            self.boxes.lock().unwrap_or_else(PoisonError::into_inner).taken -= 1;
+        }
     }
 }
 
@@ -259,10 +324,11 @@ pub struct SandboxOrchestratorBuilder {
 impl DefaultSandboxOrchestrator {
     /// An orchestrator whose records stay in memory.
     ///
+    /// A driver that can't be used here is no error: whoever asks for its tier is told why.
+    ///
     /// # Errors
     ///
-    /// `InvalidArgument` for settings that make no sense; `CreateFailed` when the state directory
-    /// can't be used.
+    /// `InvalidArgument` for settings that make no sense.
     pub async fn new(config: SandboxOrchestratorConfig) -> Result<Self, SandboxError> {
         Self::builder(config).build()
     }
@@ -282,9 +348,10 @@ impl DefaultSandboxOrchestrator {
     }
 
     fn driver(&self, tier: SecurityTier) -> Result<&Arc<dyn Driver>, SandboxError> {
-        self.drivers.iter().find(|driver| driver.tier() == tier).ok_or_else(|| {
-            SandboxError::TierUnavailable { tier, reason: unserved(tier).to_owned() }
-        })
+        match self.drivers.iter().find(|candidate| candidate.tier == tier) {
+            Some(candidate) => candidate.driver(),
+            None => Err(SandboxError::TierUnavailable { tier, reason: unserved(tier).to_owned() }),
+        }
     }
 
     async fn record(&self, change: Change) {
@@ -340,10 +407,11 @@ impl SandboxOrchestratorBuilder {
 
     /// The orchestrator.
     ///
+    /// A driver that can't be used here is no error: whoever asks for its tier is told why.
+    ///
     /// # Errors
     ///
-    /// `InvalidArgument` for settings that make no sense; `CreateFailed` when the state directory
-    /// can't be used.
+    /// `InvalidArgument` for settings that make no sense.
     pub fn build(self) -> Result<DefaultSandboxOrchestrator, SandboxError> {
         let invalid = |what: &str| Err(SandboxError::InvalidArgument { what: what.to_owned() });
         let SandboxOrchestratorConfig {
@@ -368,11 +436,15 @@ impl SandboxOrchestratorBuilder {
             );
             return Err(SandboxError::InvalidArgument { what });
         }
-        let directory = state_directory.unwrap_or_else(|| std::env::temp_dir().join("symbiont"));
-        let drivers: Vec<Arc<dyn Driver>> = if drivers.is_empty() {
+        let drivers = if drivers.is_empty() {
             Vec::new()
         } else {
-            vec![Arc::new(ProcessDriver::new(&directory)?)]
+            let driver = ProcessDriver::new(state_directory.as_deref());
+            let driver = driver.map(|driver| Arc::new(driver) as Arc<dyn Driver>);
+            if let Err(error) = &driver {
+                tracing::warn!(%error, "the process driver can't be used");
+            }
+            vec![Candidate { tier: SecurityTier::Tier1, driver }]
         };
         Ok(DefaultSandboxOrchestrator {
             max_sandboxes,
@@ -388,43 +460,29 @@ impl SandboxOrchestratorBuilder {
 impl SandboxOrchestrator for DefaultSandboxOrchestrator {
     async fn create_sandbox(&self, config: SandboxConfig) -> Result<SandboxId, SandboxError> {
         let driver = Arc::clone(self.driver(config.security_tier)?);
-        {
-            let mut boxes = self.lock();
-            if boxes.closed {
-                return Err(SandboxError::ShuttingDown);
-            }
-            let alive = boxes
-                .by_id
-                .values()
-                .filter(|entry| entry.sandbox.status() != SandboxStatus::Destroyed)
-                .count();
-            if alive + boxes.creating >= self.max_sandboxes {
-                let kind = format!("sandboxes ({}, see max_sandboxes)", self.max_sandboxes);
-                return Err(SandboxError::ResourceLimit { kind });
-            }
-            boxes.creating += 1;
-        }
-        let place = Place(&self.sandboxes);
+        self.lock().take(self.max_sandboxes)?;
+        let mut place = Place { boxes: &self.sandboxes, kept: false };
         let id = SandboxId::new();
         let made = driver.create(id, &config).await;
         let mut late = None;
-        let outcome = {
-            drop(place);
-            let mut boxes = self.lock();
-            match made {
-                Ok(sandbox) if boxes.closed => {
+        let outcome = match made {
+            Err(error) => Err(error),
+            Ok(sandbox) => {
+                let mut boxes = self.lock();
+                if boxes.closed {
                     late = Some(sandbox);
                     Err(SandboxError::ShuttingDown)
-                }
-                Ok(sandbox) => {
+                } else {
                     let timeout = config.resource_limits.execution_timeout;
-                    let entry = Entry { sandbox, agent_id: config.agent_id, timeout };
+                    let agent_id = config.agent_id;
+                    let entry = Entry { sandbox, agent_id, timeout, placed: true };
                     boxes.by_id.insert(id, entry);
+                    place.kept = true;
                     Ok(id)
                 }
-                Err(error) => Err(error),
             }
         };
+        drop(place);
         if let Some(sandbox) = late {
             sandbox.destroy().await?;
         }
@@ -468,9 +526,11 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
     async fn destroy_sandbox(&self, sandbox_id: SandboxId) -> Result<(), SandboxError> {
         let entry = self.entry(sandbox_id)?;
         if entry.sandbox.status() == SandboxStatus::Destroyed {
+            self.lock().give_back(sandbox_id);
             return Ok(());
         }
         entry.sandbox.destroy().await?;
+        self.lock().give_back(sandbox_id);
         let event = self
             .journal
             .event(AuditEventType::SecurityEvent, "sandbox.destroyed")
@@ -578,15 +638,21 @@ impl SandboxExt for DefaultSandboxOrchestrator {
     async fn tiers(&self) -> Vec<TierStatus> {
         let mut tiers = Vec::new();
         for tier in SecurityTier::ALL {
-            tiers.push(match self.drivers.iter().find(|driver| driver.tier() == tier) {
-                None => TierStatus { tier, driver: None, detail: unserved(tier).to_owned() },
-                Some(driver) => {
-                    let probe = driver.probe().await;
-                    TierStatus {
-                        tier,
-                        driver: probe.available.then(|| driver.name().to_owned()),
-                        detail: probe.detail,
+            tiers.push(match self.driver(tier) {
+                Err(error) => {
+                    let detail = match error {
+                        SandboxError::TierUnavailable { reason, .. } => reason,
+                        other => other.to_string(),
+                    };
+                    TierStatus { tier, driver: None, detail }
+                }
+                Ok(driver) => {
+                    let Probe { available, mut detail, degraded } = driver.probe().await;
+                    if !degraded.is_empty() {
+                        detail = format!("{detail}; not applied here: {}", degraded.join("; "));
                     }
+                    let driver = available.then(|| driver.name().to_owned());
+                    TierStatus { tier, driver, detail }
                 }
             });
         }

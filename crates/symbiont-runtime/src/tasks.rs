@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,19 +46,8 @@ impl Tasks {
         });
     }
 
-    /// Runs `task` to its end although the caller may stop waiting for it: what was begun is not
-    /// left half done. `None` when it was cut off or panicked.
-    pub(crate) fn detached<F>(&self, task: F) -> JoinHandle<Option<F::Output>>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let cut = self.cut.clone();
-        self.running.spawn(async move { cut.run_until_cancelled(task).await })
-    }
-
-    /// Does `work` to its end although the caller may stop waiting for it, as [`Tasks::detached`]
-    /// does, but without a task when it never has to wait. `None` when it was cut off.
+    /// Does `work` to its end although the caller may stop waiting for it: what was begun is not left
+    /// half done. It is a task of its own only when it has to wait. `None` when it was cut off.
     pub(crate) async fn finish<F>(&self, work: F) -> Option<F::Output>
     where
         F: Future + Send + 'static,
@@ -190,14 +178,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_detached_task_outlives_whoever_asked_for_it() {
+    async fn work_that_was_begun_outlives_whoever_asked_for_it() {
         let tasks = Tasks::default();
-        let (begin, begun) = tokio::sync::oneshot::channel::<()>();
-        let (end, ended) = tokio::sync::oneshot::channel::<()>();
-        drop(tasks.detached(async move {
+        let (begin, begun) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel::<()>();
+        let mut asked = Box::pin(tasks.finish(async move {
             begun.await.expect("the sender lives");
             end.send(()).expect("the receiver lives");
         }));
+        assert!(poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx).is_pending())).await);
+        drop(asked);
         begin.send(()).expect("the task waits");
         ended.await.expect("the task went on although its handle was dropped");
     }

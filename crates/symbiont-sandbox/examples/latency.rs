@@ -31,7 +31,7 @@ const BWRAP: [&str; 16] = [
 
 #[tokio::main]
 async fn main() -> Result<(), SandboxError> {
-    let driver = ProcessDriver::new(&std::env::temp_dir().join("symbiont-latency"))?;
+    let driver = ProcessDriver::new(None)?;
     let config = SandboxConfig {
         agent_id: AgentId::new(),
         security_tier: SecurityTier::Tier1,

@@ -65,12 +65,15 @@ pub trait Sandbox: Debug + Send + Sync {
     /// Missing directories are made. The file appears whole or not at all.
     async fn upload(&self, local: &Path, remote: &str) -> Result<u64, SandboxError>;
 
-    /// Copies a regular file out of the sandbox, and says how many bytes that was.
+    /// Copies a regular file out of the sandbox, and says how many bytes that was. Links that stay
+    /// within the same directory tree are followed.
     ///
     /// The local file appears whole or not at all.
     async fn download(&self, remote: &str, local: &Path) -> Result<u64, SandboxError>;
 
-    /// Reads a regular file of at most `max` bytes.
+    /// Reads a regular file of at most `max` bytes, which must have this name and no other: a link
+    /// is not followed, and a file with several hard links is refused. Whoever decides about names
+    /// decides about the file then. What commands move or copy has its new name only.
     async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>, SandboxError>;
 
     /// Writes a file whole, with the permissions of `mode` (masked with 0777).
@@ -78,10 +81,11 @@ pub trait Sandbox: Debug + Send + Sync {
     /// Missing directories are made.
     async fn write_file(&self, path: &str, content: &[u8], mode: u32) -> Result<(), SandboxError>;
 
-    /// What is in a directory, sorted by name.
+    /// What is in a directory, sorted by name. No link is followed.
     async fn list(&self, path: &str) -> Result<Vec<DirEntry>, SandboxError>;
 
-    /// What is at a path, a link itself and not what it points to; `None` if nothing is.
+    /// What is at a path, a link itself and not what it points to; `None` if nothing is. No link on
+    /// the way is followed.
     async fn stat(&self, path: &str) -> Result<Option<Stat>, SandboxError>;
 
     /// Removes a file, a link or an empty directory. Nothing there is no error.
@@ -120,7 +124,7 @@ pub struct Command {
     pub cwd: Option<String>,
     /// How long it may run; the sandbox's `execution_timeout` bounds it.
     pub timeout: Duration,
-    /// Time between asking it to end and killing it.
+    /// Time between asking it to end and killing it, 60 s at most.
     pub grace: Duration,
     /// Bytes kept of each of its output streams, 64 MiB at most.
     pub output_cap: usize,

@@ -10,8 +10,8 @@
 //!
 //! - Without user namespaces there is no sandbox: creation fails and says what to do.
 //! - When this process ends in whatever way, the guest's socket ends, and the kernel ends every
-//!   process of the sandbox with it. Empty control groups that are left are removed by the next
-//!   instance.
+//!   process of the sandbox with it. What is left of it in control groups is removed by the next
+//!   instance, wherever that runs.
 //! - The host opens no path that a sandbox controls.
 //!
 //! # What is not here
@@ -37,16 +37,13 @@ use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
-use crate::api::{Driver, Probe, Sandbox};
+use crate::api::{Command, Driver, Probe, Sandbox};
 use cgroup::Cgroups;
 use instance::Instance;
 use sandbox::ProcessSandbox;
 
 /// The guest, built by this crate's build script.
 static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));
-
-/// Where instances that run as root meet, whatever their state directories are.
-const SHARED: &str = "/run/symbiont";
 
 /// Makes sandboxes out of namespaces, control groups and system call filters.
 #[derive(Debug)]
@@ -61,37 +58,59 @@ struct Host {
     instance: Instance,
     cgroups: Cgroups,
     filters: Vec<Vec<u8>>,
+    files: layout::HostFiles,
     /// Whether user ids can be given out, which only root can.
     root: bool,
     processors: Vec<u32>,
 }
 
+impl Host {
+    /// What commands can do to the kernel's choice of whom to end when memory is short.
+    ///
+    /// They begin at 500, the agent at 0, and nobody may go below what a privileged process last
+    /// wrote. Only who holds `CAP_SYS_RESOURCE`, which root of a container may lack, can make that 0;
+    /// otherwise it is at most what this process was given.
+    fn lowest_score(&self) -> Option<String> {
+        let ours: i32 =
+            std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()?;
+        let needed = rustix::thread::CapabilitySet::SYS_RESOURCE;
+        let held =
+            rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
+        (!(self.root && held) && ours < 0).then(|| {
+            format!(
+                "memory killer: commands may lower their score to {ours}, as this process was \
+                 started with it and has no right to take it from them"
+            )
+        })
+    }
+}
+
 impl ProcessDriver {
     /// A driver that keeps what it must remember in `state_dir`, or, for root, where all
-    /// instances of the host find it.
+    /// instances of the host find it. Without one an ordinary user's is in `/run/user/UID`, or among
+    /// the temporary files of the host.
     ///
-    /// Removes the empty control groups of instances that are dead.
-    pub fn new(state_dir: &Path) -> Result<Self, SandboxError> {
+    /// Removes what instances that are dead have left in control groups.
+    pub fn new(state_dir: Option<&Path>) -> Result<Self, SandboxError> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: std::io::Error| SandboxError::BackendUnavailable {
                 reason: format!("{what}: {error}"),
             }
         };
-        let root = rustix::process::geteuid().is_root();
-        let directory = if root { Path::new(SHARED) } else { state_dir };
-        let instance = Instance::join(directory)
+        let root = instance::gives_ids();
+        let directory = instance::meeting_place(state_dir, root);
+        let found = cgroup::read_found();
+        let instance = Instance::join(&directory, |name| cgroup::bases(&found, name))
             .map_err(failed(&format!("the state directory `{}`", directory.display())))?;
-        let cgroups = Cgroups::new(&instance.name);
+        let cgroups = Cgroups::new(&instance.name, &found);
         let guest = guest_in_memory().map_err(failed("the guest can't be kept in memory"))?;
-        let filters = seccomp::filters().map_err(|reason| SandboxError::IsolationUnavailable {
-            control: "system call filter".to_owned(),
-            reason,
-        })?;
+        let filters = seccomp::filters(cgroups.has("cpu"));
         let processors = rustix::thread::sched_getaffinity(None)
             .map(|set| (0..1024_u16).filter(|n| set.is_set((*n).into())).map(u32::from).collect())
             .unwrap_or_default();
-        let host = Host { guest, instance, cgroups, filters, root, processors };
+        let files = layout::HostFiles::look_up();
+        let host = Host { guest, instance, cgroups, filters, files, root, processors };
         Ok(Self { host: Arc::new(host) })
     }
 
@@ -110,7 +129,7 @@ impl ProcessDriver {
             });
         }
         let whole = self.host.cgroups.has("memory");
-        let setup = layout::plan(config, whole, self.host.filters.clone())?;
+        let setup = layout::plan(config, &self.host.files, whole, self.host.filters.clone())?;
         ProcessSandbox::new(Arc::clone(&self.host), id, config.clone(), setup).map(Arc::new)
     }
 }
@@ -126,24 +145,35 @@ impl Driver for ProcessDriver {
     }
 
     async fn probe(&self) -> Probe {
-        let degraded = self.host.cgroups.missing.clone();
         let config = SandboxConfig {
             agent_id: symbiont_types::AgentId::new(),
             security_tier: self.tier(),
             resource_limits: symbiont_types::ResourceLimits::default(),
             network_config: symbiont_types::NetworkConfig::default(),
-            filesystem_config: symbiont_types::FilesystemConfig::default(),
+            filesystem_config: symbiont_types::FilesystemConfig {
+                scratch_mb: 16,
+                ..symbiont_types::FilesystemConfig::default()
+            },
             environment_variables: std::collections::HashMap::new(),
         };
         let tried = async {
             let sandbox = self.plan(SandboxId::new(), &config)?;
-            let started = sandbox.start().await;
+            // A sandbox that stands may still be unable to run anything.
+            let ran = async {
+                sandbox.start().await?;
+                sandbox.exec(Command::new("true")).await
+            };
+            let ran = ran.await;
             let report = sandbox.report();
             sandbox.destroy().await?;
-            started.map(|()| report)
+            ran.map(|result| (result, report))
+        };
+        let unavailable = |detail: String| {
+            let degraded = self.host.cgroups.missing.clone();
+            Probe { available: false, detail, degraded }
         };
         match tried.await {
-            Ok(report) => Probe {
+            Ok((result, report)) if result.is_success() => Probe {
                 available: true,
                 detail: format!(
                     "namespaces {}; users: {}; control groups {:?}",
@@ -151,9 +181,10 @@ impl Driver for ProcessDriver {
                     report.user_mapping,
                     report.cgroup
                 ),
-                degraded,
+                degraded: report.degraded,
             },
-            Err(error) => Probe { available: false, detail: error.to_string(), degraded },
+            Ok((result, _)) => unavailable(format!("`true` failed in a sandbox: {result:?}")),
+            Err(error) => unavailable(error.to_string()),
         }
     }
 

@@ -74,7 +74,8 @@ pub struct FilesystemConfig {
     pub rootfs: RootFilesystem,
     /// Whether the root can't be written; `/workspace` and `/tmp` always can.
     pub read_only: bool,
-    /// Room in `/workspace`, in MiB.
+    /// Room in `/workspace`, in MiB. Where it is memory, as in the process driver, it is part of the
+    /// memory limit and smaller when it would not fit.
     pub scratch_mb: u64,
     /// Directories and files of the host that it sees.
     pub mounts: Vec<Mount>,

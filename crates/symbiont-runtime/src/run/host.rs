@@ -41,6 +41,8 @@ const MOST_KEYS: usize = 10_000;
 const LONGEST_OPERATION: usize = 8 * 1024;
 /// What is kept of a text in the trail.
 const LONGEST_NOTE: usize = 4096;
+/// What the loss of a sandbox means to a program.
+const GONE: &str = "its files are lost, and the next call gets an empty one";
 /// The longest that a program sleeps in one call.
 const LONGEST_SLEEP: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -723,10 +725,10 @@ pub(super) async fn sandbox(run: &Run) -> Result<(SandboxId, Arc<dyn SandboxExt>
     let (seat, definition) = (Arc::clone(&run.seat), Arc::clone(&run.definition));
     let (agent_id, maker) = (run.agent_id, Arc::clone(&orchestrator));
     let seated = async move { seated(&seat, agent_id, &definition, &*maker).await };
-    match run.services.tasks.detached(seated).await {
-        Ok(Some(Ok(id))) => Ok((id, orchestrator)),
-        Ok(Some(Err(error))) => Err(sandbox_error(&error)),
-        Ok(None) | Err(_) => Err(ErrorValue::new("Cancelled", "the runtime is shutting down")),
+    match run.services.tasks.finish(seated).await {
+        Some(Ok(id)) => Ok((id, orchestrator)),
+        Some(Err(error)) => Err(sandbox_error(&error)),
+        None => Err(ErrorValue::new("Cancelled", "the runtime is shutting down")),
     }
 }
 
@@ -740,10 +742,15 @@ async fn seated(
     if let Some(id) = *place {
         match orchestrator.get_sandbox_status(id).await {
             Ok(SandboxStatus::Running) => return Ok(id),
-            Ok(_) | Err(_) => {
-                // It broke, or was taken away: its successor is a new one, and says so in the trail.
-                let _ = orchestrator.destroy_sandbox(id).await;
-                *place = None;
+            status => {
+                // Its files are gone with it, which nobody has told the program yet. Its successor
+                // is a new one, and is in the trail.
+                let cause = match status {
+                    Ok(SandboxStatus::Failed { reason }) => reason,
+                    Ok(_) | Err(_) => "it was taken away".to_owned(),
+                };
+                empty(seat, &mut place, orchestrator).await;
+                return Err(SandboxError::AgentLost { cause: format!("{cause}; {GONE}") });
             }
         }
     }
@@ -752,6 +759,33 @@ async fn seated(
     *place = Some(id);
     *seat.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
     Ok(id)
+}
+
+/// Removes what is left of the sandbox of a seat, so that the next call gets a new one.
+async fn empty(seat: &SandboxSeat, place: &mut Option<SandboxId>, orchestrator: &dyn SandboxExt) {
+    if let Some(id) = place.take()
+        && let Err(error) = orchestrator.destroy_sandbox(id).await
+    {
+        tracing::error!(sandbox_id = %id, %error, "a broken sandbox could not be destroyed");
+    }
+    *seat.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// What a call in a sandbox failed with. One that tells of the sandbox's loss is the only one that
+/// does: the next call gets a new one.
+async fn refused(run: &Run, id: SandboxId, error: SandboxError) -> ErrorValue {
+    let SandboxError::AgentLost { cause } = error else { return sandbox_error(&error) };
+    if let Some(orchestrator) = run.services.sandbox.clone() {
+        let seat = Arc::clone(&run.seat);
+        let emptied = async move {
+            let mut place = seat.id.lock().await;
+            if *place == Some(id) {
+                empty(&seat, &mut place, &*orchestrator).await;
+            }
+        };
+        let _closing_does_it_as_well = run.services.tasks.finish(emptied).await;
+    }
+    sandbox_error(&SandboxError::AgentLost { cause: format!("{cause}; {GONE}") })
 }
 
 async fn make_sandbox(
@@ -838,7 +872,10 @@ async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         Some(other) => return Err(type_error(call, "env", "a map", other)),
     }
     let (id, orchestrator) = sandbox(run).await?;
-    let result = orchestrator.execute(id, command).await.map_err(|error| sandbox_error(&error))?;
+    let result = match orchestrator.execute(id, command).await {
+        Ok(result) => result,
+        Err(error) => return Err(refused(run, id, error).await),
+    };
     let mut note = match (result.exit_code, result.signal) {
         (Some(code), _) => format!("exit {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
@@ -881,12 +918,34 @@ async fn files(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         ("fs.list", None) => "/workspace".to_owned(),
         _ => operations::absolute(&text(call, 0, "path")?),
     };
+    let content = match (&*call.name, argument(call, 1, "content")) {
+        ("fs.write", Some(value)) => bytes(value)?,
+        ("fs.write", None) => {
+            return Err(ErrorValue::new("TypeError", "`fs.write` needs its content"));
+        }
+        _ => Vec::new(),
+    };
+    if content.len() > LARGEST_FILE {
+        return Err(ErrorValue::new("LimitExceeded", "a file may have 16 MiB in one call"));
+    }
     let (id, sandbox) = sandbox(run).await?;
-    let refused = |error: SandboxError| sandbox_error(&error);
-    match &*call.name {
+    match touch(&*sandbox, id, &call.name, &path, &content).await {
+        Ok(done) => Ok(done),
+        Err(error) => Err(refused(run, id, error).await),
+    }
+}
+
+/// One call about a file.
+async fn touch(
+    sandbox: &dyn SandboxExt,
+    id: SandboxId,
+    call: &str,
+    path: &str,
+    content: &[u8],
+) -> Result<Done, SandboxError> {
+    match call {
         "fs.read" => {
-            let content =
-                sandbox.read_file(id, &path, LARGEST_FILE as u64).await.map_err(refused)?;
+            let content = sandbox.read_file(id, path, LARGEST_FILE as u64).await?;
             let note = format!("{} bytes", content.len());
             let value = match String::from_utf8(content) {
                 Ok(text) => Value::from(text),
@@ -895,29 +954,22 @@ async fn files(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
             Ok(Done::new(value, note))
         }
         "fs.exists" => {
-            let there = sandbox.stat(id, &path).await.map_err(refused)?.is_some();
+            let there = sandbox.stat(id, path).await?.is_some();
             Ok(Done::new(Value::Bool(there), there.to_string()))
         }
         "fs.list" => {
-            let entries = sandbox.list_dir(id, &path).await.map_err(refused)?;
+            let entries = sandbox.list_dir(id, path).await?;
             let note = format!("{} entries", entries.len());
             let names =
                 entries.iter().map(|entry| Value::from(entry.name.to_string_lossy().into_owned()));
             Ok(Done::new(Value::array(names), note))
         }
         "fs.write" => {
-            let content = match argument(call, 1, "content") {
-                Some(value) => bytes(value)?,
-                None => return Err(ErrorValue::new("TypeError", "`fs.write` needs its content")),
-            };
-            if content.len() > LARGEST_FILE {
-                return Err(ErrorValue::new("LimitExceeded", "a file may have 16 MiB in one call"));
-            }
-            sandbox.write_file(id, &path, &content).await.map_err(refused)?;
+            sandbox.write_file(id, path, content).await?;
             Ok(Done::new(Value::Null, format!("{} bytes", content.len())))
         }
         _ => {
-            sandbox.remove_file(id, &path).await.map_err(refused)?;
+            sandbox.remove_file(id, path).await?;
             Ok(Done::new(Value::Null, "removed"))
         }
     }

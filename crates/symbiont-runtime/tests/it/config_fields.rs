@@ -374,6 +374,7 @@ async fn load_balancing_strategy_chooses_the_lane() {
         .await;
         let agent =
             started(&runtime, persistent("agent a(x: int) { with { while true { } } }")).await;
+        runtime.lifecycle().settled(agent).await.expect("it waits for its input");
         let scheduler = runtime.scheduler();
         let mut lanes = Vec::new();
         for _ in 0..4 {
@@ -448,6 +449,7 @@ async fn health_check_interval_is_a_third_of_a_lease() {
         let runtime = runtime(|c| c.scheduler.health_check_interval = interval).await;
         let agent =
             started(&runtime, persistent("agent a(x: int) { with { while true { } } }")).await;
+        runtime.lifecycle().settled(agent).await.expect("it waits for its input");
         let scheduler = runtime.scheduler();
         scheduler.schedule_task_with_input(task(agent), "1").await.expect("it is accepted");
         runtime.lifecycle().until(agent, &[AgentState::Running]).await.expect("it runs");

@@ -11,5 +11,6 @@ mod once;
 mod policy;
 mod reference;
 mod resources;
+mod sandbox;
 mod scheduler;
 mod support;

@@ -164,6 +164,7 @@ async fn an_attempt_ends_at_the_shortest_of_three_timeouts() {
 async fn a_task_is_cancelled_while_it_waits_and_while_it_runs() {
     let runtime = runtime(|_| {}).await;
     let agent = started(&runtime, persistent("busy", BUSY)).await;
+    runtime.lifecycle().settled(agent).await.expect("it waits for its input");
     let scheduler = runtime.scheduler();
     let (runs, waits) = (task(agent), task(agent));
     scheduler.schedule_task_with_input(runs.clone(), "true").await.expect("it is accepted");

@@ -14,15 +14,21 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use symbiont_types::ResourceLimits;
 
 use crate::api::{CgroupLayout, SandboxUsage};
 
 /// The controllers that hold a limit.
 const LIMITING: [&str; 3] = ["memory", "pids", "cpu"];
+/// What the file systems of control groups say they are, version 1 and 2.
+const CGROUP_MAGIC: [i128; 2] = [0x0027_e0eb, 0x6367_7270];
 /// Processes of one sandbox, our own few included.
 pub(crate) const MAX_PROCESSES: u64 = 256;
 /// How long a processor limit looks back.
@@ -105,23 +111,29 @@ pub(crate) struct Cgroups {
 
 impl Cgroups {
     /// Makes this instance's directories where that is possible.
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str, found: &[Found]) -> Self {
         let mut hierarchies = Vec::new();
         let mut reasons = Vec::new();
-        for found in read_found() {
-            match prepare(&found, name) {
+        for found in found {
+            match prepare(found, name) {
                 Ok(Some(hierarchy)) => hierarchies.push(hierarchy),
                 Ok(None) => {}
-                Err(error) => reasons.push(format!("{}: {error}", found.own.display())),
+                Err(error) => reasons.push((found, error)),
             }
         }
         let mut cgroups = Self { hierarchies, missing: Vec::new() };
-        let why = if reasons.is_empty() {
-            "no control group hierarchy offers it".to_owned()
-        } else {
-            reasons.join("; ")
-        };
         for controller in LIMITING {
+            // Each limit with what stands in its own way.
+            let why: Vec<String> = reasons
+                .iter()
+                .filter(|(found, _)| found.controllers.iter().any(|c| c == controller))
+                .map(|(found, error)| format!("{}: {error}", found.own.display()))
+                .collect();
+            let why = if why.is_empty() {
+                "no control group hierarchy offers it".to_owned()
+            } else {
+                why.join(", ")
+            };
             if !cgroups.has(controller) {
                 cgroups.missing.push(match controller {
                     "memory" => format!(
@@ -129,7 +141,10 @@ impl Cgroups {
                          (RLIMIT_DATA, which is not the memory it holds); {why}"
                     ),
                     "pids" => format!("processes: limited for the user (RLIMIT_NPROC) only; {why}"),
-                    _ => format!("processor time: limited to whole processors only; {why}"),
+                    _ => format!(
+                        "processor time: limited to whole processors only, which programs can't \
+                         choose then; {why}"
+                    ),
                 });
             }
         }
@@ -180,26 +195,100 @@ impl Cgroups {
     }
 }
 
-/// Removes an instance's groups as far as they are empty, and says whether nothing is left.
-pub(crate) fn sweep(name: &str) -> bool {
+/// Where an instance's directories may be: in our own group, or beside it.
+pub(crate) fn bases(found: &[Found], name: &str) -> Vec<PathBuf> {
+    let useful = found.iter().filter(|found| !found.controllers.is_empty());
+    useful
+        .flat_map(|found| {
+            let beside = found.own.parent().filter(|_| found.v2);
+            [Some(found.own.as_path()), beside]
+        })
+        .flatten()
+        .map(|parent| parent.join(name))
+        .collect()
+}
+
+/// Removes what a dead instance of this name has in these directories, its last processes
+/// included, and says whether nothing is left.
+///
+/// Whatever the list says, only groups that have the instance's own name are touched.
+pub(crate) fn sweep(name: &str, bases: &[PathBuf]) -> bool {
     let mut clean = true;
-    for found in read_found() {
-        let parent = found.own.parent().map(Path::to_owned);
-        for base in [Some(found.own.clone()), parent].into_iter().flatten() {
-            let base = base.join(name);
-            for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let _in_use = fs::remove_dir(entry.path());
+    for base in bases.iter().filter(|base| is_base(base, name)) {
+        for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+            let ours = entry.file_name().to_str().is_some_and(is_group);
+            if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let path = entry.path();
+                if fs::remove_dir(&path).is_err() {
+                    await_end(&kill(&path));
+                    let _in_use = fs::remove_dir(&path);
                 }
             }
-            let _in_use = fs::remove_dir(&base);
-            clean &= !base.exists();
         }
+        let _in_use = fs::remove_dir(base);
+        clean &= !base.exists();
     }
     clean
 }
 
-fn read_found() -> Vec<Found> {
+/// Whether this is an instance's directory in a control group hierarchy.
+fn is_base(base: &Path, name: &str) -> bool {
+    let plain =
+        base.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    plain
+        && base.is_absolute()
+        && base.file_name().is_some_and(|last| last == name)
+        && rustix::fs::open(base, flags, Mode::empty())
+            .and_then(rustix::fs::fstatfs)
+            .is_ok_and(|of| CGROUP_MAGIC.iter().any(|magic| i128::from(of.f_type) == *magic))
+}
+
+/// Whether a directory is one of a sandbox.
+fn is_group(name: &str) -> bool {
+    name.strip_prefix("sbx-")
+        .is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Kills whoever is in a group, and gives what tells of their end.
+fn kill(group: &Path) -> Vec<OwnedFd> {
+    let members = || {
+        let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        let numbers = text.lines().filter_map(|line| line.parse::<i32>().ok());
+        let ours = std::process::id();
+        numbers.filter(|pid| *pid > 1 && pid.cast_unsigned() != ours).collect::<Vec<_>>()
+    };
+    let open: Vec<(i32, OwnedFd)> = members()
+        .into_iter()
+        .filter_map(|pid| {
+            let process = Pid::from_raw(pid)?;
+            Some((pid, pidfd_open(process, PidfdFlags::empty()).ok()?))
+        })
+        .collect();
+    // Version 2 has a switch for it, which no fork escapes.
+    if fs::write(group.join("cgroup.kill"), "1").is_err() {
+        // Whose number is still there now is the one that the descriptor means.
+        let still = members();
+        for (_, process) in open.iter().filter(|(pid, _)| still.contains(pid)) {
+            let _gone = pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+    open.into_iter().map(|(_, process)| process).collect()
+}
+
+/// Waits a moment for the end of processes that were killed.
+fn await_end(processes: &[OwnedFd]) {
+    let end = Instant::now() + Duration::from_millis(200);
+    for process in processes {
+        let left = Timespec::try_from(end.saturating_duration_since(Instant::now()));
+        if let Ok(left) = left {
+            let _late = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left));
+        }
+    }
+}
+
+/// The hierarchies that this process is in.
+pub(crate) fn read_found() -> Vec<Found> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let mut found = find(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
     for hierarchy in found.iter_mut().filter(|h| h.v2) {
@@ -319,11 +408,19 @@ impl Group {
         Ok(())
     }
 
-    /// The processes in it, as this process numbers them.
-    pub(crate) fn processes(&self) -> Vec<u32> {
-        let Some(directory) = self.directories.first() else { return Vec::new() };
-        let text = fs::read_to_string(directory.path.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1).collect()
+    /// Lets it use all the processor time there is.
+    pub(crate) fn unthrottle(&self) {
+        if let Some(Directory { v2, path, .. }) = self.with("cpu") {
+            let (file, all) = if *v2 { ("cpu.max", "max") } else { ("cpu.cfs_quota_us", "-1") };
+            let _stays_slow = fs::write(path.join(file), all);
+        }
+    }
+
+    /// Kills whoever is in it.
+    pub(crate) fn kill(&self) {
+        for directory in &self.directories {
+            let _ending = kill(&directory.path);
+        }
     }
 
     /// Removes the directories; those that were removed are forgotten.
@@ -456,6 +553,29 @@ mod tests {
             [(1.0, 100_000), (0.5, 50_000), (2.25, 225_000), (0.001, 1000), (f64::NAN, 1000)];
         for (cores, want) in cases {
             assert_eq!(cpu_quota_us(cores), want, "{cores}");
+        }
+    }
+
+    #[test]
+    fn only_an_instance_s_own_groups_are_swept() {
+        let name = "symbiont-0123456789abcdef";
+        let elsewhere = tempfile::tempdir().unwrap();
+        let look_alike = elsewhere.path().join(name);
+        let inside = look_alike.join("sbx-0123456789abcdef0123456789abcdef");
+        fs::create_dir_all(&inside).unwrap();
+        for base in [look_alike.as_path(), Path::new("/sys/fs/cgroup"), Path::new(name)] {
+            assert!(!is_base(base, name), "{}", base.display());
+            assert!(sweep(name, &[base.to_owned()]));
+        }
+        assert!(inside.exists());
+        for (name, want) in [
+            ("sbx-0123456789abcdef0123456789abcdef", true),
+            ("sbx-0123456789abcdef0123456789abcde", false),
+            ("sbx-0123456789abcdef0123456789abcdeg", false),
+            ("docker", false),
+            ("sbx-", false),
+        ] {
+            assert_eq!(is_group(name), want, "{name}");
         }
     }
 

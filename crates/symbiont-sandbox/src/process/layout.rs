@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use symbiont_guest::protocol::{Entry, MAX_ARGUMENTS, Setup, VERSION};
@@ -41,8 +41,10 @@ const MAX_VALUE: usize = 4096;
 const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
 const MAX_MOUNTS: usize = 64;
-/// Bytes of `/tmp` and of `/dev/shm`.
+/// The most bytes of `/tmp` and of `/dev/shm`.
 const MEMORY: u64 = 64 << 20;
+/// Memory that files may not take, as the agent and the kernel's own books need it.
+const RESERVE: u64 = 16 << 20;
 const MEMORY_FILES: u64 = 16 << 10;
 /// What of a host's root the host's programs need.
 const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -51,9 +53,31 @@ const SETTINGS: [&str; 4] = ["etc/ssl", "etc/alternatives", "etc/ld.so.cache", "
 const OWN: [&str; 9] = ["proc", "sys", "dev", "run", "tmp", "workspace", "home", "root", "var"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
+/// Bytes that files may take, in memory that counts towards the sandbox's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) workspace: u64,
+    pub(crate) temporary: u64,
+    pub(crate) shared: u64,
+}
+
+impl Room {
+    /// What was asked for as far as it fits: files alone never reach the limit, where the kernel
+    /// would end the sandbox and take all of them.
+    pub(crate) fn within(memory_mb: u64, scratch_mb: u64) -> Self {
+        let memory = memory_mb << 20;
+        let all = memory - RESERVE.min(memory / 2);
+        let (temporary, shared) = (MEMORY.min(all / 4), MEMORY.min(all / 8));
+        let workspace = (scratch_mb << 20).min(all - temporary - shared);
+        // The kernel counts in pages, and takes zero for no limit.
+        Self { workspace, temporary, shared }
+    }
+}
+
 /// What the guest is told, but for what differs from sandbox to sandbox of one shape.
 pub(crate) fn plan(
     config: &SandboxConfig,
+    host: &HostFiles,
     whole_limits: bool,
     filters: Vec<Vec<u8>>,
 ) -> Result<Setup, SandboxError> {
@@ -88,7 +112,7 @@ pub(crate) fn plan(
         groups: Vec::new(),
         hostname: "sandbox".to_owned(),
         first_id: None,
-        entries: entries(files)?,
+        entries: entries(files, host, room(config))?,
         root_size: 4 << 20,
         limits,
         processors: Vec::new(),
@@ -126,9 +150,41 @@ fn resources(limits: &ResourceLimits) -> Result<(), SandboxError> {
     Ok(())
 }
 
-fn entries(files: &FilesystemConfig) -> Result<Vec<Entry>, SandboxError> {
+/// The room for a sandbox's files.
+pub(crate) fn room(config: &SandboxConfig) -> Room {
+    Room::within(config.resource_limits.memory_mb, config.filesystem_config.scratch_mb)
+}
+
+/// What of the host's own files its sandboxes see, looked up once.
+#[derive(Debug)]
+pub(crate) struct HostFiles {
+    programs: Vec<Entry>,
+    devices: Vec<Entry>,
+}
+
+impl HostFiles {
+    pub(crate) fn look_up() -> Self {
+        let devices = DEVICES.iter().map(|device| {
+            let source = Path::new("/dev").join(device);
+            let source = fs::canonicalize(&source).unwrap_or(source);
+            Entry::Bind {
+                source: source.into_os_string().into_vec(),
+                path: format!("dev/{device}"),
+                read_only: true,
+                device: true,
+            }
+        });
+        Self { programs: host_programs(), devices: devices.collect() }
+    }
+}
+
+fn entries(
+    files: &FilesystemConfig,
+    host: &HostFiles,
+    room: Room,
+) -> Result<Vec<Entry>, SandboxError> {
     let mut entries = match &files.rootfs {
-        RootFilesystem::Host => host_programs(),
+        RootFilesystem::Host => host.programs.clone(),
         RootFilesystem::Dir(directory) => directory_entries(directory)?,
         RootFilesystem::Image(image) => {
             return Err(SandboxError::ImageMissing {
@@ -151,10 +207,7 @@ fn entries(files: &FilesystemConfig) -> Result<Vec<Entry>, SandboxError> {
         entries.push(text("etc/resolv.conf", "nameserver 127.0.0.1\n"));
         entries.push(text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"));
     }
-    for device in DEVICES {
-        let (source, path) = (format!("/dev/{device}").into_bytes(), format!("dev/{device}"));
-        entries.push(Entry::Bind { source, path, read_only: true, device: true });
-    }
+    entries.extend_from_slice(&host.devices);
     let links = [
         ("dev/fd", "/proc/self/fd"),
         ("dev/stdin", "/proc/self/fd/0"),
@@ -171,11 +224,11 @@ fn entries(files: &FilesystemConfig) -> Result<Vec<Entry>, SandboxError> {
         mode,
         executable,
     };
-    let scratch = files.scratch_mb << 20;
+    let Room { workspace, temporary, shared } = room;
     entries.push(Entry::Processes);
-    entries.push(memory("dev/shm", MEMORY, 1024, 0o1777, false));
-    entries.push(memory("tmp", MEMORY, MEMORY_FILES, 0o1777, true));
-    entries.push(memory("workspace", scratch, (scratch >> 12).max(1024), 0o755, true));
+    entries.push(memory("dev/shm", shared, 1024, 0o1777, false));
+    entries.push(memory("tmp", temporary, MEMORY_FILES, 0o1777, true));
+    entries.push(memory("workspace", workspace, (workspace >> 12).max(1024), 0o755, true));
     entries.extend(mounts(&files.mounts)?);
     Ok(entries)
 }
@@ -219,7 +272,7 @@ fn of_the_host(source: &Path, path: &str) -> Option<Entry> {
         let target = fs::read_link(source).ok()?.into_os_string().as_bytes().to_vec();
         return Some(Entry::Link { path, target });
     }
-    let source = source.as_os_str().as_bytes().to_vec();
+    let source = fs::canonicalize(source).ok()?.into_os_string().into_vec();
     (kind.is_dir() || kind.is_file()).then_some(Entry::Bind {
         source,
         path,
@@ -274,7 +327,7 @@ fn mounts(mounts: &[Mount]) -> Result<Vec<Entry>, SandboxError> {
             )));
         }
         entries.push(Entry::Bind {
-            source: source.into_os_string().as_bytes().to_vec(),
+            source: source.into_os_string().into_vec(),
             path: clean.to_string_lossy().into_owned(),
             read_only: mount.read_only,
             device: false,
@@ -359,6 +412,9 @@ pub(crate) fn command(
     if command.timeout.is_zero() {
         return Err(invalid("the timeout must not be zero"));
     }
+    if command.grace > MAX_GRACE {
+        return Err(invalid(format!("the grace may be {MAX_GRACE:?} at most")));
+    }
     environment(&command.env)?;
     let mut variables: Vec<(&str, &str)> = DEFAULTS.to_vec();
     let own = config.environment_variables.iter().map(|(n, v)| (n.as_str(), v.as_str()));
@@ -388,7 +444,7 @@ pub(crate) fn command(
         environment: variables.iter().map(|(n, v)| format!("{n}={v}").into_bytes()).collect(),
         directory: directory.into_bytes(),
         timeout_ms: milliseconds(command.timeout.min(config.resource_limits.execution_timeout)),
-        grace_ms: milliseconds(command.grace.min(std::time::Duration::from_secs(60))),
+        grace_ms: milliseconds(command.grace),
     };
     let size: usize = exec.arguments.iter().chain(&exec.environment).map(|s| s.len() + 1).sum();
     if size > MAX_ARGUMENTS {
@@ -400,6 +456,8 @@ pub(crate) fn command(
     Ok(exec)
 }
 
+/// The longest time between asking a command to end and killing it.
+const MAX_GRACE: std::time::Duration = std::time::Duration::from_secs(60);
 /// The most that is kept of one output stream.
 const MAX_OUTPUT: usize = 64 << 20;
 
@@ -427,6 +485,26 @@ mod tests {
         for text in ["x", "..x", "..\\x", "%2e%2e/x", "/tmp/a b\n", &"x".repeat(255), "…/emoji🦀"]
         {
             check_path(text, true);
+        }
+    }
+
+    #[test]
+    fn files_never_fill_the_whole_memory() {
+        let mib = |bytes: u64| bytes >> 20;
+        for (memory, scratch, want) in [
+            (8, 1024, (2, 1, 0)),
+            (64, 256, (30, 12, 6)),
+            (256, 128, (128, 60, 30)),
+            (512, 1024, (370, 64, 62)),
+            (4096, 256, (256, 64, 64)),
+            (4096, 4096, (3952, 64, 64)),
+            (1 << 22, 1 << 20, (1 << 20, 64, 64)),
+        ] {
+            let room = Room::within(memory, scratch);
+            let got = (mib(room.workspace), mib(room.temporary), mib(room.shared));
+            assert_eq!(got, want, "{memory} MiB of memory, {scratch} MiB of workspace");
+            assert!(room.workspace > 0 && room.temporary > 0 && room.shared > 0);
+            assert!(room.workspace + room.temporary + room.shared < memory << 20);
         }
     }
 

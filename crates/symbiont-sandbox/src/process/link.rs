@@ -1,29 +1,61 @@
 //! The connection to a guest: requests out, answers and output in.
 //!
-//! One task writes and one reads. The reader never waits for anyone: output goes into buffers that
-//! keep no more than a command's cap, so no command holds another one up and memory is bounded by
-//! what callers asked for. Whatever the guest says that does not fit ends the connection.
+//! Whoever has something to say writes it, and never waits: what the socket does not take at once
+//! is left to a task. That is bounded by what callers may have under way: a window of input for
+//! each command, one request for each transfer. The reader never waits for anyone either: output
+//! goes into buffers that keep no more than a command's cap, so no command holds another one up.
+//! Whatever the guest says that does not fit ends the connection.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use symbiont_guest::protocol::{Decoder, Event, Request, STDIN_WINDOW};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use symbiont_guest::protocol::{Decoder, Event, Exec, Request, STDIN_WINDOW};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
-/// Frames that wait to be written.
-const QUEUE: usize = 16;
+/// What a guest may say that it does without: so many things, in so many characters each.
+const MAX_DEGRADED: usize = 8;
+const MAX_DEGRADED_TEXT: usize = 256;
+/// The stream of the ping that is sent before there is a [`Link`].
+pub(crate) const FIRST_PING: u32 = 1;
 
 /// A connection to a guest.
 #[derive(Debug)]
 pub(crate) struct Link {
-    requests: mpsc::Sender<Vec<u8>>,
+    outgoing: Arc<Outgoing>,
     table: Arc<Mutex<Table>>,
     next: AtomicU32,
     lost: watch::Receiver<Option<String>>,
+}
+
+/// The way to the guest.
+#[derive(Debug)]
+struct Outgoing {
+    socket: OwnedWriteHalf,
+    waiting: Mutex<Waiting>,
+    more: Notify,
+}
+
+/// What the socket did not take at once.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    /// The task has not yet written all that was left to it.
+    busy: bool,
+    closed: bool,
+}
+
+/// A command that was begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) stream: u32,
+    /// Where its end will be told.
+    pub(crate) ended: oneshot::Receiver<Ended>,
+    pub(crate) more_credit: Arc<Notify>,
 }
 
 /// Who waits for what.
@@ -32,6 +64,7 @@ struct Table {
     hello: Option<oneshot::Sender<Event>>,
     answers: HashMap<u32, oneshot::Sender<Event>>,
     commands: HashMap<u32, Slot>,
+    degraded: Vec<String>,
     lost: Option<String>,
 }
 
@@ -101,43 +134,38 @@ impl Kept {
 pub(crate) struct Lost(pub(crate) String);
 
 impl Link {
-    /// A link over a connected socket, and the guest's first word when it comes.
-    pub(crate) fn new(socket: UnixStream) -> (Self, oneshot::Receiver<Event>) {
+    /// A link over a connected socket, the guest's first word when it comes, and its answer to
+    /// [`FIRST_PING`].
+    pub(crate) fn new(
+        socket: UnixStream,
+    ) -> (Self, oneshot::Receiver<Event>, oneshot::Receiver<Event>) {
         let (hello, first) = oneshot::channel();
-        let table = Arc::new(Mutex::new(Table { hello: Some(hello), ..Table::default() }));
-        let (requests, queue) = mpsc::channel(QUEUE);
+        let (answer, pong) = oneshot::channel();
+        let answers = HashMap::from([(FIRST_PING, answer)]);
+        let table = Table { hello: Some(hello), answers, ..Table::default() };
+        let table = Arc::new(Mutex::new(table));
         let (tell_lost, lost) = watch::channel(None);
         let (reader, writer) = socket.into_split();
+        let outgoing = Outgoing { socket: writer, waiting: Mutex::default(), more: Notify::new() };
+        let outgoing = Arc::new(outgoing);
         // Both end with the socket: the writer when the link is dropped, the reader when the
         // guest, which then sees the end, has closed its side.
-        tokio::spawn(write(writer, queue));
+        tokio::spawn(write(Arc::clone(&outgoing)));
         tokio::spawn(read(reader, Arc::clone(&table), tell_lost));
-        (Self { requests, table, next: AtomicU32::new(1), lost }, first)
+        (Self { outgoing, table, next: AtomicU32::new(FIRST_PING + 1), lost }, first, pong)
     }
 
-    /// Sends something that has no answer.
-    pub(crate) async fn send(&self, stream: u32, request: &Request) -> Result<(), Lost> {
+    /// Sends something that has no answer. That the guest has gone shows elsewhere.
+    pub(crate) fn send(&self, stream: u32, request: &Request) {
         let mut frame = Vec::new();
         request.encode(stream, &mut frame);
-        self.requests.send(frame).await.map_err(|_| self.why())
-    }
-
-    /// Sends something without waiting, from where waiting is not possible.
-    pub(crate) fn send_later(&self, stream: u32, request: &Request) {
-        let mut frame = Vec::new();
-        request.encode(stream, &mut frame);
-        if let Err(mpsc::error::TrySendError::Full(frame)) = self.requests.try_send(frame)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let requests = self.requests.clone();
-            runtime.spawn(async move { requests.send(frame).await });
-        }
+        self.outgoing.push(&frame);
     }
 
     /// A name for a new command or transfer.
     pub(crate) fn stream(&self) -> u32 {
         // Nothing lives through four thousand million others; 0 is the connection's own.
-        self.next.fetch_add(1, Ordering::Relaxed).max(1)
+        self.next.fetch_add(1, Ordering::Relaxed).max(FIRST_PING)
     }
 
     /// Asks, and waits for the answer.
@@ -150,21 +178,20 @@ impl Link {
             }
             table.answers.insert(stream, answer);
         }
-        self.send(stream, request).await?;
+        self.send(stream, request);
         answered.await.map_err(|_| self.why())
     }
 
-    /// Begins a command, and says where its end will be told.
+    /// Begins a command, which holds `held` until it is over. One step, so that no caller can give
+    /// up between keeping a place for it and asking the guest for it.
     pub(crate) fn begin(
         &self,
-        stream: u32,
+        exec: Exec,
+        has_input: bool,
         output_cap: usize,
         held: Box<dyn std::fmt::Debug + Send + Sync>,
-    ) -> Result<(oneshot::Receiver<Ended>, Arc<Notify>), Lost> {
-        let mut table = lock(&self.table);
-        if let Some(reason) = &table.lost {
-            return Err(Lost(reason.clone()));
-        }
+    ) -> Result<Begun, Lost> {
+        let stream = self.stream();
         let (outcome, ended) = oneshot::channel();
         let more_credit = Arc::new(Notify::new());
         let slot = Slot {
@@ -175,8 +202,20 @@ impl Link {
             outcome: Some(outcome),
             _held: held,
         };
-        table.commands.insert(stream, slot);
-        Ok((ended, more_credit))
+        {
+            let mut table = lock(&self.table);
+            if let Some(reason) = &table.lost {
+                return Err(Lost(reason.clone()));
+            }
+            table.commands.insert(stream, slot);
+        }
+        let mut frames = Vec::new();
+        Request::Exec(exec).encode(stream, &mut frames);
+        if !has_input {
+            Request::StdinEnd.encode(stream, &mut frames);
+        }
+        self.outgoing.push(&frames);
+        Ok(Begun { stream, ended, more_credit })
     }
 
     /// Takes credit for input, at most `wanted`; 0 if there is none now.
@@ -201,6 +240,11 @@ impl Link {
         lock(&self.table).commands.keys().copied().collect()
     }
 
+    /// What the guest does without, as far as it has said so.
+    pub(crate) fn degraded(&self) -> Vec<String> {
+        lock(&self.table).degraded.clone()
+    }
+
     /// Why the guest is gone.
     pub(crate) fn why(&self) -> Lost {
         Lost(lock(&self.table).lost.clone().unwrap_or_else(|| "the connection ended".to_owned()))
@@ -212,14 +256,65 @@ impl Link {
     }
 }
 
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Link {
+    fn drop(&mut self) {
+        lock(&self.outgoing.waiting).closed = true;
+        self.outgoing.more.notify_one();
+    }
 }
 
-async fn write(mut socket: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
-    while let Some(frame) = queue.recv().await {
-        if socket.write_all(&frame).await.is_err() {
-            return; // The reader sees it too, and tells everyone.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Outgoing {
+    /// Writes whole frames, after those that wait.
+    fn push(&self, frames: &[u8]) {
+        let mut waiting = lock(&self.waiting);
+        let mut rest = frames;
+        while !waiting.busy && !rest.is_empty() {
+            match self.socket.try_write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return, // The reader sees it too, and tells everyone.
+            }
+        }
+        if !rest.is_empty() {
+            waiting.bytes.extend_from_slice(rest);
+            waiting.busy = true;
+            self.more.notify_one();
+        }
+    }
+
+    /// What the task is to write, and whether it is the last.
+    fn take(&self) -> (Vec<u8>, bool) {
+        let mut waiting = lock(&self.waiting);
+        let bytes = std::mem::take(&mut waiting.bytes);
+        waiting.busy = !bytes.is_empty();
+        (bytes, waiting.closed)
+    }
+}
+
+/// Writes what callers could not. When this is dropped the guest sees the end of the socket.
+async fn write(outgoing: Arc<Outgoing>) {
+    loop {
+        let (bytes, closed) = outgoing.take();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            if outgoing.socket.writable().await.is_err() {
+                return;
+            }
+            match outgoing.socket.try_write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+        if bytes.is_empty() {
+            if closed {
+                return;
+            }
+            outgoing.more.notified().await;
         }
     }
 }
@@ -269,6 +364,12 @@ impl Table {
             Event::Hello { .. } | Event::SetupFailed { .. } => {
                 let hello = self.hello.take().ok_or_else(|| unasked("a greeting"))?;
                 let _given_up = hello.send(event);
+            }
+            Event::Degraded(what) => {
+                if self.hello.is_none() || self.degraded.len() >= MAX_DEGRADED {
+                    return Err(unasked("a complaint"));
+                }
+                self.degraded.push(what.chars().take(MAX_DEGRADED_TEXT).collect());
             }
             Event::Stdout(bytes) => self.command(stream)?.stdout.push(&bytes),
             Event::Stderr(bytes) => self.command(stream)?.stderr.push(&bytes),
@@ -341,11 +442,34 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_at_once_is_written_later_and_in_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let (link, _hello, _pong) = Link::new(ours);
+            let mut want = Vec::new();
+            for n in 0..64_u8 {
+                let request = Request::Stdin(vec![n; 64 << 10]);
+                request.encode(n.into(), &mut want);
+                link.send(n.into(), &request);
+                if n % 8 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            drop(link);
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).await.unwrap();
+            assert!(got == want, "{} bytes of {}", got.len(), want.len());
+        });
+    }
+
+    #[test]
     fn what_nobody_asked_for_ends_the_connection() {
         let events = [
             Event::Hello { version: 1, token: [0; 32] },
             Event::Stdout(vec![1]),
             Event::StdinTaken(1),
+            Event::Degraded(String::new()),
             Event::Exit(symbiont_guest::protocol::Exit::default()),
         ];
         for event in events {

@@ -7,24 +7,29 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use rustix::fs::FileType;
 use symbiont_guest::protocol::{
-    Attributes, Event, Exec, MAX_CHUNK, MAX_COMMANDS, MAX_FILES, Refusal, Request, Setup, VERSION,
+    Attributes, Event, MAX_CHUNK, MAX_COMMANDS, MAX_FILES, Refusal, Request, Setup, VERSION,
 };
 use symbiont_types::{CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::api::{Command, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat};
 use crate::process::cgroup::{Group, MAX_PROCESSES};
 use crate::process::instance::Range;
-use crate::process::link::{Ended, Link, Lost};
+use crate::process::link::{Begun, Ended, FIRST_PING, Link, Lost};
 use crate::process::{END, Host, START, TRANSFER, layout, seccomp};
 
+/// How long after a command's time is up its end may take to be told.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// When an empty control group can mostly be removed, and when it must be.
+const SOON: Duration = Duration::from_micros(300);
+const REMOVAL: Duration = Duration::from_millis(500);
 /// The longest set-up: it has to fit into the socket before anyone reads.
 const MAX_SETUP: usize = 128 << 10;
 
@@ -53,6 +58,18 @@ struct State {
     report: IsolationReport,
 }
 
+impl State {
+    fn session(&self, operation: &str) -> Result<Session, SandboxError> {
+        if self.status == SandboxStatus::Running
+            && let Some(guest) = &self.guest
+            && let Some(link) = lock(&guest.link).clone()
+        {
+            return Ok(Session { guest: Arc::clone(guest), link });
+        }
+        Err(invalid_state(&self.status, operation))
+    }
+}
+
 /// A guest that runs.
 #[derive(Debug)]
 struct Guest {
@@ -60,6 +77,13 @@ struct Guest {
     link: Mutex<Option<Arc<Link>>>,
     body: Mutex<Option<Body>>,
     group: Mutex<Group>,
+}
+
+/// A guest that was ready when it was asked for, and the connection to it.
+#[derive(Debug)]
+struct Session {
+    guest: Arc<Guest>,
+    link: Arc<Link>,
 }
 
 /// What is left to be cleaned up when the guest has ended.
@@ -141,10 +165,22 @@ fn planned_report(host: &Host, config: &SandboxConfig) -> IsolationReport {
     if host.cgroups.has("cpu") {
         in_force.push(format!("processor cores {}", limits.cpu_cores));
     }
-    in_force.push(format!("workspace {} MiB", config.filesystem_config.scratch_mb));
+    let room = layout::room(config);
+    let workspace = room.workspace >> 20;
+    in_force.push(format!("workspace {workspace} MiB"));
+    in_force.push(format!("/tmp {} MiB", room.temporary >> 20));
     let mut degraded = host.cgroups.missing.clone();
+    let asked = config.filesystem_config.scratch_mb;
+    if room.workspace < asked << 20 {
+        degraded.push(format!(
+            "workspace: {workspace} MiB of the {asked} that were asked for, as its files are part \
+             of the {} MiB of memory",
+            limits.memory_mb
+        ));
+    }
     degraded.push("disk and network traffic: not limited by this driver".to_owned());
     degraded.push("Landlock: not applied by this driver yet".to_owned());
+    degraded.extend(host.lowest_score());
     IsolationReport {
         driver: "process".to_owned(),
         cgroup: host.cgroups.layout(),
@@ -164,15 +200,8 @@ impl Inner {
     }
 
     /// The connection, if the sandbox is ready for `operation`.
-    fn ready(&self, operation: &str) -> Result<(Arc<Guest>, Arc<Link>), SandboxError> {
-        let state = lock(&self.state);
-        if state.status == SandboxStatus::Running
-            && let Some(guest) = &state.guest
-            && let Some(link) = lock(&guest.link).clone()
-        {
-            return Ok((Arc::clone(guest), link));
-        }
-        Err(invalid_state(&state.status, operation))
+    fn ready(&self, operation: &str) -> Result<Session, SandboxError> {
+        lock(&self.state).session(operation)
     }
 
     async fn start(self: &Arc<Self>) -> Result<(), SandboxError> {
@@ -198,7 +227,7 @@ impl Inner {
             }
         }
         match self.bring_up().await {
-            Ok(guest) => {
+            Ok(Session { guest, link }) => {
                 let mut state = lock(&self.state);
                 state.status = SandboxStatus::Running;
                 let ids = lock(&guest.body).as_ref().and_then(|b| b.ids.as_ref().map(|r| r.first));
@@ -214,7 +243,11 @@ impl Inner {
                 report.network = "none".to_owned();
                 report.rootfs = format!("{:?}, read-only", self.config.filesystem_config.rootfs);
                 report.seccomp = Some(seccomp::SUMMARY.to_owned());
-                state.guest = Some(guest);
+                report.degraded.extend(link.degraded());
+                state.guest = Some(Arc::clone(&guest));
+                drop(state);
+                // Only now: one that has gone meanwhile is found to be gone.
+                self.watch(&guest, &link);
                 Ok(())
             }
             Err(error) => {
@@ -225,7 +258,7 @@ impl Inner {
     }
 
     /// Starts the guest and waits until it has answered.
-    async fn bring_up(self: &Arc<Self>) -> Result<Arc<Guest>, SandboxError> {
+    async fn bring_up(&self) -> Result<Session, SandboxError> {
         let failed = |step: &str, error: &dyn std::fmt::Display| SandboxError::CreateFailed {
             reason: format!("{step}: {error}"),
         };
@@ -244,8 +277,6 @@ impl Inner {
         // It is there when the guest looks, which spares a wait.
         std::io::Write::write_all(&mut &ours, &first).map_err(|e| failed("send the set-up", &e))?;
         ours.set_nonblocking(true).map_err(|e| failed("make a socket", &e))?;
-        let socket =
-            tokio::net::UnixStream::from_std(ours).map_err(|e| failed("make a socket", &e))?;
 
         let program = format!("/proc/self/fd/{}", self.host.guest.as_raw_fd());
         let child = tokio::process::Command::new(program)
@@ -254,27 +285,34 @@ impl Inner {
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // What a terminal sends to all of its foreground is for us, not for the sandbox.
+            .process_group(0)
             .spawn()
             .map_err(|e| failed("run the guest", &e))?;
         let pid = child.id();
         // While the guest gets going.
         let group = self.host.cgroups.create(&self.name, &self.config.resource_limits);
-        let (link, hello) = Link::new(socket);
-        let link = Arc::new(link);
-        let guest = Arc::new(Guest {
-            link: Mutex::new(Some(Arc::clone(&link))),
+        let mut guest = Guest {
+            link: Mutex::default(),
             body: Mutex::new(Some(Body { child, ids })),
             group: Mutex::default(),
-        });
+        };
         let result = async {
             let group = group.map_err(|e| failed("make the control groups", &e))?;
             let placed = pid.map_or(Ok(()), |pid| group.add(pid));
-            *lock(&guest.group) = group;
+            guest.group = Mutex::new(group);
             placed.map_err(|e| failed("enter the control groups", &e))?;
-            let gone = |Lost(reason)| failed("start the guest", &reason);
-            link.send(0, &Request::Go).await.map_err(gone)?;
             // The ping is under way before the guest has said anything, which spares a round trip.
-            let answers = async { tokio::join!(hello, link.ask(link.stream(), &Request::Ping)) };
+            let mut frames = Vec::new();
+            Request::Go.encode(0, &mut frames);
+            Request::Ping.encode(FIRST_PING, &mut frames);
+            std::io::Write::write_all(&mut &ours, &frames).map_err(|e| failed("begin", &e))?;
+            let socket =
+                tokio::net::UnixStream::from_std(ours).map_err(|e| failed("make a socket", &e))?;
+            let (link, hello, pong) = Link::new(socket);
+            let link = Arc::new(link);
+            let gone = |Lost(reason)| failed("start the guest", &reason);
+            let answers = async { tokio::join!(hello, pong) };
             let Ok((hello, pong)) = tokio::time::timeout(START, answers).await else {
                 return Err(SandboxError::Timeout { operation: "start".to_owned(), after: START });
             };
@@ -286,18 +324,17 @@ impl Inner {
                 Ok(_) => return Err(failed("greet the guest", &"it is not ours")),
             }
             match pong {
-                Err(lost) => Err(gone(lost)),
-                Ok(Event::Pong) => Ok(()),
+                Err(_) => Err(gone(link.why())),
+                Ok(Event::Pong) => Ok(link),
                 Ok(_) => Err(failed("greet the guest", &"it did not answer a ping")),
             }
         };
         match result.await {
-            Ok(()) => {
-                self.watch(&guest, &link);
-                Ok(guest)
+            Ok(link) => {
+                guest.link = Mutex::new(Some(Arc::clone(&link)));
+                Ok(Session { guest: Arc::new(guest), link })
             }
             Err(error) => {
-                drop(link);
                 if let Err(left) = self.end(&guest).await {
                     tracing::warn!(sandbox_id = %self.id, %left, "a sandbox left something behind");
                 }
@@ -333,14 +370,16 @@ impl Inner {
     async fn end(&self, guest: &Guest) -> Result<(), SandboxError> {
         let left = |what: String| SandboxError::BackendUnavailable { reason: what };
         if let Some(link) = lock(&guest.link).take() {
-            link.send_later(0, &Request::Shutdown);
+            link.send(0, &Request::Shutdown);
         }
         let body = lock(&guest.body).take();
         if let Some(mut body) = body {
             if tokio::time::timeout(END, body.child.wait()).await.is_err() {
+                // What may hardly run may hardly end.
+                lock(&guest.group).unthrottle();
                 // The agent has asked for its parent's death, and everything else for the agent's.
                 let _ended_meanwhile = body.child.start_kill();
-                self.kill_group(guest);
+                lock(&guest.group).kill();
                 if tokio::time::timeout(END, body.child.wait()).await.is_err() {
                     *lock(&guest.body) = Some(body);
                     return Err(left("the guest can't be killed".to_owned()));
@@ -350,26 +389,23 @@ impl Inner {
                 self.host.instance.return_ids(range);
             }
         }
-        // The kernel tells when a process has ended, but not when its group has noticed.
-        let mut result = lock(&guest.group).remove();
-        for _ in 0..250 {
-            if result.is_ok() {
-                return Ok(());
+        // The kernel tells when a process has ended, but not when its group has noticed. It mostly
+        // has within some microseconds, which no timer can wait.
+        let start = Instant::now();
+        loop {
+            let error = match lock(&guest.group).remove() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let waited = start.elapsed();
+            if waited >= REMOVAL {
+                return Err(left(format!("a control group can't be removed: {error}")));
             }
-            self.kill_group(guest);
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            result = lock(&guest.group).remove();
-        }
-        result.map_err(|error| left(format!("a control group can't be removed: {error}")))
-    }
-
-    /// Kills what is still in the sandbox's control groups.
-    fn kill_group(&self, guest: &Guest) {
-        for pid in lock(&guest.group).processes() {
-            if pid != std::process::id()
-                && let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
-            {
-                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            if waited < SOON {
+                tokio::task::yield_now().await;
+            } else {
+                lock(&guest.group).kill();
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     }
@@ -395,10 +431,10 @@ impl Inner {
                 | SandboxStatus::Lost => return Ok(()),
             }
         };
-        let link = guest.and_then(|guest| lock(&guest.link).clone());
-        if let Some(link) = link {
+        let link = guest.as_ref().and_then(|guest| lock(&guest.link).clone());
+        if let (Some(guest), Some(link)) = (guest, link) {
             for stream in link.running() {
-                let _gone_as_well = link.send(stream, &Request::Kill).await;
+                link.send(stream, &Request::Kill);
             }
             // Each of them gives its place back when it is over.
             let all = u32::try_from(MAX_COMMANDS).unwrap_or(u32::MAX);
@@ -409,7 +445,11 @@ impl Inner {
                     _ = lost.wait_for(Option::is_some) => false,
                 }
             };
-            match tokio::time::timeout(END, ended).await {
+            // The guest that goes gives all places back as well.
+            match tokio::time::timeout(END, ended)
+                .await
+                .map(|all| all && link.lost().borrow().is_none())
+            {
                 Ok(true) => {}
                 Ok(false) => {
                     let Lost(reason) = link.why();
@@ -417,14 +457,47 @@ impl Inner {
                     return Ok(());
                 }
                 Err(_) => {
-                    let reason = "its commands can't be ended".to_owned();
+                    // An agent that does not end them is ended with them.
+                    let reason = "its commands could not be ended by themselves".to_owned();
                     self.set(SandboxStatus::Failed { reason: reason.clone() });
+                    self.end(&guest).await?;
                     return Err(SandboxError::BackendUnavailable { reason });
                 }
             }
         }
         self.set(SandboxStatus::Stopped);
         Ok(())
+    }
+
+    /// Ends a guest that does not answer any more, and says so.
+    async fn give_up(self: &Arc<Self>, guest: &Arc<Guest>, cause: &str) -> SandboxError {
+        let (inner, guest, reason) = (Arc::clone(self), Arc::clone(guest), cause.to_owned());
+        let ended = tokio::spawn(async move {
+            let _changing = inner.changing.lock().await;
+            {
+                let mut state = lock(&inner.state);
+                match state.status {
+                    SandboxStatus::Running | SandboxStatus::Stopped | SandboxStatus::Paused => {
+                        state.status = SandboxStatus::Failed { reason };
+                    }
+                    // Somebody was faster.
+                    SandboxStatus::Created
+                    | SandboxStatus::Creating
+                    | SandboxStatus::Starting
+                    | SandboxStatus::Stopping
+                    | SandboxStatus::Snapshotting
+                    | SandboxStatus::Failed { .. }
+                    | SandboxStatus::Destroying
+                    | SandboxStatus::Destroyed
+                    | SandboxStatus::Lost => return Ok(()),
+                }
+            }
+            inner.end(&guest).await
+        });
+        if let Err(left) = finished(ended).await {
+            tracing::warn!(sandbox_id = %self.id, %left, "a sandbox left something behind");
+        }
+        SandboxError::AgentLost { cause: cause.to_owned() }
     }
 
     async fn destroy(&self) -> Result<(), SandboxError> {
@@ -446,14 +519,30 @@ impl Inner {
         Ok(())
     }
 
-    async fn exec(&self, command: Command) -> Result<CommandResult, SandboxError> {
+    async fn exec(self: &Arc<Self>, command: Command) -> Result<CommandResult, SandboxError> {
         let exec = layout::command(&command, &self.config)?;
-        let (guest, link) = self.ready("run a command")?;
-        let place = Arc::clone(&self.commands).try_acquire_owned().map_err(|_| {
-            SandboxError::ResourceLimit { kind: format!("{MAX_COMMANDS} commands at once") }
-        })?;
-        let kills_before = lock(&guest.group).oom_kills();
-        let ended = run(&link, exec, &command, place).await?;
+        let patience = Duration::from_millis(exec.timeout_ms.saturating_add(exec.grace_ms))
+            .saturating_add(PATIENCE);
+        let input = command.stdin.as_deref().unwrap_or_default();
+        let (Session { guest, link }, kills_before, begun) = {
+            // Whoever stops the sandbox comes before, or finds the command among those that run.
+            let state = lock(&self.state);
+            let session = state.session("run a command")?;
+            let place = Arc::clone(&self.commands).try_acquire_owned().map_err(|_| {
+                SandboxError::ResourceLimit { kind: format!("{MAX_COMMANDS} commands at once") }
+            })?;
+            let kills = lock(&session.guest.group).oom_kills();
+            let begun =
+                session.link.begin(exec, !input.is_empty(), command.output_cap, Box::new(place));
+            (session, kills, begun.map_err(|Lost(cause)| SandboxError::AgentLost { cause })?)
+        };
+        let ended = match tokio::time::timeout(patience, run(&link, begun, input)).await {
+            Ok(result) => result?,
+            Err(_) => {
+                let cause = "the guest did not end a command whose time was up";
+                return Err(self.give_up(&guest, cause).await);
+            }
+        };
         let exit = match ended.event {
             Event::Exit(exit) => exit,
             Event::NotStarted { step, errno } => return Err(not_started(&command, &step, errno)),
@@ -478,18 +567,18 @@ impl Inner {
 
     /// Asks something about files.
     async fn ask(
-        &self,
-        link: &Link,
+        self: &Arc<Self>,
+        session: &Session,
         stream: u32,
         path: &str,
         request: &Request,
     ) -> Result<Event, SandboxError> {
-        let answer = tokio::time::timeout(TRANSFER, link.ask(stream, request)).await;
+        let answer = tokio::time::timeout(TRANSFER, session.link.ask(stream, request)).await;
         match answer {
-            Err(_) => Err(SandboxError::Timeout {
-                operation: format!("the transfer of `{path}`"),
-                after: TRANSFER,
-            }),
+            Err(_) => {
+                let cause = format!("the guest did not answer about `{path}` for {TRANSFER:?}");
+                Err(self.give_up(&session.guest, &cause).await)
+            }
             Ok(Err(Lost(cause))) => Err(SandboxError::AgentLost { cause }),
             Ok(Ok(Event::Refused(refusal))) => Err(refused(path, refusal)),
             Ok(Ok(event)) => Ok(event),
@@ -502,7 +591,7 @@ impl Inner {
 
     /// Writes a file of `size` bytes that come from `next`.
     async fn write<S: Source>(
-        &self,
+        self: &Arc<Self>,
         path: &str,
         mode: u32,
         size: u64,
@@ -516,39 +605,39 @@ impl Inner {
         if size > limit {
             return Err(SandboxError::TransferTooLarge { size, limit });
         }
-        let (_guest, link) = self.ready("take a file")?;
+        let session = self.ready("take a file")?;
         let _place = self.place_for_transfer().await?;
-        let stream = link.stream();
-        let mut open = Transfer { link: &link, stream, over: false };
+        let stream = session.link.stream();
+        let mut open = Transfer { link: &session.link, stream, over: false };
         let create = Request::Create { path: path.as_bytes().to_vec(), mode, size };
-        self.ask(&link, stream, path, &create).await?;
+        self.ask(&session, stream, path, &create).await?;
         let mut left = size;
         while left > 0 {
             let wanted = MAX_CHUNK.min(usize::try_from(left).unwrap_or(MAX_CHUNK));
             let chunk = source.next(wanted).await?;
             left -= chunk.len() as u64;
-            self.ask(&link, stream, path, &Request::Write(chunk)).await?;
+            self.ask(&session, stream, path, &Request::Write(chunk)).await?;
         }
-        self.ask(&link, stream, path, &Request::Commit).await?;
+        self.ask(&session, stream, path, &Request::Commit).await?;
         open.over = true;
         Ok(size)
     }
 
     /// Reads a file of at most `limit` bytes into `sink`.
     async fn read(
-        &self,
+        self: &Arc<Self>,
         path: &str,
+        open: fn(Vec<u8>) -> Request,
         limit: u64,
         sink: &mut impl Sink,
     ) -> Result<u64, SandboxError> {
         layout::path(path)?;
-        let (_guest, link) = self.ready("give a file")?;
+        let session = self.ready("give a file")?;
         let _place = self.place_for_transfer().await?;
-        let stream = link.stream();
-        let _open = Transfer { link: &link, stream, over: false };
+        let stream = session.link.stream();
+        let _open = Transfer { link: &session.link, stream, over: false };
         let broken = || SandboxError::AgentLost { cause: "the guest answered nonsense".to_owned() };
-        let opened =
-            self.ask(&link, stream, path, &Request::Open(path.as_bytes().to_vec())).await?;
+        let opened = self.ask(&session, stream, path, &open(path.as_bytes().to_vec())).await?;
         let Event::Opened(size) = opened else { return Err(broken()) };
         if size > limit {
             return Err(SandboxError::TransferTooLarge { size, limit });
@@ -557,7 +646,7 @@ impl Inner {
         // One that shrinks meanwhile ends early; one that grows is read as it was.
         while offset < size {
             let len = u32::try_from((size - offset).min(MAX_CHUNK as u64)).unwrap_or(u32::MAX);
-            let event = self.ask(&link, stream, path, &Request::Read { offset, len }).await?;
+            let event = self.ask(&session, stream, path, &Request::Read { offset, len }).await?;
             let Event::Data(bytes) = event else { return Err(broken()) };
             if bytes.is_empty() {
                 break;
@@ -582,7 +671,7 @@ struct Transfer<'a> {
 impl Drop for Transfer<'_> {
     fn drop(&mut self) {
         if !self.over {
-            self.link.send_later(self.stream, &Request::Close);
+            self.link.send(self.stream, &Request::Close);
         }
     }
 }
@@ -665,25 +754,66 @@ fn errno_text(errno: i32) -> String {
 /// Why the guest could not build the sandbox.
 fn not_set_up(step: &str, errno: i32) -> SandboxError {
     let text = errno_text(errno);
-    let denied = [libc::EPERM, libc::EACCES, libc::ENOSPC, libc::EUSERS, libc::EINVAL];
-    if step == "make the namespaces" && denied.contains(&errno) {
-        return SandboxError::IsolationUnavailable {
-            control: "user namespaces".to_owned(),
-            reason: format!(
-                "{text}; allow them with `sysctl user.max_user_namespaces=16384` and, where they \
-                 exist, `kernel.unprivileged_userns_clone=1` and \
-                 `kernel.apparmor_restrict_unprivileged_userns=0`, or leave the container that \
-                 forbids them"
-            ),
-        };
+    match missing(step, errno) {
+        Some((control, remedy)) => SandboxError::IsolationUnavailable {
+            control: control.to_owned(),
+            reason: format!("{step}: {text}; {remedy}"),
+        },
+        None => SandboxError::CreateFailed { reason: format!("{step}: {text}") },
     }
-    SandboxError::CreateFailed { reason: format!("{step}: {text}") }
+}
+
+/// The wall that a host refuses by failing this step with this error, and what to do about it.
+fn missing(step: &str, errno: i32) -> Option<(&'static str, &'static str)> {
+    const FORBIDDEN: [i32; 2] = [libc::EPERM, libc::EACCES];
+    // None are left, or the kernel was built without them.
+    const EXHAUSTED: [i32; 3] = [libc::ENOSPC, libc::EUSERS, libc::EINVAL];
+    if errno == libc::ENOSYS {
+        let control = if step == "make the namespaces" { "user namespaces" } else { "mounts" };
+        return Some((
+            control,
+            "the kernel is older than 5.12, or the system call filter of a container hides its \
+             calls (`clone3`, `open_tree`, `mount_setattr`): use a newer one, or a filter that \
+             lets them through",
+        ));
+    }
+    let forbidden = FORBIDDEN.contains(&errno);
+    match step {
+        "make the namespaces" if forbidden || EXHAUSTED.contains(&errno) => Some((
+            "user namespaces",
+            "allow them with `sysctl user.max_user_namespaces=16384` and, where they exist, \
+             `kernel.unprivileged_userns_clone=1` and \
+             `kernel.apparmor_restrict_unprivileged_userns=0`, or leave the container that \
+             forbids them",
+        )),
+        "make mounts private" if forbidden => Some((
+            "mount namespaces",
+            "a security module keeps them from us: where AppArmor does, set \
+             `kernel.apparmor_restrict_unprivileged_userns=0` with sysctl",
+        )),
+        "write setgroups" | "write uid_map" | "write gid_map" if forbidden => Some((
+            "user namespaces",
+            "the users of a sandbox can't be mapped: where AppArmor forbids it, set \
+             `kernel.apparmor_restrict_unprivileged_userns=0` with sysctl; in a container, give it \
+             CAP_SETUID and CAP_SETGID or run as an ordinary user",
+        )),
+        "make `/proc`" | "mount /proc" if forbidden => Some((
+            "process namespaces",
+            "a part of /proc is covered, as containers do, and then the kernel shows no other: \
+             leave the container, or run it with an uncovered /proc (of Docker: \
+             `--security-opt systempaths=unconfined`)",
+        )),
+        _ => None,
+    }
 }
 
 /// Why a command could not be started.
 fn not_started(command: &Command, step: &str, errno: i32) -> SandboxError {
     if matches!(step, "make a process" | "fork") && errno == libc::EAGAIN {
         return SandboxError::ResourceLimit { kind: format!("{MAX_PROCESSES} processes") };
+    }
+    if step == "mount /proc" && missing(step, errno).is_some() {
+        return not_set_up(step, errno);
     }
     let reason = match (step, errno) {
         ("execute", libc::ENOENT) => "not found".to_owned(),
@@ -712,22 +842,18 @@ fn refused(path: &str, refusal: Refusal) -> SandboxError {
             SandboxError::AgentLost { cause: "the guest has forgotten the transfer".to_owned() }
         }
         Refusal::Errno(errno) => match errno {
-            libc::ENOSPC | libc::EDQUOT => SandboxError::StorageFull,
+            libc::ENOSPC | libc::EDQUOT | libc::ENOMEM => SandboxError::StorageFull,
             libc::EISDIR => SandboxError::NotRegular { path: path.to_owned() },
             libc::EXDEV => forbidden(path, "it leads out of /workspace and /tmp"),
             libc::ELOOP => forbidden(path, "a link in it is not followed"),
+            libc::EMLINK => forbidden(path, "the file has another name as well (a hard link)"),
             _ => forbidden(path, &errno_text(errno)),
         },
     }
 }
 
-/// Runs a command to its end, or has it killed when its caller gives up.
-async fn run(
-    link: &Arc<Link>,
-    exec: Exec,
-    command: &Command,
-    place: OwnedSemaphorePermit,
-) -> Result<Ended, SandboxError> {
+/// Waits for the end of a command, or has it killed when its caller gives up.
+async fn run(link: &Link, begun: Begun, input: &[u8]) -> Result<Ended, SandboxError> {
     /// A command that is killed unless it has ended by itself.
     struct Attended<'a> {
         link: &'a Link,
@@ -738,21 +864,18 @@ async fn run(
         fn drop(&mut self) {
             if !self.ended {
                 self.link.abandon(self.stream);
-                self.link.send_later(self.stream, &Request::Kill);
+                self.link.send(self.stream, &Request::Kill);
             }
         }
     }
 
-    let lost = |Lost(cause)| SandboxError::AgentLost { cause };
-    let patience = Duration::from_millis(exec.timeout_ms.saturating_add(exec.grace_ms))
-        .saturating_add(Duration::from_secs(10));
-    let stream = link.stream();
-    let (ended, more_credit) =
-        link.begin(stream, command.output_cap, Box::new(place)).map_err(lost)?;
+    let Begun { stream, mut ended, more_credit } = begun;
     let mut attended = Attended { link, stream, ended: false };
     let feed = async {
-        link.send(stream, &Request::Exec(exec)).await?;
-        let mut input = command.stdin.as_deref().unwrap_or_default();
+        let mut input = input;
+        if input.is_empty() {
+            return; // The guest knows.
+        }
         while !input.is_empty() {
             let credit = link.take_credit(stream, input.len().min(MAX_CHUNK / 4));
             if credit == 0 {
@@ -760,31 +883,29 @@ async fn run(
                 continue;
             }
             let (chunk, rest) = input.split_at(credit);
-            link.send(stream, &Request::Stdin(chunk.to_vec())).await?;
+            link.send(stream, &Request::Stdin(chunk.to_vec()));
             input = rest;
         }
-        link.send(stream, &Request::StdinEnd).await
+        link.send(stream, &Request::StdinEnd);
     };
     let both = async {
         // The command may end before it has read everything; only its end matters.
-        let mut ended = std::pin::pin!(ended);
         tokio::select! {
             biased;
             ended = &mut ended => return ended,
-            _fed = feed => {}
+            () = feed => {}
         }
         ended.await
     };
-    let result = tokio::time::timeout(patience, both).await;
-    match result {
-        Ok(Ok(ended)) => {
+    match both.await {
+        Ok(ended) => {
             attended.ended = true;
             Ok(ended)
         }
-        Ok(Err(_)) => Err(lost(link.why())),
-        Err(_) => Err(SandboxError::AgentLost {
-            cause: "the guest did not end a command whose time was up".to_owned(),
-        }),
+        Err(_) => {
+            let Lost(cause) = link.why();
+            Err(SandboxError::AgentLost { cause })
+        }
     }
 }
 
@@ -819,12 +940,11 @@ impl Sandbox for ProcessSandbox {
     }
 
     async fn download(&self, remote: &str, path: &Path) -> Result<u64, SandboxError> {
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        let (Some(directory), Some(_)) = (path.parent(), path.file_name()) else {
             return Err(local(path, &"it names no file"));
         };
-        let mut part = OsString::from(".");
-        part.push(name);
-        part.push(format!(".{}", uuid::Uuid::new_v4().simple()));
+        // Not made of its name, which may be as long as names can be.
+        let part = format!(".symbiont-{}", uuid::Uuid::new_v4().simple());
         let mut part = Unfinished { path: directory.join(part), whole: false };
         let file = tokio::fs::OpenOptions::new()
             .write(true)
@@ -835,7 +955,7 @@ impl Sandbox for ProcessSandbox {
             .map_err(|error| local(path, &error))?;
         let mut sink = Local(file, path);
         let limit = self.0.config.filesystem_config.scratch_mb << 20;
-        let size = self.0.read(remote, limit, &mut sink).await?;
+        let size = self.0.read(remote, Request::Open, limit, &mut sink).await?;
         sink.0.flush().await.map_err(|error| local(path, &error))?;
         tokio::fs::rename(&part.path, path).await.map_err(|error| local(path, &error))?;
         part.whole = true;
@@ -844,7 +964,7 @@ impl Sandbox for ProcessSandbox {
 
     async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>, SandboxError> {
         let mut bytes = Vec::new();
-        self.0.read(path, max, &mut bytes).await?;
+        self.0.read(path, Request::OpenPlain, max, &mut bytes).await?;
         Ok(bytes)
     }
 
@@ -855,9 +975,9 @@ impl Sandbox for ProcessSandbox {
 
     async fn list(&self, path: &str) -> Result<Vec<DirEntry>, SandboxError> {
         layout::path(path)?;
-        let (_guest, link) = self.0.ready("list a directory")?;
+        let session = self.0.ready("list a directory")?;
         let request = Request::List(path.as_bytes().to_vec());
-        match self.0.ask(&link, link.stream(), path, &request).await? {
+        match self.0.ask(&session, session.link.stream(), path, &request).await? {
             Event::List { entries, more: false } => Ok(entries
                 .into_iter()
                 .map(|(name, found)| DirEntry { name: OsString::from_vec(name), stat: stat(found) })
@@ -871,9 +991,9 @@ impl Sandbox for ProcessSandbox {
 
     async fn stat(&self, path: &str) -> Result<Option<Stat>, SandboxError> {
         layout::path(path)?;
-        let (_guest, link) = self.0.ready("look at a file")?;
+        let session = self.0.ready("look at a file")?;
         let request = Request::Stat(path.as_bytes().to_vec());
-        match self.0.ask(&link, link.stream(), path, &request).await? {
+        match self.0.ask(&session, session.link.stream(), path, &request).await? {
             Event::Stat(found) => Ok(found.map(stat)),
             _ => Err(SandboxError::AgentLost { cause: "the guest answered nonsense".to_owned() }),
         }
@@ -881,9 +1001,9 @@ impl Sandbox for ProcessSandbox {
 
     async fn remove(&self, path: &str) -> Result<(), SandboxError> {
         layout::path(path)?;
-        let (_guest, link) = self.0.ready("remove a file")?;
+        let session = self.0.ready("remove a file")?;
         let request = Request::Remove(path.as_bytes().to_vec());
-        self.0.ask(&link, link.stream(), path, &request).await.map(drop)
+        self.0.ask(&session, session.link.stream(), path, &request).await.map(drop)
     }
 
     async fn stop(&self) -> Result<(), SandboxError> {

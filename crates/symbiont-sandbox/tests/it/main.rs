@@ -23,11 +23,15 @@ fn config() -> SandboxConfig {
 }
 
 fn driver() -> ProcessDriver {
-    ProcessDriver::new(&state()).unwrap()
+    ProcessDriver::new(Some(&state())).unwrap()
 }
 
 /// A directory for an ordinary user's state; root's is elsewhere.
 fn state() -> std::path::PathBuf {
+    // In a namespace of users our own has another number.
+    if let Some(directory) = std::env::var_os("SYMBIONT_TEST_STATE") {
+        return directory.into();
+    }
     let user = rustix::process::geteuid().as_raw();
     let directory = std::env::temp_dir().join(format!("symbiont-sandbox-tests-{user}"));
     std::fs::create_dir_all(&directory).unwrap();
@@ -319,11 +323,9 @@ fn nothing_of_a_command_outlives_it() {
             };
             let start = Instant::now();
             assert_eq!(told(&sandbox.exec(command).await), want, "{script}");
-            assert!(
-                start.elapsed() < Duration::from_millis(1500),
-                "{script}: {:?}",
-                start.elapsed()
-            );
+            // A second of time and grace; the rest is for a machine that does other things.
+            let took = start.elapsed();
+            assert!(took < Duration::from_secs(4), "{script}: {took:?}");
             assert_eq!(processes_with(&marker), Vec::<String>::new(), "{script}");
         }
         // A caller that gives up.
@@ -386,15 +388,101 @@ fn limits_hold_and_the_sandbox_lives_on() {
                 "{script}"
             );
         }
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn a_part_of_a_processor_is_a_part_of_its_time() {
+    run(async {
+        let driver = driver();
+        let mut config = config();
+        config.resource_limits.cpu_cores = 0.5;
+        let sandbox = sandbox_of(&driver, &config).await;
         if has(&sandbox, "processor") {
-            let spin = "import os,time\nfor _ in range(3): os.fork()\nt=time.time()\nwhile time.time()-t<1: pass";
-            let before = sandbox.usage().await.unwrap().cpu_time.unwrap();
+            let spin = "import os,time\nfor _ in range(3): os.fork()\nt=time.time()\n\
+                        while time.time()-t<2: pass";
+            let before = sandbox.usage().await.unwrap();
             let start = Instant::now();
             sandbox.exec(Command::new("python3").args(["-c", spin])).await.unwrap();
-            let used = sandbox.usage().await.unwrap().cpu_time.unwrap() - before;
+            let after = sandbox.usage().await.unwrap();
+            let used = after.cpu_time.unwrap() - before.cpu_time.unwrap();
             let cores = used.as_secs_f64() / start.elapsed().as_secs_f64();
-            assert!(cores < 1.15, "{cores} cores");
+            // A busy machine gives less, and only the limit keeps eight of them from a whole one.
+            assert!(cores < 0.65, "{cores} cores");
+            assert!(after.throttled > before.throttled, "nothing was held back");
         }
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn where_only_the_choice_of_processors_limits_it_can_not_be_undone() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let choose =
+            "python3 -c 'import os; os.sched_setaffinity(0, range(64))' 2>/dev/null; nproc";
+        let limited = has(&sandbox, "processor");
+        let got = told(&sandbox.exec(shell(choose)).await);
+        assert!(limited || got == "0:1\n", "{got}");
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn commands_go_first_when_memory_is_short() {
+    let adjust = "cat /proc/self/oom_score_adj; echo 1000 > /proc/self/oom_score_adj; \
+                  for lower in 0 -1 -1000; do sh -c \"echo $lower > /proc/self/oom_score_adj\" \
+                  2>/dev/null && echo $lower; done; true";
+    if is_root() {
+        let needed = rustix::thread::CapabilitySet::SYS_RESOURCE;
+        if !rustix::thread::capabilities(None).unwrap().effective.contains(needed) {
+            eprintln!("not run: root lacks CAP_SYS_RESOURCE, so that nobody could go below 0");
+        }
+        check(&[(adjust, "0:500\n0")]);
+    } else {
+        check(&[("cat /proc/self/oom_score_adj", "0:500")]);
+    }
+}
+
+#[test]
+fn files_that_fill_the_memory_are_refused_and_those_there_stay() {
+    run(async {
+        let driver = driver();
+        let mut config = config();
+        config.resource_limits.memory_mb = 64;
+        config.filesystem_config.scratch_mb = 256;
+        let sandbox = sandbox_of(&driver, &config).await;
+        if !has(&sandbox, "memory") {
+            return sandbox.destroy().await.unwrap();
+        }
+        let chunk = vec![b'x'; 1 << 20];
+        for directory in ["/workspace", "/tmp"] {
+            let mut written = 0;
+            let refused = loop {
+                match sandbox.write_file(&format!("{directory}/{written}"), &chunk, 0o644).await {
+                    Ok(()) => written += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(refused, SandboxError::StorageFull, "{directory} after {written} MiB");
+            for n in 0..written {
+                let read = sandbox.read_file(&format!("{directory}/{n}"), 1 << 20).await;
+                assert!(read.unwrap() == chunk, "{directory}/{n}");
+            }
+            assert!(written >= 8, "{written} MiB in {directory}");
+        }
+        let fill = shell("head -c 256M /dev/zero > /dev/shm/x; echo $?");
+        assert!(told(&sandbox.exec(fill).await).starts_with("0:1\n"));
+        // A command that wants more than what is left loses, and the files do not.
+        let hog = Command::new("python3").args(["-c", "bytearray(64 << 20)"]);
+        assert_eq!(told(&sandbox.exec(hog).await), "oom:");
+        assert_eq!(sandbox.read_file("/workspace/0", 1 << 20).await.unwrap().len(), 1 << 20);
+        let report = sandbox.report();
+        assert!(
+            report.degraded.iter().any(|line| line.starts_with("workspace: 30 MiB of the 256"))
+        );
         sandbox.destroy().await.unwrap();
     });
 }
@@ -416,6 +504,7 @@ fn commands_that_make_no_sense_start_nothing() {
             (Command { env: vec![("A".into(), "\0".into())], ..base() }, "InvalidArgument"),
             (Command { timeout: Duration::ZERO, ..base() }, "InvalidArgument"),
             (Command { output_cap: usize::MAX, ..base() }, "InvalidArgument"),
+            (Command { grace: Duration::from_secs(61), ..base() }, "InvalidArgument"),
             (Command { cwd: Some("/proc/self/fd/3".into()), ..base() }, "PathForbidden"),
             (Command { cwd: Some("../..".into()), ..base() }, "PathForbidden"),
             (Command { cwd: Some("missing".into()), ..base() }, "No such file"),
@@ -472,7 +561,8 @@ fn files_go_in_and_out() {
                        mkfifo fifo; truncate -s 1T sparse 2>/dev/null || truncate -s 100G sparse; mkdir dir; \
                        python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'";
         assert_eq!(told(&sandbox.exec(shell(prepare)).await), "0:");
-        assert_eq!(sandbox.read_file("near", 9).await, Ok(b"x".to_vec()));
+        assert_eq!(sandbox.download("near", &back).await, Ok(1));
+        std::fs::write(&back, &content).unwrap();
         let writes = [
             ("../x", "PathForbidden"),
             ("a/../../x", "PathForbidden"),
@@ -528,6 +618,72 @@ fn files_go_in_and_out() {
         let left = sandbox.list(".").await.unwrap();
         assert!(!left.iter().any(|e| e.name == "dir" || e.name == "link"));
         assert!(!left.iter().any(|e| e.name.to_string_lossy().starts_with(".symbiont")));
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn a_name_is_the_name_of_one_file() {
+    run(async {
+        let driver = driver();
+        let local = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(local.path(), open).unwrap();
+        std::fs::write(local.path().join("one"), "host").unwrap();
+        std::fs::hard_link(local.path().join("one"), local.path().join("two")).unwrap();
+        let mut config = config();
+        config.filesystem_config.mounts = vec![Mount {
+            source: local.path().to_owned(),
+            target: "/workspace/in".to_owned(),
+            read_only: true,
+        }];
+        let sandbox = sandbox_of(&driver, &config).await;
+        let prepare = "mkdir dir; echo secret > dir/secret; ln -s secret dir/soft; ln -s dir way; \
+                       ln dir/secret hard; echo plain > plain; ln -s /nowhere broken";
+        assert_eq!(told(&sandbox.exec(shell(prepare)).await), "0:");
+        let refused = |error: SandboxError| matches!(error, SandboxError::PathForbidden { .. });
+        for path in ["dir/soft", "way/secret", "dir/secret", "hard", "broken"] {
+            let error = sandbox.read_file(path, 99).await.unwrap_err();
+            assert!(refused(error.clone()), "{path}: {error:?}");
+        }
+        for path in ["plain", "in/one"] {
+            assert!(sandbox.read_file(path, 99).await.is_ok(), "{path}");
+        }
+        assert!(refused(sandbox.list("way").await.unwrap_err()));
+        assert!(refused(sandbox.stat("way/secret").await.unwrap_err()));
+        for (path, kind) in
+            [("way", EntryKind::Link), ("broken", EntryKind::Link), ("hard", EntryKind::File)]
+        {
+            assert_eq!(sandbox.stat(path).await.unwrap().unwrap().kind, kind, "{path}");
+        }
+        assert!(refused(sandbox.write_file("way/secret", b"x", 0o644).await.unwrap_err()));
+        assert!(refused(sandbox.write_file("dir/soft", b"x", 0o644).await.unwrap_err()));
+        assert!(refused(sandbox.remove("way/secret").await.unwrap_err()));
+        // What replaces or removes one name leaves the other as it was.
+        sandbox.write_file("hard", b"new", 0o644).await.unwrap();
+        sandbox.remove("dir/soft").await.unwrap();
+        assert_eq!(sandbox.read_file("dir/secret", 99).await.unwrap(), b"secret\n");
+        sandbox.remove("way").await.unwrap();
+        assert_eq!(sandbox.list("dir").await.unwrap().len(), 1);
+        // A local name as long as there are.
+        let long = local.path().join("n".repeat(255));
+        assert_eq!(sandbox.download("plain", &long).await, Ok(6));
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn a_command_starts_in_no_directory_that_a_process_has_open() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let prepare = "ln -s /proc/self/fd l; ln -s /proc/self/cwd c; mkdir d; ln -s d e";
+        assert_eq!(told(&sandbox.exec(shell(prepare)).await), "0:");
+        let at = |cwd: &str| Command { cwd: Some(cwd.to_owned()), ..Command::new("pwd") };
+        for cwd in ["c", "l/3", "l/4", "l/5", "l/6"] {
+            assert!(sandbox.exec(at(cwd)).await.is_err(), "{cwd}");
+        }
+        assert_eq!(told(&sandbox.exec(at("e")).await), "0:/workspace/d\n");
         sandbox.destroy().await.unwrap();
     });
 }
@@ -618,6 +774,18 @@ fn mounts_and_directories_of_the_host_appear_where_they_were_asked_for() {
         assert_eq!(std::fs::read(local.path().join("y")).unwrap(), b"y\n");
         sandbox.destroy().await.unwrap();
 
+        // What becomes a link after it was looked at is not followed.
+        let place = local.path().join("place");
+        std::fs::create_dir(&place).unwrap();
+        config.filesystem_config.mounts =
+            vec![Mount { source: place.clone(), target: "/data".to_owned(), read_only: true }];
+        let sandbox = driver.create(SandboxId::new(), &config).await.unwrap();
+        std::fs::remove_dir(&place).unwrap();
+        std::os::unix::fs::symlink("/etc", &place).unwrap();
+        let error = sandbox.start().await.unwrap_err();
+        assert!(error.to_string().contains("symbolic links"), "{error}");
+        sandbox.destroy().await.unwrap();
+
         // A root of its own: the host's programs by links in it, and a file of its own.
         let root = tempfile::tempdir().unwrap();
         std::fs::set_permissions(root.path(), open(0o755)).unwrap();
@@ -678,6 +846,126 @@ fn states_follow_what_was_asked() {
 }
 
 #[test]
+fn a_stop_ends_commands_that_begin_at_the_same_time() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        for _ in 0..30 {
+            let marker = marker();
+            let script = format!("sleep 600; : {marker}");
+            let running: Vec<_> = (0..4)
+                .map(|_| {
+                    let (sandbox, script) = (Arc::clone(&sandbox), script.clone());
+                    tokio::spawn(async move { sandbox.exec(shell(&script)).await })
+                })
+                .collect();
+            sandbox.stop().await.unwrap();
+            assert_eq!(sandbox.status(), SandboxStatus::Stopped);
+            assert_eq!(processes_with(&marker), Vec::<String>::new());
+            for one in running {
+                match one.await.unwrap() {
+                    Ok(result) => assert_eq!(told(&Ok(result)), "signal 9:"),
+                    Err(error) => {
+                        assert!(matches!(error, SandboxError::InvalidState { .. }), "{error:?}");
+                    }
+                }
+            }
+            sandbox.start().await.unwrap();
+        }
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn a_caller_that_gives_up_takes_no_place_with_it() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        for n in 0..200_u64 {
+            // At any moment of the beginning, the very first included.
+            let moment = Duration::from_micros(n % 4 * 300);
+            let _given_up = tokio::time::timeout(moment, sandbox.exec(shell("sleep 600"))).await;
+        }
+        let start = Instant::now();
+        loop {
+            let all: Vec<_> = (0..32)
+                .map(|_| {
+                    let sandbox = Arc::clone(&sandbox);
+                    tokio::spawn(async move { sandbox.exec(shell("sleep 0.2")).await.is_ok() })
+                })
+                .collect();
+            let mut at_once = 0;
+            for one in all {
+                at_once += usize::from(one.await.unwrap());
+            }
+            if at_once == 32 {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "only {at_once} at once");
+        }
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_given_up() {
+    // By whoever waits for a command, and by whoever stops the sandbox.
+    for (timeout, stops) in [(1, false), (60, true)] {
+        run(async {
+            let driver = driver();
+            let sandbox = sandbox(&driver).await;
+            let groups = groups_of(&group_name(&sandbox));
+            if groups.is_empty() {
+                eprintln!("not run: no control groups to find the agent by");
+                return sandbox.destroy().await.unwrap();
+            }
+            let marker = marker();
+            let script = format!("sleep 600; : {marker}");
+            let command = Command { timeout: Duration::from_secs(timeout), ..shell(&script) };
+            let running = {
+                let sandbox = Arc::clone(&sandbox);
+                tokio::spawn(async move { sandbox.exec(command).await })
+            };
+            until(|| !processes_with(&marker).is_empty()).await;
+            for pid in members(&groups) {
+                rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+            }
+            if stops {
+                let error = sandbox.stop().await.unwrap_err();
+                assert!(matches!(error, SandboxError::BackendUnavailable { .. }), "{error:?}");
+            }
+            let error = running.await.unwrap().unwrap_err();
+            assert!(matches!(error, SandboxError::AgentLost { .. }), "{error:?}");
+            assert_eq!(processes_with(&marker), Vec::<String>::new());
+            assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
+            assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
+            sandbox.destroy().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_agent_that_dies_is_noticed() {
+    run(async {
+        let driver = driver();
+        for _ in 0..5 {
+            let sandbox = sandbox(&driver).await;
+            let groups = groups_of(&group_name(&sandbox));
+            if groups.is_empty() {
+                eprintln!("not run: no control groups to find the agent by");
+                return sandbox.destroy().await.unwrap();
+            }
+            for pid in members(&groups) {
+                let _with_the_other =
+                    rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            until(|| matches!(sandbox.status(), SandboxStatus::Failed { .. })).await;
+            sandbox.destroy().await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn sandboxes_do_not_see_each_other() {
     run(async {
         let driver = driver();
@@ -725,12 +1013,7 @@ fn commands_run_beside_each_other() {
 /// In a process of its own, as others open descriptors meanwhile.
 #[test]
 fn rounds_leave_nothing() {
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "rounds_alone"])
-        .env("SYMBIONT_TEST_ROUNDS", "1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    passed(again(&[], "rounds_alone", "SYMBIONT_TEST_ROUNDS"));
 }
 
 /// Only [`rounds_leave_nothing`] starts it so that it does something.
@@ -741,10 +1024,23 @@ fn rounds_alone() {
     }
     run(async {
         let driver = driver();
-        let counts = || {
-            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
-            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
-            (descriptors, mounts)
+        let ours = || {
+            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let mut all: Vec<String> = descriptors
+                .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+                .map(|target| {
+                    // Which socket or pipe it is changes; that there is one does not.
+                    let text = target.display().to_string();
+                    text.split(":[").next().unwrap_or_default().to_owned()
+                })
+                .collect();
+            // Mounts that a sandbox makes: others come and go on this machine as they like.
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let own = ["/workspace", "/dev/shm", "/oldroot", "sbx-", "symbiont"];
+            let of_ours = |line: &&str| own.iter().any(|part| line.contains(part));
+            all.extend(mounts.lines().filter(of_ours).map(str::to_owned));
+            all.sort();
+            all
         };
         let round = async || {
             let sandbox = sandbox(&driver).await;
@@ -756,11 +1052,11 @@ fn rounds_alone() {
             assert_eq!(processes_with(&marker), Vec::<String>::new());
         };
         round().await;
-        let before = counts();
+        let before = ours();
         for _ in 0..50 {
             round().await;
         }
-        let after = counts();
+        let after = ours();
         assert_eq!(before, after, "descriptors and mounts");
     });
 }
@@ -779,31 +1075,90 @@ fn a_host_that_will_be_killed() {
     });
 }
 
+/// Only [`a_killed_host_leaves_nothing`] starts it so that it does something.
+#[test]
+fn the_next_instance() {
+    if std::env::var_os("SYMBIONT_TEST_NEXT").is_some() {
+        drop(driver());
+    }
+}
+
+/// A group beside and beneath those that the host is in, for a process to be in another place.
+struct Elsewhere(Vec<std::path::PathBuf>);
+
+impl Elsewhere {
+    fn new(groups: &[std::path::PathBuf]) -> Self {
+        let name = marker();
+        let beside = |group: &std::path::PathBuf| {
+            let host = group.parent().unwrap().parent().unwrap();
+            let deep = host.join(&name).join("deep");
+            std::fs::create_dir_all(&deep).unwrap();
+            deep
+        };
+        Self(groups.iter().map(beside).collect())
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        for group in &self.0 {
+            let _gone = std::fs::remove_dir(group);
+            let _gone = std::fs::remove_dir(group.parent().unwrap());
+        }
+    }
+}
+
 #[test]
 fn a_killed_host_leaves_nothing() {
-    let marker = marker();
-    let mut host = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_host_that_will_be_killed", "--nocapture"])
-        .env("SYMBIONT_TEST_MARKER", &marker)
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(host.stdout.take().unwrap()));
-    let group = lines
-        .find_map(|line| line.unwrap().split_once("group ").map(|(_, name)| name.to_owned()))
-        .unwrap();
-    run(async {
-        until(|| !processes_with(&marker).is_empty()).await;
+    for wedged in [false, true] {
+        let marker = marker();
+        let mut host = again(&[], "a_host_that_will_be_killed", "SYMBIONT_TEST_UNUSED")
+            .env("SYMBIONT_TEST_MARKER", &marker)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = std::io::BufReader::new(host.stdout.take().unwrap());
+        let name = std::io::BufRead::lines(out)
+            .find_map(|line| line.unwrap().split_once("group ").map(|(_, name)| name.to_owned()))
+            .unwrap();
+        run(until(|| !processes_with(&marker).is_empty()));
+        let groups = groups_of(&name);
+        if wedged && groups.is_empty() {
+            eprintln!("not run: no control groups here");
+        }
+        if wedged {
+            // An agent that does not notice that its host has gone.
+            for pid in members(&groups) {
+                rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+            }
+        }
         host.kill().unwrap();
         host.wait().unwrap();
-        until(|| processes_with(&marker).is_empty()).await;
-        // The next instance removes what only a directory could still remind of.
-        until(|| {
-            drop(driver());
-            groups_of(&group).is_empty()
-        })
-        .await;
-    });
+        if !wedged {
+            run(until(|| processes_with(&marker).is_empty()));
+        }
+        // The next instance runs in another group, and finds what is left all the same.
+        let elsewhere = Elsewhere::new(&groups);
+        let enter = "for group; do case $group in /sys/*) echo $$ > \"$group/cgroup.procs\" ;; \
+                     *) break ;; esac; shift; done; exec \"$@\"";
+        let mut before = vec!["sh", "-c", enter, "sh"];
+        before.extend(elsewhere.0.iter().map(|group| group.to_str().unwrap()));
+        run(until(|| {
+            passed(again(&before, "the_next_instance", "SYMBIONT_TEST_NEXT"));
+            groups_of(&name).is_empty()
+        }));
+        run(until(|| processes_with(&marker).is_empty()));
+    }
+}
+
+/// The processes in these groups.
+fn members(groups: &[std::path::PathBuf]) -> Vec<rustix::process::Pid> {
+    let text = |group: &std::path::PathBuf| {
+        std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default()
+    };
+    let numbers = groups.first().map(text).unwrap_or_default();
+    let pids = numbers.lines().filter_map(|line| line.parse().ok());
+    pids.filter_map(rustix::process::Pid::from_raw).collect()
 }
 
 #[test]
@@ -822,40 +1177,29 @@ fn the_probe_tells_what_works() {
     });
 }
 
-/// Only [`without_user_namespaces_nothing_is_made`] starts it so that it does something.
-#[test]
-fn where_user_namespaces_are_forbidden() {
-    if std::env::var_os("SYMBIONT_TEST_FORBIDDEN").is_none() {
-        return;
-    }
-    run(async {
-        let driver = driver();
-        let probe = driver.probe().await;
-        assert!(!probe.available && probe.detail.contains("max_user_namespaces"), "{probe:?}");
-        let sandbox = driver.create(SandboxId::new(), &config()).await.unwrap();
-        let error = sandbox.start().await.unwrap_err();
-        assert!(matches!(error, SandboxError::IsolationUnavailable { .. }), "{error:?}");
-        assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
-        assert!(sandbox.exec(shell("true")).await.is_err());
-        sandbox.destroy().await.unwrap();
-        assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
-    });
+/// Starts one of the tests again, in another process that may be under another program.
+fn again(before: &[&str], test: &str, variable: &str) -> std::process::Command {
+    let own = std::env::current_exe().unwrap();
+    let mut command = match before {
+        [] => std::process::Command::new(own),
+        [program, arguments @ ..] => {
+            let mut command = std::process::Command::new(program);
+            command.args(arguments).arg(own);
+            command
+        }
+    };
+    command.args(["--exact", test, "--nocapture"]).env(variable, "1");
+    command.env("SYMBIONT_TEST_STATE", state());
+    command
 }
 
-#[test]
-fn without_user_namespaces_nothing_is_made() {
-    // The limit is one of a namespace of our own: the host's stays as it is.
-    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces || exit 77; exec \"$@\"";
-    let output = std::process::Command::new("unshare")
-        .args(["--user", "--map-root-user", "sh", "-c", forbid, "sh"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "where_user_namespaces_are_forbidden"])
-        .env("SYMBIONT_TEST_FORBIDDEN", "1")
-        .output();
-    match output {
-        Err(error) => eprintln!("not run: unshare: {error}"),
-        Ok(output) if output.status.code() == Some(77) || !is_root() => {
-            eprintln!("not run: the limit can't be set here");
+/// That a test which was started [`again`] passed; with code 77 it says that it can't be run.
+#[track_caller]
+fn passed(mut command: std::process::Command) {
+    match command.output() {
+        Err(error) => eprintln!("not run: {:?}: {error}", command.get_program()),
+        Ok(output) if output.status.code() == Some(77) => {
+            eprintln!("not run: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(output) => assert!(
             output.status.success(),
@@ -864,6 +1208,140 @@ fn without_user_namespaces_nothing_is_made() {
             String::from_utf8_lossy(&output.stderr)
         ),
     }
+}
+
+/// That nothing can be made, for want of a control that is described so.
+async fn nothing_is_made(why: &str) {
+    let driver = driver();
+    let probe = driver.probe().await;
+    assert!(!probe.available && probe.detail.contains(why), "{probe:?}");
+    let sandbox = driver.create(SandboxId::new(), &config()).await.unwrap();
+    let error = sandbox.start().await.unwrap_err();
+    assert!(matches!(error, SandboxError::IsolationUnavailable { .. }), "{error:?}");
+    assert!(matches!(sandbox.status(), SandboxStatus::Failed { .. }));
+    assert!(sandbox.exec(shell("true")).await.is_err());
+    sandbox.destroy().await.unwrap();
+    assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
+}
+
+/// Only [`without_user_namespaces_nothing_is_made`] starts it so that it does something.
+#[test]
+fn where_user_namespaces_are_forbidden() {
+    if std::env::var_os("SYMBIONT_TEST_FORBIDDEN").is_some() {
+        run(nothing_is_made("max_user_namespaces"));
+    }
+}
+
+#[test]
+fn without_user_namespaces_nothing_is_made() {
+    // The limit is one of a namespace of our own: the host's stays as it is.
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces || exit 77; exec \"$@\"";
+    let before = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh"];
+    passed(again(&before, "where_user_namespaces_are_forbidden", "SYMBIONT_TEST_FORBIDDEN"));
+}
+
+/// Only [`a_hidden_system_call_is_told`] starts it so that it does something.
+#[test]
+fn where_clone3_is_hidden() {
+    if std::env::var_os("SYMBIONT_TEST_HIDDEN").is_none() {
+        return;
+    }
+    let filter = seccompiler::SeccompFilter::new(
+        [(libc::SYS_clone3, Vec::new())].into_iter().collect(),
+        seccompiler::SeccompAction::Allow,
+        seccompiler::SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
+    // Before there are other threads.
+    seccompiler::apply_filter(&program).unwrap();
+    run(nothing_is_made("clone3"));
+}
+
+#[test]
+fn a_hidden_system_call_is_told() {
+    passed(again(&[], "where_clone3_is_hidden", "SYMBIONT_TEST_HIDDEN"));
+}
+
+/// Only [`root_of_one_user_makes_sandboxes_like_that_user`] starts it so that it does something.
+#[test]
+fn where_root_is_one_user() {
+    if std::env::var_os("SYMBIONT_TEST_ONE_USER").is_none() {
+        return;
+    }
+    assert!(is_root());
+    run(async {
+        let driver = driver();
+        let probe = driver.probe().await;
+        assert!(probe.available, "{probe:?}");
+        let sandbox = sandbox(&driver).await;
+        assert_eq!(sandbox.report().user_mapping, "one id");
+        assert_eq!(told(&sandbox.exec(shell("id -u")).await), "0:1000\n");
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn root_of_one_user_makes_sandboxes_like_that_user() {
+    let before = ["unshare", "--user", "--map-root-user"];
+    passed(again(&before, "where_root_is_one_user", "SYMBIONT_TEST_ONE_USER"));
+}
+
+/// Only [`a_terminal_ends_no_sandbox`] starts it so that it does something.
+#[test]
+fn where_a_terminal_interrupts() {
+    if std::env::var_os("SYMBIONT_TEST_TERMINAL").is_none() {
+        return;
+    }
+    run(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut signals = [SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup()]
+            .map(|kind| signal(kind).unwrap());
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        for signal in &mut signals {
+            println!("ready");
+            signal.recv().await;
+            assert_eq!(told(&sandbox.exec(shell("echo fine")).await), "0:fine\n");
+        }
+        sandbox.destroy().await.unwrap();
+        // The terminal may be gone.
+        let file = std::env::var_os("SYMBIONT_TEST_TERMINAL").unwrap();
+        std::fs::write(file, "all fine").unwrap();
+    });
+}
+
+#[test]
+fn a_terminal_ends_no_sandbox() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result");
+    let own = std::env::current_exe().unwrap();
+    let inner = format!("{} --exact where_a_terminal_interrupts --nocapture", own.display());
+    let script = std::process::Command::new("script")
+        .args(["--quiet", "--command", &inner, "/dev/null"])
+        .env("SYMBIONT_TEST_TERMINAL", &file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut script = match script {
+        Ok(script) => script,
+        Err(error) => return eprintln!("not run: script: {error}"),
+    };
+    let mut keys = script.stdin.take().unwrap();
+    let mut lines = BufReader::new(script.stdout.take().unwrap()).lines();
+    for key in [Some(b"\x03"), Some(b"\x1c"), None] {
+        let ready = lines.by_ref().any(|line| line.is_ok_and(|line| line.contains("ready")));
+        assert!(ready, "it ended too early");
+        match key {
+            Some(key) => keys.write_all(key).unwrap(),
+            // It closes the terminal when it ends.
+            None => script.kill().unwrap(),
+        }
+    }
+    script.wait().unwrap();
+    run(until(|| std::fs::read(&file).is_ok_and(|text| text == b"all fine")));
 }
 
 /// All of the above once more, as a user without any power over the host.
@@ -883,16 +1361,17 @@ fn the_same_for_an_ordinary_user() {
     let output = std::process::Command::new("setpriv")
         .args(user)
         .arg(Path::new(&program))
-        .args(["--test-threads", "2", "--skip", "the_same_for_an_ordinary_user"])
+        .args(["--test-threads", "2", "--skip", "the_same_for_an_ordinary_user", "--nocapture"])
         .current_dir("/")
         .output();
     match output {
         Err(error) => eprintln!("not run: setpriv: {error}"),
-        Ok(output) => assert!(
-            output.status.success(),
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        ),
+        Ok(output) => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}{errors}", String::from_utf8_lossy(&output.stdout));
+            for line in errors.lines().filter(|line| line.starts_with("not run: ")) {
+                eprintln!("{line} (as an ordinary user)");
+            }
+        }
     }
 }
