@@ -646,6 +646,10 @@ impl MailPort for Inner {
         let _ = self.nack(lent.message.message.id, lent.attempt, Duration::ZERO);
     }
 
+    fn give_up_on(&self, message: MessageId) -> Change {
+        Inner::give_up_on(self, message)
+    }
+
     async fn agent_gone(&self, id: AgentId) {
         let inner = self.me();
         let _ = self.finish(async move { inner.unregister(id).await }).await;

@@ -295,6 +295,9 @@ pub(crate) trait MailPort: Send + Sync {
     fn settle(&self, lent: &LeasedMessage);
     /// The run did not deal with the message: it waits again.
     fn give_back(&self, lent: &LeasedMessage);
+    /// The process ended while a run dealt with the message that can't be made again: it is a dead
+    /// letter, by what this returns.
+    fn give_up_on(&self, message: MessageId) -> Change;
     /// Whether a message waits.
     fn has_mail(&self, id: AgentId) -> bool;
     /// The agent has ended: its mail goes to the dead letters.

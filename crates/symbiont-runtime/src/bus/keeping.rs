@@ -9,7 +9,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use symbiont_types::{AgentId, AuditEventType};
+use symbiont_types::{AgentId, AuditEventType, MessageId};
 
 use super::mailbox::{DeadCause, Letter, Office, Slot};
 use super::stored::{self, Aspect};
@@ -210,6 +210,22 @@ impl Inner {
                 tracing::error!(%error, "dead letters could not be recorded");
             }
         }
+    }
+
+    /// Puts a letter that waits among the dead ones, since the run that dealt with it can't be made
+    /// again; what is to be recorded of that.
+    pub(super) fn give_up_on(&self, id: MessageId) -> Change {
+        let taken = {
+            let mut office = self.lock();
+            let place = office
+                .receipts
+                .get(id)
+                .and_then(|receipt| receipt.place.map(|slot| (receipt.identity.to, slot)));
+            place.and_then(|(to, slot)| Some((slot, office.take(to, slot)?)))
+        };
+        let Some((slot, letter)) = taken else { return Change::new() };
+        let burial = Burial { slot, letter, cause: DeadCause::OutcomeUnknown, why: None };
+        self.entomb(vec![burial], self.journal.now())
     }
 
     /// Puts letters among the dead ones; what is to be recorded of that.

@@ -175,6 +175,9 @@ pub enum DeadCause {
     AttemptsExhausted,
     /// Its signature or its seal is wrong.
     BadSignature,
+    /// The process ended while a run dealt with it that had begun an effect which must not be
+    /// repeated blindly: an operator has to look.
+    OutcomeUnknown,
 }
 
 /// A message that could not be delivered.
@@ -368,9 +371,10 @@ impl DeadCause {
     pub(crate) fn status(self) -> DeliveryStatus {
         match self {
             Self::Expired => DeliveryStatus::Expired,
-            Self::ReceiverGone | Self::AttemptsExhausted | Self::BadSignature => {
-                DeliveryStatus::Failed
-            }
+            Self::ReceiverGone
+            | Self::AttemptsExhausted
+            | Self::BadSignature
+            | Self::OutcomeUnknown => DeliveryStatus::Failed,
         }
     }
 }

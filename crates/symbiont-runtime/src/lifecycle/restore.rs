@@ -10,8 +10,9 @@ use super::machine::{Event, transition};
 use super::watch::{due_after, recur};
 use super::{Inner, storage, stored};
 use crate::clock::from_micros;
-use crate::journal::{AGENTS, CONFIGS, Change, INPUTS, rows};
+use crate::journal::{AGENTS, CONFIGS, Change, INPUTS, RUNS, rows};
 use crate::run::Input;
+use crate::scheduler::RunMark;
 
 /// What the end of the process did to an agent.
 struct Interruption {
@@ -65,8 +66,15 @@ impl Inner {
                 if let Some(event) = event {
                     record.state = transition(before, event)?;
                 }
-                if record.run.take().is_some() || before == AgentState::Running {
+                if let Some(run) = record.run.take() {
                     record.error_count = record.error_count.saturating_add(1);
+                    let mark = crate::journal::row::<RunMark>(store, RUNS, &key).await;
+                    let effects = mark.map_err(storage)?.is_some_and(|mark| mark.effects);
+                    let mail = self.directory.mail(config.id);
+                    if let (Some(message), Some(mail), true) = (run.message, mail, effects) {
+                        change = change.and(mail.give_up_on(message));
+                    }
+                    change = change.remove(RUNS, key.clone());
                 }
                 if before == AgentState::Suspended {
                     record.suspended_from = Some(AgentState::Ready);

@@ -149,6 +149,40 @@ async fn runs_that_waited_when_the_process_ended_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_handled_again_after_the_process_ended_unless_it_had_an_effect() {
+    for (effect, again) in [("", true), ("exec(\"true\");", false)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let source = format!(
+            r#"agent a {{ on message(topic, payload) {{
+                if memory.get("again") != null {{ return 1; }}
+                {effect} memory.set("again", 1); log("info", "begun"); sleep(1h);
+            }} }}"#
+        );
+        let (agent, sent) = process(directory.path(), async move |first| {
+            let agent = started(first, persistent("a", &source)).await;
+            first.lifecycle().settled(agent).await.expect("it rests");
+            let mut feed = first.watch();
+            let message = message(agent, agent, b"hello");
+            let sent = first.bus().send_message(message).await.expect("it is sent");
+            seen(&mut feed, "log").await;
+            (agent, sent)
+        });
+        let second = open(directory.path()).await;
+        // The agent is found failed; what is left for it is there once it runs again.
+        second.lifecycle().restart_agent(agent).await.expect("it starts anew");
+        let mut feed = second.watch();
+        while again && second.bus().get_message_status(sent).await != Ok(DeliveryStatus::Delivered)
+        {
+            feed.recv().await.expect("it is told");
+        }
+        let dead: Vec<_> = second.bus().dead_letters().iter().map(|letter| letter.cause).collect();
+        let want: &[DeadCause] = if again { &[] } else { &[DeadCause::OutcomeUnknown] };
+        assert_eq!(dead, want);
+        assert!(second.shutdown().await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orderly_end_costs_a_task_nothing_unless_it_had_an_effect() {
     let directory = tempfile::tempdir().expect("a directory");
     let first = open(directory.path()).await;
