@@ -695,3 +695,208 @@ impl std::fmt::Debug for Inner {
         f.debug_struct("Scheduler").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use symbiont_types::{AgentState, ErrorAction, LifecycleError, ResourceLimits};
+    use tokio::sync::{oneshot, watch};
+    use uuid::Uuid;
+
+    use super::super::DefaultScheduler;
+    use super::*;
+    use crate::directory::{AgentPort, Usage};
+    use crate::faulty::FaultyStore;
+
+    /// Runs agents whose every attempt begins, and ends as the test says.
+    struct Stage {
+        began: watch::Sender<u32>,
+        ends: Mutex<Option<oneshot::Receiver<AttemptOutcome>>>,
+    }
+
+    #[async_trait]
+    impl AgentPort for Stage {
+        fn state(&self, _id: AgentId) -> Option<AgentState> {
+            Some(AgentState::Waiting)
+        }
+
+        fn limits(&self, _id: AgentId) -> Option<ResourceLimits> {
+            None
+        }
+
+        fn is_ephemeral(&self, _id: AgentId) -> bool {
+            false
+        }
+
+        fn readiness(&self, _id: AgentId) -> Readiness {
+            Readiness::Ready
+        }
+
+        fn waits_for(&self, _id: AgentId) -> Option<String> {
+            None
+        }
+
+        async fn run_task(&self, _id: AgentId, activation: Activation) -> AttemptOutcome {
+            let errand = activation.errand;
+            let _recorded = errand.begins();
+            let end = self.ends.lock().unwrap().take();
+            self.began.send_modify(|count| *count += 1);
+            let Some(end) = end else { return std::future::pending().await };
+            let outcome = end.await.unwrap();
+            // Its record fails with the scheduler's own.
+            let _unrecorded = errand.ends(&outcome);
+            errand.settled(false);
+            outcome
+        }
+
+        fn mail_waiting(&self, _id: AgentId) {}
+
+        async fn usage(&self, _id: AgentId) -> Result<Usage, String> {
+            Err("nobody asks".to_owned())
+        }
+
+        async fn control(
+            &self,
+            _id: AgentId,
+            _run: Option<Uuid>,
+            _action: &ErrorAction,
+            _reason: &str,
+        ) -> Result<(), LifecycleError> {
+            Ok(())
+        }
+    }
+
+    /// A scheduler over a store that can fail, with an agent on a stage.
+    struct Scene {
+        store: Arc<FaultyStore>,
+        journal: Journal,
+        scheduler: DefaultScheduler,
+        stage: Arc<Stage>,
+        agent: AgentId,
+        /// The directory holds it weakly.
+        _port: Arc<dyn AgentPort>,
+    }
+
+    impl Scene {
+        async fn set(end: Option<oneshot::Receiver<AttemptOutcome>>) -> Self {
+            let store = FaultyStore::new();
+            let clock = Clock::anchored(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+            let journal = Journal::reading(Arc::clone(&store) as _, clock);
+            let directory = Directory::new();
+            let began = watch::Sender::new(0);
+            let stage = Arc::new(Stage { began, ends: Mutex::new(end) });
+            let port: Arc<dyn AgentPort> = Arc::clone(&stage) as _;
+            let agent = AgentId::new();
+            directory.set_agent(agent, &port).unwrap();
+            let config = SchedulerConfig { retry_attempts: 1, ..SchedulerConfig::default() };
+            let scheduler = DefaultScheduler::builder(config)
+                .directory(directory)
+                .journal(journal.clone())
+                .build()
+                .await
+                .unwrap();
+            Self { store, journal, scheduler, stage, agent, _port: port }
+        }
+
+        /// A task with an attempt under way.
+        async fn under_way(&self) -> TaskId {
+            let id = TaskId::new();
+            let task = ScheduledTask {
+                id,
+                agent_id: self.agent,
+                priority: Priority::Normal,
+                scheduled_time: self.journal.now(),
+                timeout: Duration::ZERO,
+                retry_count: 0,
+            };
+            self.scheduler.inner.accept(task, None, false).await.unwrap();
+            self.stage.began.subscribe().wait_for(|count| *count == 1).await.unwrap();
+            id
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_is_not_on_record_is_not_told_until_it_is() {
+        let (end, ends) = oneshot::channel();
+        let scene = Scene::set(Some(ends)).await;
+        let id = scene.under_way().await;
+        scene.store.fail(true);
+        end.send(AttemptOutcome::Completed("7".into())).unwrap();
+        let waiting = loop {
+            let status = scene.scheduler.inner.status(id).unwrap();
+            if !matches!(status, TaskStatus::Running { .. }) {
+                break status;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(matches!(waiting, TaskStatus::Waiting { .. }), "{waiting:?}");
+        let metrics = scene.scheduler.inner.lock().lanes.utilisation();
+        assert!(metrics.iter().all(|lane| *lane == 0.0), "its slot is free: {metrics:?}");
+        scene.store.fail(false);
+        let end = scene.scheduler.ended(id).await.unwrap();
+        assert!(matches!(end, TaskStatus::Completed { result_ref: Some(_), .. }), "{end:?}");
+        assert_eq!(scene.scheduler.result(id).await, Ok(Some("7".to_owned())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_not_be_recorded_is_not_cancelled() {
+        let scene = Scene::set(None).await;
+        let runs = scene.under_way().await;
+        let waits = TaskId::new();
+        let later = scene.journal.now() + Duration::from_secs(3600);
+        let task = ScheduledTask {
+            id: waits,
+            scheduled_time: later,
+            ..scene.scheduler.inner.lock().jobs[&runs].task.clone()
+        };
+        scene.scheduler.inner.accept(task, None, false).await.unwrap();
+        scene.store.fail(true);
+        for id in [runs, waits] {
+            let refused = scene.scheduler.inner.cancel(id, "me").await;
+            assert!(matches!(refused, Err(SchedulerError::Storage { .. })), "{refused:?}");
+            let refused = scene.scheduler.inner.reprioritize(id, Priority::High).await;
+            assert!(matches!(refused, Err(SchedulerError::Storage { .. })), "{refused:?}");
+        }
+        let status = |id| scene.scheduler.inner.status(id).unwrap();
+        assert!(matches!(status(runs), TaskStatus::Running { .. }));
+        assert_eq!(status(waits), TaskStatus::Scheduled { due: later });
+        let priorities: Vec<_> =
+            scene.scheduler.inner.lock().jobs.values().map(|job| job.task.priority).collect();
+        assert_eq!(priorities, [Priority::Normal; 2]);
+        scene.store.fail(false);
+        scene.scheduler.inner.cancel(waits, "me").await.unwrap();
+        assert_eq!(status(waits), TaskStatus::Cancelled { by: "me".to_owned() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_lost_its_lease_is_made_again_unless_it_had_an_effect() {
+        for effects in [false, true] {
+            let scene = Scene::set(None).await;
+            let id = scene.under_way().await;
+            if effects {
+                let key = *id.as_uuid().as_bytes();
+                let mark = Change::new().put(RUNS, key, &RunMark { effects });
+                scene.journal.commit(mark).await.unwrap();
+            }
+            let lapsed = Instant::now();
+            tokio::time::advance(Duration::from_secs(1)).await;
+            {
+                let mut state = scene.scheduler.inner.lock();
+                let job = state.jobs.get_mut(&id).unwrap();
+                let Phase::Running(attempt) = &mut job.phase else { panic!() };
+                attempt.lease_until = lapsed;
+            }
+            scene.scheduler.inner.look_around();
+            if effects {
+                let end = scene.scheduler.ended(id).await;
+                assert_eq!(end, Ok(TaskStatus::Unknown { attempt: 1 }));
+            } else {
+                scene.stage.began.subscribe().wait_for(|count| *count == 2).await.unwrap();
+                let state = scene.scheduler.inner.lock();
+                assert_eq!((state.counts.retries, state.counts.lease_losses), (1, 1));
+                assert_eq!(state.jobs[&id].task.retry_count, 1);
+            }
+        }
+    }
+}
