@@ -67,6 +67,19 @@ pub enum Cause {
     Stop,
 }
 
+impl Cause {
+    /// Whose mark a run of this agent leaves when it begins an effect that must not be repeated
+    /// blindly: the task's, since the scheduler looks for it there, or else the agent's.
+    pub(crate) fn mark_of(&self, agent: AgentId) -> [u8; 16] {
+        match self {
+            Self::Task(task) => *task.as_uuid().as_bytes(),
+            Self::Start | Self::Message(_) | Self::Tick | Self::Agent(_) | Self::Stop => {
+                *agent.as_uuid().as_bytes()
+            }
+        }
+    }
+}
+
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

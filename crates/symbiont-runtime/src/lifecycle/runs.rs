@@ -227,7 +227,7 @@ impl Inner {
         let outcome = attempt_outcome(report);
         let mut also = errand.as_ref().map_or_else(Change::new, |errand| errand.ends(&outcome));
         if report.effects {
-            also = also.remove(RUNS, *member.id.as_uuid().as_bytes());
+            also = also.remove(RUNS, report.cause.mark_of(member.id));
         }
         let failure = match &report.outcome {
             RunOutcome::Failed(failure) => Some(failure.to_string()),

@@ -21,7 +21,7 @@ use symbiont_types::{
 
 use tokio::time::Instant;
 
-use super::{Cause, Definition, Named, Run, RunFailure, RunOutcome, SandboxSeat};
+use super::{Definition, Named, Run, RunFailure, RunOutcome, SandboxSeat};
 use crate::clock::{Clock, micros};
 use crate::directory::Outgoing;
 use crate::journal::{Change, Entry, MEMORY, RUNS};
@@ -104,12 +104,7 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
     change = change.record(begin);
     let effect = operation.class == EffectClass::NonRepeatable;
     if effect {
-        let whose = match run.cause {
-            Cause::Task(task) => *task.as_uuid().as_bytes(),
-            Cause::Start | Cause::Message(_) | Cause::Tick | Cause::Agent(_) | Cause::Stop => {
-                *run.agent_id.as_uuid().as_bytes()
-            }
-        };
+        let whose = run.cause.mark_of(run.agent_id);
         change = change.put(RUNS, whose, &RunMark { effects: true });
     }
     run.commit(change).await?;

@@ -83,6 +83,7 @@ pub(super) async fn restore(
             accepted_at: from_micros(kept.accepted_at),
             sequence: kept.sequence,
             cancelled_by: None,
+            wished: wishes.contains_key(&priority) || wishes.contains_key(&cancel),
             phase,
         };
         state.add(job, now);

@@ -80,6 +80,8 @@ pub(crate) struct Job {
     pub(crate) sequence: u64,
     /// By whom or by what it is being cancelled; that is on record.
     pub(crate) cancelled_by: Option<String>,
+    /// There are rows of what operators asked for.
+    pub(crate) wished: bool,
     pub(crate) phase: Phase,
 }
 
@@ -196,6 +198,8 @@ pub(crate) enum Next {
 pub(crate) struct Leaves {
     pub(crate) progress: Progress,
     pub(crate) result: Option<Arc<str>>,
+    /// There are rows of what operators asked for, which nobody needs any more.
+    pub(crate) wished: bool,
 }
 
 /// Whether a task may come in.
@@ -404,6 +408,7 @@ impl State {
                     ..progress
                 },
                 result: result.clone(),
+                wished: job.wished,
             },
             Next::Retry { error, due } => Leaves {
                 progress: Progress {
@@ -413,8 +418,9 @@ impl State {
                     ..progress
                 },
                 result: None,
+                wished: false,
             },
-            Next::Again => Leaves { progress, result: None },
+            Next::Again => Leaves { progress, result: None, wished: false },
         })
     }
 

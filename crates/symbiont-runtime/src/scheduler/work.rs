@@ -163,6 +163,7 @@ impl Inner {
             accepted_at: now,
             sequence,
             cancelled_by: None,
+            wished: false,
             phase: Phase::Waiting { last_error: None },
         };
         let later = job.task.scheduled_time > now;
@@ -298,15 +299,14 @@ impl Inner {
 
     // Ends.
 
-    /// What is recorded of a task that is ending.
+    /// What is recorded of a task that is ending. The mark of its run is the run's own affair.
     fn change(change: Change, id: TaskId, leaves: Leaves) -> Change {
         let key = *id.as_uuid().as_bytes();
-        let ended = leaves.progress.end.is_some();
-        let mut change = change.put(PROGRESS, key, &leaves.progress).remove(RUNS, key);
+        let mut change = change.put(PROGRESS, key, &leaves.progress);
         if let Some(result) = leaves.result {
             change = change.put_bytes(RESULTS, key, result.as_bytes().to_vec());
         }
-        if ended {
+        if leaves.wished {
             for wish in Wish::keys(id) {
                 change = change.remove(WISHES, wish);
             }
@@ -342,7 +342,8 @@ impl Inner {
             Ok(None | Some(RunMark { effects: false })) => {
                 AttemptOutcome::Failed { error: error.to_owned(), retryable: true }
             }
-            // Without knowing, the worse is assumed.
+            // Without knowing, the worse is assumed. The mark stays, and tells nobody anything once
+            // the task's end is on record.
             Ok(Some(RunMark { effects: true })) | Err(_) => AttemptOutcome::Unknown,
         };
         self.end_attempt(id, fence, &outcome).await;
@@ -510,6 +511,7 @@ impl Inner {
             let mut state = self.lock();
             // It may have come to its end meanwhile, by itself.
             let Ok(job) = self.open_job(&mut state, id) else { return Ok(()) };
+            job.wished = true;
             job.cancelled_by = Some(by.to_owned());
             if let Phase::Running(attempt) = &job.phase {
                 attempt.cancel.cancel();
@@ -537,6 +539,7 @@ impl Inner {
             let state = &mut *guard;
             let Ok(job) = self.open_job(state, id) else { return Ok(()) };
             let before = job.ticket();
+            job.wished = true;
             job.task.priority = priority;
             let (agent, after, waits) =
                 (job.task.agent_id, job.ticket(), matches!(job.phase, Phase::Waiting { .. }));
