@@ -10,7 +10,7 @@ use symbiont_store::{
     Table,
 };
 use symbiont_types::{AgentId, AgentState, ErrorAction, LifecycleError, ResourceLimits};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::directory::{Activation, AgentPort, AttemptOutcome, Readiness, Usage};
 use crate::journal::options;
@@ -81,6 +81,10 @@ impl Store for FaultyStore {
 /// Runs agents that do nothing, says of them what it was given, and remembers what it was told.
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
+    /// How many attempts at tasks have begun.
+    pub(crate) began: watch::Sender<u32>,
+    /// How the next attempt ends, once it does; without it, never.
+    ends: Mutex<Option<oneshot::Receiver<AttemptOutcome>>>,
     told: Mutex<Vec<ErrorAction>>,
     usage: Mutex<Option<Usage>>,
     /// Set: what is asked of it never ends.
@@ -95,6 +99,11 @@ impl Witness {
 
     pub(crate) fn told(&self) -> Vec<ErrorAction> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the next attempt at a task ends; the record of that end fails.
+    pub(crate) fn ends(&self, end: oneshot::Receiver<AttemptOutcome>) {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
     }
 
     /// What its agents use from now on.
@@ -125,8 +134,16 @@ impl AgentPort for Witness {
         None
     }
 
-    async fn run_task(&self, _id: AgentId, _activation: Activation) -> AttemptOutcome {
-        AttemptOutcome::Gone
+    async fn run_task(&self, _id: AgentId, activation: Activation) -> AttemptOutcome {
+        let errand = activation.errand;
+        let _recorded = errand.begins();
+        let end = self.ends.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.began.send_modify(|count| *count += 1);
+        let Some(end) = end else { return std::future::pending().await };
+        let outcome = end.await.expect("the test says how it ends");
+        let _unrecorded = errand.ends(&outcome);
+        errand.settled(false);
+        outcome
     }
 
     fn mail_waiting(&self, _id: AgentId) {}

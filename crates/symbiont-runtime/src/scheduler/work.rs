@@ -703,79 +703,19 @@ impl std::fmt::Debug for Inner {
 mod tests {
     use std::time::Duration;
 
-    use symbiont_types::{AgentState, ErrorAction, LifecycleError, ResourceLimits};
-    use tokio::sync::{oneshot, watch};
-    use uuid::Uuid;
+    use tokio::sync::oneshot;
 
     use super::super::DefaultScheduler;
     use super::*;
-    use crate::directory::{AgentPort, Usage};
-    use crate::faulty::FaultyStore;
+    use crate::directory::AgentPort;
+    use crate::faulty::{FaultyStore, Witness};
 
-    /// Runs agents whose every attempt begins, and ends as the test says.
-    struct Stage {
-        began: watch::Sender<u32>,
-        ends: Mutex<Option<oneshot::Receiver<AttemptOutcome>>>,
-    }
-
-    #[async_trait]
-    impl AgentPort for Stage {
-        fn state(&self, _id: AgentId) -> Option<AgentState> {
-            Some(AgentState::Waiting)
-        }
-
-        fn limits(&self, _id: AgentId) -> Option<ResourceLimits> {
-            None
-        }
-
-        fn is_ephemeral(&self, _id: AgentId) -> bool {
-            false
-        }
-
-        fn readiness(&self, _id: AgentId) -> Readiness {
-            Readiness::Ready
-        }
-
-        fn waits_for(&self, _id: AgentId) -> Option<String> {
-            None
-        }
-
-        async fn run_task(&self, _id: AgentId, activation: Activation) -> AttemptOutcome {
-            let errand = activation.errand;
-            let _recorded = errand.begins();
-            let end = self.ends.lock().unwrap().take();
-            self.began.send_modify(|count| *count += 1);
-            let Some(end) = end else { return std::future::pending().await };
-            let outcome = end.await.unwrap();
-            // Its record fails with the scheduler's own.
-            let _unrecorded = errand.ends(&outcome);
-            errand.settled(false);
-            outcome
-        }
-
-        fn mail_waiting(&self, _id: AgentId) {}
-
-        async fn usage(&self, _id: AgentId) -> Result<Usage, String> {
-            Err("nobody asks".to_owned())
-        }
-
-        async fn control(
-            &self,
-            _id: AgentId,
-            _run: Option<Uuid>,
-            _action: &ErrorAction,
-            _reason: &str,
-        ) -> Result<(), LifecycleError> {
-            Ok(())
-        }
-    }
-
-    /// A scheduler over a store that can fail, with an agent on a stage.
+    /// A scheduler over a store that can fail, with an agent whose attempts end as the test says.
     struct Scene {
         store: Arc<FaultyStore>,
         journal: Journal,
         scheduler: DefaultScheduler,
-        stage: Arc<Stage>,
+        stage: Arc<Witness>,
         agent: AgentId,
         /// The directory holds it weakly.
         _port: Arc<dyn AgentPort>,
@@ -787,8 +727,10 @@ mod tests {
             let clock = Clock::anchored(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
             let journal = Journal::reading(Arc::clone(&store) as _, clock);
             let directory = Directory::new();
-            let began = watch::Sender::new(0);
-            let stage = Arc::new(Stage { began, ends: Mutex::new(end) });
+            let stage = Witness::new();
+            if let Some(end) = end {
+                stage.ends(end);
+            }
             let port: Arc<dyn AgentPort> = Arc::clone(&stage) as _;
             let agent = AgentId::new();
             directory.set_agent(agent, &port).unwrap();
