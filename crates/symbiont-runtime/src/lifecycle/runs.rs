@@ -431,7 +431,8 @@ impl Inner {
 
     /// Whether the agent would take work now.
     pub(super) fn readiness_of(&self, member: &Member) -> Readiness {
-        if self.fleet.is_closed() {
+        // Of a controller that was dropped nothing runs any more, though who holds it may still ask.
+        if self.fleet.is_closed() || self.tasks.is_stopping() {
             return Readiness::NotNow("the lifecycle controller is shutting down".to_owned());
         }
         readiness(&member.cell())
