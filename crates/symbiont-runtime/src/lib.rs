@@ -81,7 +81,7 @@ pub use policy::{
 pub use resources::{
     DefaultResourceManager, ResourceManager, ResourceManagerBuilder, ResourceManagerConfig,
 };
-pub use run::{Cause, RunFailure, RunOutcome, RunReport};
+pub use run::{Cause, REMEMBERS_AS, RunFailure, RunOutcome, RunReport};
 pub use runtime::{Runtime, RuntimeConfig, open_trail};
 pub use sandbox::{
     Command, DefaultSandboxOrchestrator, DirEntry, IsolationReport, SandboxExt,
