@@ -59,7 +59,9 @@ pub use std::time::{Duration, SystemTime};
 
 pub use symbiont_types::*;
 
-pub use audit::{AuditTrail, AuditTrailBuilder, AuditTrailConfig, DefaultAuditTrail, Receipt};
+pub use audit::{
+    AuditTrail, AuditTrailBuilder, AuditTrailConfig, DefaultAuditTrail, Export, Receipt, TrailRow,
+};
 pub use bus::{
     BusBuilder, CommunicationBus, CommunicationConfig, DeadCause, DeadLetter,
     DefaultCommunicationBus, LeasedMessage, verify_message,

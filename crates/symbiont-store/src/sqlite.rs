@@ -137,7 +137,7 @@ impl SqliteReader {
     ///
     /// # Errors
     ///
-    /// `Io` when there is no store, `NewerFormat`, `Corrupted`.
+    /// `NotThere`, `NewerFormat`, `Corrupted`, `Io`.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let file = file_in(directory);
         Ok(Self { readers: Readers::open(&file, None)?, file })

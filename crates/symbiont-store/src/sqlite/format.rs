@@ -104,7 +104,7 @@ pub(super) fn open_for_reading(file: &Path) -> Result<Connection, StoreError> {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Err(StoreError::Io { context, reason: "it is not a file".to_owned() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(StoreError::Io { context, reason: "there is no store here".to_owned() });
+            return Err(not_there(file));
         }
         Err(error) => return Err(file_failure(context, &error)),
     }
@@ -135,10 +135,12 @@ pub(super) fn open_for_reading(file: &Path) -> Result<Connection, StoreError> {
                  writing once, which brings it forward"
             ),
         }),
-        Found::Nothing => {
-            Err(StoreError::Io { context, reason: "the store is not made yet".to_owned() })
-        }
+        Found::Nothing => Err(not_there(file)),
     }
+}
+
+fn not_there(file: &Path) -> StoreError {
+    StoreError::NotThere { path: file.parent().unwrap_or(file).display().to_string() }
 }
 
 /// Opens a file that `error` kept from being read as usual.

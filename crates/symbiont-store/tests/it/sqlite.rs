@@ -307,16 +307,13 @@ async fn a_reader_makes_nothing() {
     let directory = directory();
     for path in [directory.path().to_owned(), directory.path().join("missing")] {
         let error = SqliteReader::open(&path).expect_err("there is nothing");
-        let expected = StoreError::Io {
-            context: format!("open `{}`", file_in(&path).display()),
-            reason: "there is no store here".to_owned(),
-        };
-        assert_eq!(error, expected);
+        assert_eq!(error, StoreError::NotThere { path: path.display().to_string() });
     }
     assert_eq!(std::fs::read_dir(directory.path()).expect("a list").count(), 0);
     std::fs::write(file_in(directory.path()), "").expect("it is writable");
     let error = SqliteReader::open(directory.path()).expect_err("it is empty");
-    assert!(error.to_string().ends_with("the store is not made yet"), "{error}");
+    let path = directory.path().display().to_string();
+    assert_eq!(error, StoreError::NotThere { path });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
