@@ -229,6 +229,47 @@ fn a_view_in_the_place_of_the_log_answers_nobody() {
 }
 
 #[test]
+fn what_an_agent_remembers_is_there_for_the_next_run_of_its_name() {
+    let once = |source: &str, data: &Path| -> Ran {
+        let (_directory, path) = program(source);
+        let mut command = symbiont();
+        command.args(["run", &path, "-o", "json", "--data"]).arg(data);
+        command.output().expect("it starts").into()
+    };
+    let counter = |name: &str, with: &str| {
+        format!(
+            "agent {name} {{ with {with} {{ let n = memory.get(\"n\"); \
+             memory.set(\"n\", if n == null {{ 1 }} else {{ n + 1 }}); return memory.get(\"n\"); }} }}"
+        )
+    };
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let cases = [
+        ("a", "", "1"),
+        ("a", "", "2"),
+        ("a", "memory = \"persistent\"", "3"),
+        // Another agent's is another's.
+        ("b", "", "1"),
+        ("a", "memory = \"ephemeral\"", "1"),
+        ("a", "memory = \"session\"", "1"),
+        ("a", "", "4"),
+    ];
+    for (name, with, want) in cases {
+        let Ran { code, out, err } = once(&counter(name, with), data.path());
+        assert_eq!((code, out.trim()), (Some(0), want), "{name} {with}: {err}");
+    }
+    // The notebook finds what it wrote before.
+    let data = notebook();
+    let keys = "agent notebook { with { return memory.keys(); } }";
+    let Ran { out, .. } = once(keys, data.path());
+    assert_eq!(out, "[\"note/1\",\"note/2\",\"note/3\"]\n");
+    let mut command = symbiont();
+    command.args(["run", "agents/notebook.symbi", "-o", "json", "--data"]).arg(data.path());
+    let Ran { code, err, .. } = command.output().expect("it starts").into();
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(audit(&["verify"], data.path()).code, Some(0));
+}
+
+#[test]
 fn tampering_is_found() {
     #[track_caller]
     fn check(what: &str, sql: &str) {
