@@ -225,8 +225,10 @@ fn receipt(path: &Path) -> Result<Receipt, Failure> {
         Ok(end)
     };
     let end = read().map_err(|error: io::Error| unusable(&error))?;
-    let receipt =
-        Receipt::read(&String::from_utf8_lossy(&end)).map_err(|error| unusable(&error))?;
+    let receipt = Receipt::read(&String::from_utf8_lossy(&end)).map_err(|error| match error {
+        AuditError::InvalidQuery { reason } => unusable(&reason),
+        error => unusable(&error),
+    })?;
     match receipt.head {
         Some(_) => Ok(receipt),
         None => Err(unusable(&"it is of no records, so it vouches for none")),
@@ -355,9 +357,9 @@ async fn show(arguments: Show) -> Result<Exit, Failure> {
     }
     if left_out {
         let all = "raise --limit for more, or use `audit export` for all";
-        screen::tell(&styled(DIM, &format!("there are older records than these: {all}\n")));
+        screen::tell(&format!("{}\n", styled(DIM, &format!("there are older records: {all}"))));
     } else if rows.is_empty() {
-        screen::tell(&styled(DIM, "no record matches\n"));
+        screen::tell(&format!("{}\n", styled(DIM, "no record matches")));
     }
     Ok(conclude(rows.iter().filter(|row| row.event().is_err()).count() as u64))
 }

@@ -100,8 +100,8 @@ Exit codes:
   2  the arguments make no sense, or a file that they name can't be read
   3  the run ended with a PolicyDenied that its program did not catch
   4  the run ended with a TierUnavailable that its program did not catch
-  130, 143, 129  ended by Ctrl-C, SIGTERM or SIGHUP; the sandbox is gone, the data directory is whole;
-     a second signal ends the command where it stands";
+  130, 143, 129  ended by Ctrl-C, SIGTERM or SIGHUP: the sandbox is gone, the data directory whole;
+                 a second signal ends the command where it stands";
 
 const EXAMPLES: &str = "\
 Examples:

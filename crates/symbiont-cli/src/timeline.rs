@@ -133,7 +133,7 @@ impl Timeline {
                 let missing = text::line(field(event, "degraded"));
                 if !missing.is_empty() {
                     let note =
-                        format!("; not limited or applied here: {missing} (`symbiont doctor`)");
+                        format!("; not limited or applied here: {missing} (see `symbiont doctor`)");
                     text.push_str(&styled(DIM, &note));
                 }
                 self.line(event, "sandbox", NAME, &text)
