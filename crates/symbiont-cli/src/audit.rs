@@ -161,7 +161,12 @@ async fn open(data: &Path) -> Result<DefaultAuditTrail, Failure> {
         Failure::usage(format!("there is no trail in `{shown}`"))
             .help("--data is the directory that was given to `symbiont run --data`")
     };
-    match File::open(data.join("symbiont.db")) {
+    let file = data.join("symbiont.db");
+    // Opening a pipe would wait for whoever writes to it.
+    if std::fs::metadata(&file).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(none());
+    }
+    match File::open(&file) {
         Ok(_) => {}
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>

@@ -149,7 +149,10 @@ fn where_there_is_no_trail_it_is_said() {
     half.pragma_update(None, "journal_mode", "WAL").expect("it is set");
     drop(half);
     std::fs::create_dir(path("empty")).expect("a directory");
-    for name in ["missing", "file", "empty", "empty file", "half made"] {
+    std::fs::create_dir(path("pipe")).expect("a directory");
+    let pipe = std::process::Command::new("mkfifo").arg(path("pipe").join("symbiont.db")).status();
+    assert!(pipe.expect("mkfifo starts").success());
+    for name in ["missing", "file", "empty", "empty file", "half made", "pipe"] {
         for command in ["verify", "show", "export"] {
             let Ran { code, out, err } = audit(&[command], &path(name));
             assert_eq!((code, out.as_str()), (Some(2), ""), "{name}: {err}");

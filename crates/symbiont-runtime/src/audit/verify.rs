@@ -50,14 +50,6 @@ pub(crate) async fn verify(
     walk.finish(head, ended_at);
     // A trail that has been in use has records; one without any says nothing of what was.
     let is_emptied = head.sequence == 0 && status.epoch > 1;
-    if is_emptied {
-        let detail = format!(
-            "the store was opened {} times and has no record: whether there were any, only an \
-             exported receipt shows",
-            status.epoch
-        );
-        walk.findings.push(Finding { sequence: 0, kind: FindingKind::UnanchoredTail, detail });
-    }
     let tampered = walk.findings.iter().any(|finding| finding.kind.is_damage());
     let verdict = match (tampered, is_emptied) {
         (true, _) => Verdict::Tampered,
@@ -286,7 +278,12 @@ impl Walk {
             let detail = format!("and {unlisted} more findings, which are not listed");
             self.findings.push(Finding { sequence: 0, kind, detail });
         }
-        if head.sequence > self.anchored {
+        if head.sequence == 0 {
+            let detail =
+                "there is no record: whether there were any, only an exported receipt shows";
+            let (kind, detail) = (FindingKind::UnanchoredTail, detail.to_owned());
+            self.findings.push(Finding { sequence: 0, kind, detail });
+        } else if head.sequence > self.anchored {
             let whose = match self.anchored {
                 0 => "it".to_owned(),
                 anchored => format!("what follows record {anchored}"),
