@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use symbiont_runtime::{
-    AgentId, AuditEvent, AuditOrder, AuditQuery, AuditTrail, DefaultAuditTrail, ExportFormat,
-    IntegrityReport, Receipt, Verdict, open_trail,
+    AgentId, AuditError, AuditQuery, ConfigurationError, DefaultAuditTrail, ExportFormat,
+    IntegrityReport, Receipt, RuntimeError, TrailRow, Verdict, open_trail,
 };
 
 use crate::screen::{self, BAD, BOLD, CARE, DIM, GOOD, NAME, styled};
@@ -81,13 +81,20 @@ struct Verify {
 #[command(after_help = "\
 Examples:
   symbiont audit show --data ./data
-  symbiont audit show --data ./data --agent notebook --kind 'memory.*' --limit 5")]
+  symbiont audit show --data ./data --agent notebook --kind 'memory.*' --limit 5
+  symbiont audit show --data ./data --sequence 1
+  symbiont audit show --data ./data --kind policy.decision --output json
+
+Exit codes:
+  0  done, also when no record matches
+  1  some record can't be read, or the trail could not be looked at
+  2  the arguments make no sense, or there is no trail in the directory")]
 struct Show {
     /// The data directory, as it was given to `symbiont run`.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// At most so many records.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=99_999))]
     limit: u32,
     /// Only records about this agent: its id, or its name, which may have been that of several.
     #[arg(long, value_name = "NAME_OR_ID")]
@@ -95,6 +102,12 @@ struct Show {
     /// Only records of this kind; a `*` at the end stands for any text. May be repeated.
     #[arg(long = "kind", value_name = "KIND")]
     kinds: Vec<String>,
+    /// Only the record of this number, with all of its fields.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    sequence: Option<u64>,
+    /// `text` for people; `json` for an object a line, as in an export.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 /// Writes all records, the oldest first, with their hashes and a receipt.
@@ -106,7 +119,12 @@ Examples:
 
 The receipt at the end tells how many records there are and the hash of the last one, so that
 whoever gets the export can tell whether something is missing. It is not signed. Keep it where
-nobody who may write the trail can change it: `audit verify --receipt` compares the trail with it.")]
+nobody who may write the trail can change it: `audit verify --receipt` compares the trail with it.
+
+Exit codes:
+  0  done
+  1  some record can't be read and stands there as `unreadable`, or it could not all be written
+  2  the arguments make no sense, or there is no trail in the directory")]
 struct Export {
     /// The data directory, as it was given to `symbiont run`.
     #[arg(long, value_name = "DIR")]
@@ -114,7 +132,7 @@ struct Export {
     /// The format.
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
-    /// Where to write it, if not to standard output. The file is replaced.
+    /// Where to write it, if not to standard output. The file is replaced once all is written.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -138,23 +156,52 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
 }
 
 async fn open(data: &Path) -> Result<DefaultAuditTrail, Failure> {
-    if let Err(error) = std::fs::metadata(data.join("symbiont.db")) {
-        let message = format!("there is no trail in `{}`: {error}", data.display());
-        return Err(Failure::usage(message)
-            .help("--data is the directory that was given to `symbiont run --data`"));
+    let shown = data.display();
+    let none = || {
+        Failure::usage(format!("there is no trail in `{shown}`"))
+            .help("--data is the directory that was given to `symbiont run --data`")
+    };
+    let file = data.join("symbiont.db");
+    // Opening a pipe would wait for whoever writes to it.
+    if std::fs::metadata(&file).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(none());
     }
-    open_trail(data).await.map_err(Failure::failed)
+    match File::open(&file) {
+        Ok(_) => {}
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return Err(none());
+        }
+        Err(error) => {
+            return Err(Failure::usage(format!("the trail in `{shown}` can't be read: {error}")));
+        }
+    }
+    open_trail(data).await.map_err(|error| match error {
+        RuntimeError::Configuration(ConfigurationError::Missing { .. }) => none(),
+        error => Failure::failed(error),
+    })
+}
+
+/// What the trail says of a question that makes no sense, and of one that it can't answer.
+fn refused(error: AuditError) -> Failure {
+    match error {
+        error @ AuditError::InvalidQuery { .. } => Failure::usage(error),
+        error => Failure::failed(error),
+    }
 }
 
 // Verifying.
 
 async fn verify(arguments: Verify) -> Result<Exit, Failure> {
     let trail = open(&arguments.data).await?;
-    let always = UNIX_EPOCH + Duration::from_secs(u64::from(u32::MAX) * 64);
-    let before = UNIX_EPOCH - Duration::from_secs(u64::from(u32::MAX));
+    // All times that a record can have.
+    let widest = Duration::from_micros(i64::MAX.unsigned_abs());
+    let before = UNIX_EPOCH.checked_sub(widest).unwrap_or(UNIX_EPOCH);
+    let always = UNIX_EPOCH.checked_add(widest).unwrap_or(UNIX_EPOCH);
     let receipts = arguments.receipts.iter().map(|path| receipt(path));
     let receipts = receipts.collect::<Result<Vec<_>, _>>()?;
-    let report = trail.verify_against(before, always, &receipts).await.map_err(Failure::failed)?;
+    let report = trail.verify_against(before, always, &receipts).await.map_err(refused)?;
     match arguments.output {
         Output::Text => screen::report(&verdict(&report))?,
         Output::Json => screen::result(format!("{}\n", json(&report)).as_bytes())?,
@@ -183,8 +230,10 @@ fn receipt(path: &Path) -> Result<Receipt, Failure> {
         Ok(end)
     };
     let end = read().map_err(|error: io::Error| unusable(&error))?;
-    let receipt =
-        Receipt::read(&String::from_utf8_lossy(&end)).map_err(|error| unusable(&error))?;
+    let receipt = Receipt::read(&String::from_utf8_lossy(&end)).map_err(|error| match error {
+        AuditError::InvalidQuery { reason } => unusable(&reason),
+        error => unusable(&error),
+    })?;
     match receipt.head {
         Some(_) => Ok(receipt),
         None => Err(unusable(&"it is of no records, so it vouches for none")),
@@ -223,6 +272,8 @@ fn verdict(report: &IntegrityReport) -> String {
         let (name, style) = if damage { ("DAMAGE", BAD) } else { ("note", DIM) };
         let words = text::line(&finding.detail);
         let words = match damage {
+            // What is wrong with all of the trail is wrong with no record.
+            true if finding.sequence == 0 => format!("{:?}: {words}", finding.kind),
             true => format!("record {}, {:?}: {words}", finding.sequence, finding.kind),
             false => words,
         };
@@ -276,20 +327,46 @@ async fn show(arguments: Show) -> Result<Exit, Failure> {
             }
         },
     };
+    let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
     let query = AuditQuery {
+        first_sequence: arguments.sequence,
+        last_sequence: arguments.sequence,
         agent_ids,
         kinds: arguments.kinds,
-        limit: usize::try_from(arguments.limit).ok(),
+        // One more tells whether there are more.
+        limit: Some(limit.saturating_add(1)),
         ..AuditQuery::default()
     };
-    let mut records = trail.numbered_events(&query).await.map_err(Failure::failed)?;
-    records.reverse();
-    let mut out = String::new();
-    for (sequence, event) in &records {
-        out.push_str(&row(*sequence, event, &names));
+    let mut rows = trail.rows(&query).await.map_err(refused)?;
+    if rows.is_empty()
+        && let Some(id) = query.agent_ids.first()
+        && arguments.agent.is_some_and(|wanted| wanted.parse::<AgentId>().is_ok())
+        && !names.contains_key(id)
+    {
+        return Err(Failure::usage(format!("the trail has no agent `{id}`")));
     }
-    screen::report(&out)?;
-    Ok(Exit::Success)
+    let left_out = rows.len() > limit;
+    rows.truncate(limit);
+    rows.reverse();
+    let mut out = String::new();
+    for row in &rows {
+        match (arguments.output, arguments.sequence) {
+            (Output::Json, _) => out.push_str(&format!("{}\n", row.to_json())),
+            (Output::Text, Some(_)) => out.push_str(&fields(row)),
+            (Output::Text, None) => out.push_str(&line(row, &names)),
+        }
+    }
+    match arguments.output {
+        Output::Json => screen::result(out.as_bytes())?,
+        Output::Text => screen::report(&out)?,
+    }
+    if left_out {
+        let all = "raise --limit for more, or use `audit export` for all";
+        screen::tell(&format!("{}\n", styled(DIM, &format!("there are older records: {all}"))));
+    } else if rows.is_empty() {
+        screen::tell(&format!("{}\n", styled(DIM, "no record matches")));
+    }
+    Ok(conclude(rows.iter().filter(|row| row.event().is_err()).count() as u64))
 }
 
 /// The names of the agents that were created, as far as a query reaches.
@@ -299,15 +376,52 @@ async fn names(trail: &DefaultAuditTrail) -> Result<HashMap<AgentId, String>, Fa
         limit: Some(100_000),
         ..AuditQuery::default()
     };
-    let created = trail.query_events(query).await.map_err(Failure::failed)?;
-    let named = created.into_iter().filter_map(|event| Some((event.agent_id?, event.details)));
-    Ok(named.collect())
+    let created = trail.rows(&query).await.map_err(refused)?;
+    // One that can't be read names nobody.
+    let named = created.iter().filter_map(|row| row.event().ok());
+    Ok(named.filter_map(|event| Some((event.agent_id?, event.details))).collect())
+}
+
+/// All fields of a record, each on a line of its own.
+fn fields(row: &TrailRow) -> String {
+    let mut out = String::new();
+    let mut field = |name: &str, value: &Value| {
+        let value = match value {
+            Value::Null => return,
+            Value::String(text) if text.is_empty() => return,
+            Value::String(text) => text::lines(text).replace('\n', &format!("\n{:15}| ", "")),
+            other => text::line(&other.to_string()),
+        };
+        out.push_str(&format!("{} {value}\n", styled(DIM, &format!("{:<16}", text::line(name)))));
+    };
+    let Ok(Value::Object(all)) = serde_json::from_str(&row.to_json()) else {
+        return format!("{}\n", text::line(&row.to_json()));
+    };
+    for (name, value) in &all {
+        match value {
+            Value::Object(entries) => {
+                entries.iter().for_each(|(key, value)| field(&format!(". {key}"), value));
+            }
+            value => field(name, value),
+        }
+    }
+    out
 }
 
 /// The most characters of what happened that are shown; an export has all.
 const LONGEST: usize = 200;
 
-fn row(sequence: u64, event: &AuditEvent, names: &HashMap<AgentId, String>) -> String {
+fn line(row: &TrailRow, names: &HashMap<AgentId, String>) -> String {
+    let sequence = styled(DIM, &format!("{:>7}", row.sequence()));
+    let event = match row.event() {
+        Ok(event) => event,
+        Err(reason) => {
+            return format!(
+                "{sequence} {}\n",
+                styled(BAD, &format!("unreadable: {}", text::line(reason)))
+            );
+        }
+    };
     let metadata = |name: &str| event.metadata.get(name).map_or("", String::as_str);
     let name = event
         .agent_id
@@ -333,7 +447,7 @@ fn row(sequence: u64, event: &AuditEvent, names: &HashMap<AgentId, String>) -> S
     };
     format!(
         "{} {}  {:<20} {} {}\n",
-        styled(DIM, &format!("{sequence:>7}")),
+        sequence,
         styled(DIM, &time(event.timestamp)),
         name.unwrap_or_default(),
         styled(style, &format!("{:<22}", text::short(&kind, 40))),
@@ -350,140 +464,118 @@ fn time(at: SystemTime) -> String {
 
 // Exporting.
 
-/// Records read at a time, so that a long trail needs no more memory than a short one.
-const PAGE: usize = 4096;
-
 async fn export(arguments: Export) -> Result<Exit, Failure> {
     let trail = open(&arguments.data).await?;
+    let format = match arguments.format {
+        Format::Jsonl => ExportFormat::JsonLines,
+        Format::Csv => ExportFormat::Csv,
+        Format::Json => ExportFormat::Json,
+    };
+    let mut export = trail.export(format).await.map_err(refused)?;
     match &arguments.out {
         None => {
-            let mut out = BufWriter::new(io::stdout().lock());
-            let written = copy(&trail, arguments.format, &mut out).await?;
-            screen::written(written.and_then(|_| out.flush()))?;
+            while let Some(piece) = export.piece().await.map_err(refused)? {
+                if !screen::written(screen::put(&piece))? {
+                    break;
+                }
+            }
         }
         Some(path) => {
-            let refused = |error: io::Error| {
-                Failure::usage(format!("`{}` can't be written: {error}", path.display()))
-            };
-            let mut out = BufWriter::new(File::create(path).map_err(refused)?);
-            let records = copy(&trail, arguments.format, &mut out).await?.map_err(refused)?;
-            out.flush().map_err(refused)?;
-            let records = text::counted(records, "record");
+            let mut target = Target::open(path, &arguments.data)?;
+            while let Some(piece) = export.piece().await.map_err(refused)? {
+                target.write(&piece)?;
+            }
+            target.finish()?;
+            let records = text::counted(export.records(), "record");
             screen::tell(&format!(
                 "{records} written to {}\n",
                 styled(BOLD, &text::line(&path.display().to_string()))
             ));
         }
     }
-    Ok(Exit::Success)
+    Ok(conclude(export.unreadable()))
 }
 
-/// Copies the trail page by page; how many records that were. The outer error is the trail's.
-async fn copy(
-    trail: &DefaultAuditTrail,
-    format: Format,
-    out: &mut impl Write,
-) -> Result<io::Result<u64>, Failure> {
-    let mut copier = Copier::new(format);
-    let mut next = 1;
-    loop {
-        let query = AuditQuery {
-            first_sequence: Some(next),
-            order: AuditOrder::OldestFirst,
-            limit: Some(PAGE),
-            ..AuditQuery::default()
-        };
-        let page = trail.export_events(query, copier.format()).await.map_err(Failure::failed)?;
-        let receipt = match copier.page(&page, out) {
-            Ok(Ok(receipt)) => receipt,
-            Ok(Err(error)) => return Ok(Err(error)),
-            Err(problem) => return Err(Failure::failed(problem)),
-        };
-        match receipt.last_sequence {
-            Some(last) if receipt.records == PAGE as u64 => next = last + 1,
-            Some(_) | None => return Ok(copier.finish(out)),
-        }
+/// Says how many records could not be read, if any.
+fn conclude(unreadable: u64) -> Exit {
+    if unreadable == 0 {
+        return Exit::Success;
     }
+    let records = text::counted(unreadable, "record");
+    let failure = Failure::failed(format!("the trail is damaged: {records} can't be read"));
+    screen::say(&failure.help("`symbiont audit verify` says what else is wrong"));
+    Exit::Failed
 }
 
-/// Joins pages, each with a receipt of its own, into one export with one receipt.
-struct Copier {
-    format: Format,
-    /// Of all pages so far.
-    receipt: Receipt,
-    begun: bool,
+/// A file being written. What was there before stays until everything is written.
+struct Target {
+    path: PathBuf,
+    /// Where it is written until it is whole; a device or a pipe is written at once.
+    partial: Option<PathBuf>,
+    out: File,
 }
 
-impl Copier {
-    fn new(format: Format) -> Self {
-        Self { format, receipt: Receipt::default(), begun: false }
-    }
-
-    fn format(&self) -> ExportFormat {
-        match self.format {
-            Format::Csv => ExportFormat::Csv,
-            // A document is put together from lines.
-            Format::Jsonl | Format::Json => ExportFormat::JsonLines,
-        }
-    }
-
-    /// Writes the records of a page. The outer error is a page that is not what it should be.
-    fn page(
-        &mut self,
-        page: &[u8],
-        out: &mut impl Write,
-    ) -> Result<io::Result<Receipt>, &'static str> {
-        let broken = "a page of the export is not whole";
-        let body = page.strip_suffix(b"\n").ok_or(broken)?;
-        let body = body.strip_suffix(b"\r").unwrap_or(body);
-        let at = body.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let (records, receipt) = body.split_at(at);
-        let receipt = std::str::from_utf8(receipt).map_err(|_| broken)?;
-        let receipt = Receipt::read(receipt).map_err(|_| broken)?;
-        let all = &self.receipt;
-        self.receipt = Receipt {
-            records: all.records + receipt.records,
-            first_sequence: all.first_sequence.or(receipt.first_sequence),
-            last_sequence: receipt.last_sequence.or(all.last_sequence),
-            head: receipt.head.or(all.head),
-        };
-        let written = match self.format {
-            Format::Jsonl => out.write_all(records),
-            Format::Csv if self.begun => {
-                let header = records.iter().position(|&byte| byte == b'\n').ok_or(broken)?;
-                out.write_all(&records[header + 1..])
+impl Target {
+    fn open(path: &Path, data: &Path) -> Result<Self, Failure> {
+        let shown = path.display();
+        let unusable =
+            |error: io::Error| Failure::usage(format!("`{shown}` can't be written: {error}"));
+        let path = match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(Failure::usage(format!("`{shown}` is a directory")));
             }
-            Format::Csv => out.write_all(records),
-            Format::Json => self.elements(records, out),
+            Ok(metadata) if !metadata.is_file() => {
+                let out = File::options().write(true).open(path).map_err(unusable)?;
+                return Ok(Self { path: path.to_owned(), partial: None, out });
+            }
+            // A link stays one.
+            Ok(_) => path.canonicalize().map_err(unusable)?,
+            Err(_) => {
+                let name = path
+                    .file_name()
+                    .ok_or_else(|| Failure::usage(format!("`{shown}` is no name for a file")))?;
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let parent = parent.unwrap_or(Path::new("."));
+                parent.canonicalize().map_err(unusable)?.join(name)
+            }
         };
-        self.begun = true;
-        Ok(written.map(|()| receipt))
+        if data.canonicalize().is_ok_and(|data| path.starts_with(data)) {
+            let message = format!("`{shown}` is in the data directory, which is the runtime's own");
+            return Err(Failure::usage(message).help("write it elsewhere, best on another machine"));
+        }
+        let mut partial = path.clone().into_os_string();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        match std::fs::remove_file(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let out = File::options().write(true).create_new(true).open(&partial);
+        Ok(Self { path, out: out.map_err(unusable)?, partial: Some(partial) })
     }
 
-    /// Lines as elements of an array.
-    fn elements(&self, lines: &[u8], out: &mut impl Write) -> io::Result<()> {
-        if !self.begun {
-            out.write_all(b"{\n\"events\": [")?;
-        }
-        let mut first = !self.begun;
-        for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            out.write_all(if first { b"\n" } else { b",\n" })?;
-            out.write_all(line)?;
-            first = false;
-        }
+    fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(piece).map_err(|error| self.unwritten(&error))
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        let Some(partial) = &self.partial else { return Ok(()) };
+        let done = self.out.sync_all().and_then(|()| std::fs::rename(partial, &self.path));
+        done.map_err(|error| self.unwritten(&error))?;
+        self.partial = None;
         Ok(())
     }
 
-    /// Writes the receipt; how many records there were.
-    fn finish(&self, out: &mut impl Write) -> io::Result<u64> {
-        let receipt = self.receipt.to_json();
-        match self.format {
-            Format::Jsonl => writeln!(out, "{{\"receipt\":{receipt}}}")?,
-            Format::Csv => {
-                write!(out, "receipt,\"{}\"\r\n", receipt.replace('"', "\"\""))?;
-            }
-            Format::Json => writeln!(out, "\n],\n\"receipt\": {receipt}\n}}")?,
+    fn unwritten(&self, error: &io::Error) -> Failure {
+        Failure::failed(format!("`{}` could not be written: {error}", self.path.display()))
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(partial) = &self.partial {
+            // Half of an export is of use to nobody; what hinders this hindered the writing too.
+            let _ = std::fs::remove_file(partial);
         }
-        Ok(self.receipt.records)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use symbiont_dsl::definition::check;
+use symbiont_dsl::definition::{SourceKind, check, classify};
 use symbiont_dsl::diagnostic::{Severity, render, to_json};
 
 use crate::run::read;
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// The programs, `.symbi` files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// `text` for people; `json` for an object with `files`, `errors`, `warnings` and
+    /// `text` for people; `json` for an object with `files`, `errors`, `warnings`, `instructions` and
     /// `diagnostics`.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -42,6 +42,8 @@ struct Found {
     files: u64,
     errors: u64,
     warnings: u64,
+    /// The files that are no programs, but instructions in plain words.
+    instructions: Vec<String>,
     /// For people.
     rendered: String,
     /// For programs.
@@ -62,6 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         }
     }
     match arguments.output {
+        Output::Text if found.files == 0 => {}
         Output::Text => screen::report(&found.text())?,
         Output::Json => screen::result(format!("{}\n", found.json()).as_bytes())?,
     }
@@ -74,10 +77,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 
 impl Found {
     fn add(&mut self, source: &str, name: &str) {
+        self.files += 1;
+        if classify(source) == SourceKind::Instruction {
+            let note = styled(CARE, "note");
+            let words = "is an instruction in plain words, not a program: only a language model can \
+                         follow it, and none can be configured yet";
+            self.rendered.push_str(&format!("{note}: `{name}` {words}\n"));
+            return self.instructions.push(name.to_owned());
+        }
         let diagnostics = check(source).diagnostics;
         let count =
             |severity| diagnostics.iter().filter(|found| found.severity == severity).count() as u64;
-        self.files += 1;
         self.errors += count(Severity::Error);
         self.warnings += count(Severity::Warning);
         let rendered = render(&diagnostics, source, name, true);
@@ -110,6 +120,7 @@ impl Found {
             "files": self.files,
             "errors": self.errors,
             "warnings": self.warnings,
+            "instructions": self.instructions,
             "diagnostics": self.diagnostics,
         })
     }

@@ -57,7 +57,7 @@ impl Exit {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
-    /// What happened and where; shown as it is.
+    /// What happened and where; shown as it is, so that text of others has passed through [`text`].
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) help: Option<String>,
@@ -70,12 +70,12 @@ impl Failure {
 
     /// Something went wrong that the arguments are not to blame for.
     pub(crate) fn failed(message: impl std::fmt::Display) -> Self {
-        Self::new(Exit::Failed, text::lines(&message.to_string()))
+        Self::new(Exit::Failed, text::block(&message.to_string()))
     }
 
     /// The arguments are to blame.
     pub(crate) fn usage(message: impl std::fmt::Display) -> Self {
-        Self::new(Exit::Usage, text::lines(&message.to_string()))
+        Self::new(Exit::Usage, text::block(&message.to_string()))
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -100,7 +100,8 @@ Exit codes:
   2  the arguments make no sense, or a file that they name can't be read
   3  the run ended with a PolicyDenied that its program did not catch
   4  the run ended with a TierUnavailable that its program did not catch
-  130, 143  ended by Ctrl-C or SIGTERM; the sandbox is gone, the data directory is whole";
+  130, 143, 129  ended by Ctrl-C, SIGTERM or SIGHUP: the sandbox is gone, the data directory whole;
+                 a second signal ends the command where it stands";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -132,11 +133,19 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Whoever asked for help and closed the pipe has what they wanted.
-            let _ = error.print();
-            return ExitCode::from(
-                if error.use_stderr() { Exit::Usage } else { Exit::Success }.code(),
-            );
+            let told = error.print();
+            let exit = match error.use_stderr() {
+                true => Exit::Usage,
+                // Whoever asked for help and closed the pipe has what they wanted.
+                false => screen::written(told).map_or_else(
+                    |failure| {
+                        screen::say(&failure);
+                        failure.exit
+                    },
+                    |_| Exit::Success,
+                ),
+            };
+            return ExitCode::from(exit.code());
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

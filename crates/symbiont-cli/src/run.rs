@@ -3,9 +3,14 @@
 //! # What holds
 //!
 //! - Standard output gets the returned value and nothing else; a run that returned none prints none.
-//! - However it ends, by itself or by a signal, the sandbox is destroyed before the command exits.
+//! - However it ends, by itself or by a signal, the sandbox is destroyed before the command exits; a
+//!   second signal ends the command at once, whatever it waits for.
+//! - A file that the arguments name is looked at before anything is done with any of them.
 
 use std::collections::HashSet;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,16 +18,17 @@ use std::time::SystemTime;
 use serde_json::Value;
 use symbiont_dsl::definition::{AgentDefinition, Checked, SourceKind, classify};
 use symbiont_dsl::diagnostic::{Severity, render};
+use symbiont_dsl::syntax::MAX_SOURCE;
 use symbiont_runtime::{
     AgentConfig, AgentId, AgentState, AuditEvent, Duration, ErrorHandlerConfig, ExecutionMode,
-    HashMap, LifecycleConfig, LifecycleController, Priority, Profile, ResourceLimits, RunFailure,
-    RunOutcome, RunReport, Runtime, RuntimeConfig, SecurityTier,
+    HashMap, LifecycleConfig, LifecycleController, LifecycleError, Priority, Profile, REMEMBERS_AS,
+    ResourceLimits, RunFailure, RunOutcome, RunReport, Runtime, RuntimeConfig, SecurityTier,
 };
 use tokio::runtime::Handle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::screen::{self, BAD, BOLD, NAME, styled};
 use crate::timeline::Timeline;
@@ -34,6 +40,7 @@ Examples:
   symbiont run agents/primes.symbi --input '{\"limit\": 50}'
   symbiont run agents/primes.symbi --input '{\"limit\": 50}' --output json 2>/dev/null
   symbiont run agents/relay.symbi --agent counter --input '{\"text\": \"one two\"}'
+  echo '{\"limit\": 20}' | symbiont run agents/primes.symbi --input -
   symbiont run agents/notebook.symbi --data ./data && symbiont audit verify --data ./data
 
 Exit codes:
@@ -42,7 +49,8 @@ Exit codes:
   2  the arguments make no sense, or a file that they name can't be read
   3  the run ended with a PolicyDenied that its program did not catch
   4  the run ended with a TierUnavailable that its program did not catch
-  130, 143  ended by Ctrl-C or SIGTERM; the sandbox is gone, the data directory is whole";
+  130, 143, 129  ended by Ctrl-C, SIGTERM or SIGHUP: the sandbox is gone, the data directory whole;
+                 a second signal ends the command where it stands";
 
 /// Runs an agent once and prints what it returns.
 ///
@@ -57,19 +65,30 @@ Exit codes:
 ///
 /// The other agents of FILE are there too: `delegate` finds them, and those with an `on message`
 /// are started and wait for mail.
+///
+/// An agent with a policy may do what that allows. One without any may do whatever its sandbox allows:
+/// this command runs the `dev` profile of the runtime.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The program, a `.symbi` file.
     file: PathBuf,
-    /// The run's input, as JSON: each key of an object gives the parameter of that name.
-    #[arg(long, value_name = "JSON", default_value = "{}", hide_default_value = true)]
+    /// The run's input, as JSON: each key of an object gives the parameter of that name. `@FILE` reads
+    /// it from a file, `-` from standard input.
+    #[arg(
+        long,
+        value_name = "JSON",
+        allow_hyphen_values = true,
+        default_value = "{}",
+        hide_default_value = true
+    )]
     input: String,
     /// A file of the host that the agent gets a copy of, as /workspace/NAME. May be repeated.
     #[arg(long = "file", value_name = "HOST_PATH")]
     files: Vec<PathBuf>,
     /// Where state and the audit trail are kept. Made if it is not there; without it, they are
-    /// kept in memory and gone afterwards.
+    /// kept in memory and gone afterwards. What an agent remembers is there for the next run of an
+    /// agent of its name.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Which agent of the file to run, if not the first.
@@ -85,46 +104,64 @@ pub(crate) struct Arguments {
 const MADE_BY: (&str, &str) = ("made_by", "symbiont run");
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let mut signals = Signals::new()?;
+    let signals = Signals::listen()?;
     let source = read(&arguments.file)?;
-    let name = arguments.file.display().to_string();
-    serde_json::from_str::<Value>(&arguments.input).map_err(|error| {
-        Failure::usage(format!("--input is no JSON: {error}"))
-            .help("quote it for the shell, such as --input '{\"name\": \"value\"}'")
-    })?;
+    let name = text::line(&arguments.file.display().to_string());
     let files = provided(&arguments.files)?;
+    if let Some(data) = &arguments.data {
+        make(data)?;
+    }
+    let input = tokio::select! {
+        input = input(arguments.input.clone()) => input?,
+        number = signals.first() => return Ok(Exit::Signal(number)),
+    };
     let Some(cast) = Cast::choose(&source, &name, arguments.agent.as_deref())? else {
         return Ok(Exit::Failed);
     };
 
-    let runtime = open(arguments.data.clone()).await?;
-    let stage = Stage { runtime: &runtime, source: &source, files: &files };
-    let played = stage.play(&cast, &arguments.input, &mut signals).await;
+    let runtime = tokio::select! {
+        runtime = open(arguments.data.as_deref()) => runtime?,
+        number = signals.first() => return Ok(Exit::Signal(number)),
+    };
+    let is_kept = arguments.data.is_some();
+    let stage = Stage { runtime: &runtime, source: &source, files: &files, is_kept };
+    let played = stage.play(&cast, &input, &signals).await;
     let left = runtime.shutdown().await;
     let (ended, telling) = played;
     if let Some(telling) = telling {
-        telling.finish(&mut signals).await;
+        telling.finish(&signals).await;
     }
     for error in left {
         screen::say(&Failure::failed(error));
     }
     match ended? {
         Ended::Signal(number) => Ok(Exit::Signal(number)),
-        Ended::Run(report) => conclude(&report, &arguments, &name, &source, &cast),
+        Ended::Run(report) => {
+            // On a thread of its own: a reader that does not read keeps nobody.
+            let output = arguments.output;
+            let concluded = tokio::task::spawn_blocking(move || {
+                conclude(&report, output, &name, &source, &cast)
+            });
+            tokio::select! {
+                biased;
+                number = signals.first() => Ok(Exit::Signal(number)),
+                exit = concluded => exit.map_err(Failure::failed)?,
+            }
+        }
     }
 }
 
 /// Prints the result, or says why there is none.
 fn conclude(
     report: &RunReport,
-    arguments: &Arguments,
+    output: Output,
     name: &str,
     source: &str,
     cast: &Cast,
 ) -> Result<Exit, Failure> {
     match &report.outcome {
         RunOutcome::Returned(json) => {
-            let shown = match arguments.output {
+            let shown = match output {
                 Output::Json => format!("{json}\n"),
                 Output::Text => pretty(json, screen::is_watched()),
             };
@@ -145,11 +182,71 @@ fn conclude(
 
 // Before the run.
 
-/// The text of a file that the arguments name.
+/// The text of a program that the arguments name.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("`{}` can't be read: {error}", path.display())))
+    let unreadable = |reason: &dyn std::fmt::Display| {
+        Failure::usage(format!("`{}` can't be read: {reason}", path.display()))
+    };
+    // Before it is opened: opening a pipe waits for whoever writes to it.
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(&error))?;
+    if !metadata.is_file() {
+        return Err(unreadable(&"it is no regular file"));
+    }
+    let file = File::open(path).map_err(|error| unreadable(&error))?;
+    text_of(file, MAX_SOURCE as u64).map_err(|reason| unreadable(&reason))
 }
+
+/// The text that `reader` gives, if it is text and has no more than so many bytes.
+fn text_of(reader: impl Read, most: u64) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    reader.take(most + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > most {
+        return Err(format!("it has more than {} bytes", text::count(most)));
+    }
+    String::from_utf8(bytes).map_err(|_not_utf8| "it is not a text file".to_owned())
+}
+
+/// The largest input of a run, in bytes.
+const LARGEST_INPUT: u64 = 1 << 20;
+
+/// The run's input, from where the argument says.
+async fn input(argument: String) -> Result<String, Failure> {
+    let read = tokio::task::spawn_blocking(move || {
+        let unreadable = |reason: String| {
+            Failure::usage(format!("--input {}: {reason}", text::short(&argument, 100)))
+        };
+        let input = match (argument.as_str(), argument.strip_prefix('@')) {
+            ("-", _) => text_of(io::stdin(), LARGEST_INPUT).map_err(unreadable)?,
+            (_, Some(path)) => {
+                let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+                text_of(file, LARGEST_INPUT).map_err(unreadable)?
+            }
+            (_, None) => argument,
+        };
+        serde_json::from_str::<Value>(&input).map_err(|error| {
+            Failure::usage(format!("--input is no JSON: {error}"))
+                .help("quote it for the shell, such as --input '{\"name\": \"value\"}'")
+        })?;
+        Ok(input)
+    });
+    read.await.map_err(Failure::failed)?
+}
+
+/// Makes the data directory, for its owner alone, unless it is there.
+fn make(data: &Path) -> Result<(), Failure> {
+    let shown = data.display();
+    if std::fs::metadata(data).is_ok_and(|metadata| !metadata.is_dir()) {
+        return Err(Failure::usage(format!("--data `{shown}` is no directory")));
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|error| Failure::usage(format!("--data `{shown}` can't be made: {error}")))
+}
+
+/// The largest file that is copied into a sandbox: its workspace holds no more.
+const LARGEST_FILE: u64 = 256 << 20;
 
 /// The host's files, each with where it goes.
 fn provided(files: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Failure> {
@@ -157,11 +254,7 @@ fn provided(files: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Failure> {
     let mut provided = Vec::new();
     for path in files {
         let shown = path.display();
-        let metadata = std::fs::metadata(path)
-            .map_err(|error| Failure::usage(format!("--file `{shown}` can't be read: {error}")))?;
-        if !metadata.is_file() {
-            return Err(Failure::usage(format!("--file `{shown}` is no regular file")));
-        }
+        usable(path).map_err(|reason| Failure::usage(format!("--file `{shown}` {reason}")))?;
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
@@ -174,6 +267,25 @@ fn provided(files: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Failure> {
         provided.push((path, format!("/workspace/{name}")));
     }
     Ok(provided)
+}
+
+/// Why a file can't be copied into a sandbox later, if that is known now.
+fn usable(path: &Path) -> Result<(), String> {
+    let unreadable = |error: io::Error| format!("can't be read: {error}");
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is no regular file".to_owned());
+    }
+    let mut file = File::open(path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    if size > LARGEST_FILE {
+        let (size, most) = (text::count(size), text::count(LARGEST_FILE));
+        return Err(format!("has {size} bytes, and a sandbox's workspace holds {most}"));
+    }
+    let some = file.read(&mut [0]).map_err(unreadable)?;
+    if size == 0 && some > 0 {
+        return Err("does not say how long it is, as files in /proc: copy it first".to_owned());
+    }
+    Ok(())
 }
 
 /// The agents of a source: who is run, and who else is there.
@@ -232,9 +344,9 @@ impl Cast {
     }
 }
 
-async fn open(data: Option<PathBuf>) -> Result<Runtime, Failure> {
+async fn open(data: Option<&Path>) -> Result<Runtime, Failure> {
     let config = RuntimeConfig {
-        data_dir: data.clone(),
+        data_dir: data.map(Path::to_owned),
         profile: Profile::Dev,
         // A person is watching: what fails is shown, and not tried again behind their back.
         errors: ErrorHandlerConfig { enable_auto_recovery: false, ..Default::default() },
@@ -245,15 +357,7 @@ async fn open(data: Option<PathBuf>) -> Result<Runtime, Failure> {
         },
         ..Default::default()
     };
-    let runtime = Runtime::open(config).await.map_err(|error| {
-        let failure = Failure::failed(error);
-        match data {
-            Some(_) => failure
-                .help("if another `symbiont` uses this directory, give this run one of its own"),
-            None => failure,
-        }
-    })?;
-    Ok(runtime)
+    Runtime::open(config).await.map_err(Failure::failed)
 }
 
 // The run.
@@ -268,6 +372,8 @@ struct Stage<'a> {
     runtime: &'a Runtime,
     source: &'a str,
     files: &'a [(PathBuf, String)],
+    /// Whether there is a data directory, so that what agents remember has a next run.
+    is_kept: bool,
 }
 
 impl Stage<'_> {
@@ -276,7 +382,7 @@ impl Stage<'_> {
         &self,
         cast: &Cast,
         input: &str,
-        signals: &mut Signals,
+        signals: &Signals,
     ) -> (Result<Ended, Failure>, Option<Telling>) {
         if let Err(failure) = self.clear().await {
             return (Err(failure), None);
@@ -288,7 +394,7 @@ impl Stage<'_> {
             Telling::begin(Timeline::new(SystemTime::now(), &agents), self.runtime.watch());
         let ended = tokio::select! {
             ended = self.act(cast, &agents, input) => ended.map(Ended::Run),
-            number = signals.next() => Ok(Ended::Signal(number)),
+            number = signals.first() => Ok(Ended::Signal(number)),
         };
         for (id, _) in &agents {
             // An agent that was never created has nothing to end.
@@ -309,10 +415,18 @@ impl Stage<'_> {
     ) -> Result<Arc<RunReport>, Failure> {
         let lifecycle = self.runtime.lifecycle();
         let limits = self.share(agents.len());
+        let mut listeners = Vec::new();
         for (at, (id, name)) in agents.iter().enumerate() {
             let takes_mail = at > 0 && cast.others[at - 1].takes_mail;
             let mode =
                 if takes_mail { ExecutionMode::EventDriven } else { ExecutionMode::Ephemeral };
+            if takes_mail {
+                listeners.push(*id);
+            }
+            let mut metadata = HashMap::from([(MADE_BY.0.to_owned(), MADE_BY.1.to_owned())]);
+            if self.is_kept {
+                metadata.insert(REMEMBERS_AS.to_owned(), name.clone());
+            }
             lifecycle
                 .create_agent(AgentConfig {
                     id: *id,
@@ -323,23 +437,33 @@ impl Stage<'_> {
                     resource_limits: limits.clone(),
                     capabilities: Vec::new(),
                     policies: Vec::new(),
-                    metadata: HashMap::from([(MADE_BY.0.to_owned(), MADE_BY.1.to_owned())]),
+                    metadata,
                     priority: Priority::Normal,
                 })
                 .await
-                .map_err(Failure::failed)?;
-            if takes_mail {
-                lifecycle.initialize_agent(*id).await.map_err(Failure::failed)?;
-                lifecycle.start_agent(*id).await.map_err(Failure::failed)?;
-                lifecycle.settled(*id).await.map_err(Failure::failed)?;
-            }
+                .map_err(|error| refused(error, agents.len()))?;
         }
         let (lead, _) = agents[0];
         for (local, remote) in self.files {
             lifecycle.provide_file(lead, local.clone(), remote.clone()).map_err(Failure::failed)?;
         }
-        lifecycle.initialize_agent(lead).await.map_err(Failure::failed)?;
-        lifecycle.start_agent_with_input(lead, input).await.map_err(Failure::failed)?;
+        // Everyone can get mail before anyone runs, and those who wait for it run before the lead.
+        for id in listeners.iter().chain([&lead]) {
+            lifecycle.initialize_agent(*id).await.map_err(|error| refused(error, agents.len()))?;
+        }
+        for id in &listeners {
+            lifecycle.start_agent(*id).await.map_err(|error| refused(error, agents.len()))?;
+        }
+        for id in &listeners {
+            // One that waits for the lead's mail as it starts waits like the others.
+            let at_rest = AgentState::ALL.into_iter().filter(|state| *state != AgentState::Running);
+            let at_rest: Vec<_> = at_rest.collect();
+            lifecycle.until(*id, &at_rest).await.map_err(Failure::failed)?;
+        }
+        lifecycle
+            .start_agent_with_input(lead, input)
+            .await
+            .map_err(|error| refused(error, agents.len()))?;
         let report = lifecycle.settled(lead).await.map_err(Failure::failed)?;
         report.ok_or_else(|| Failure::failed("the agent came to rest without a run"))
     }
@@ -371,32 +495,61 @@ impl Stage<'_> {
     }
 }
 
-/// The signals that end a run.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
+/// What an agent that could not be started was refused.
+fn refused(error: LifecycleError, agents: usize) -> Failure {
+    let failure = Failure::failed(&error);
+    if !error.to_string().contains("not enough resources") {
+        return failure;
+    }
+    match agents {
+        1 => failure.help("free some of it, or give the run a --data directory with more room"),
+        _ => failure.help("put fewer agents in one file: what the host has is divided among them"),
+    }
 }
 
+/// The signals that end a run: the first is heeded, a second ends the process where it stands.
+struct Signals(watch::Receiver<Option<u8>>);
+
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind)
                 .map_err(|error| Failure::failed(format!("no signal can be caught: {error}")))
         };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut hang_up = listen(SignalKind::hangup())?;
+        let (heard, first) = watch::channel(None);
+        tokio::spawn(async move {
+            loop {
+                let number = tokio::select! {
+                    _ = interrupt.recv() => 2,
+                    _ = terminate.recv() => 15,
+                    _ = hang_up.recv() => 1,
+                };
+                if heard.send_replace(Some(number)).is_some() {
+                    std::process::exit(i32::from(Exit::Signal(number).code()));
+                }
+            }
+        });
+        Ok(Self(first))
     }
 
-    /// The number of the next one.
-    async fn next(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.interrupt.recv() => 2,
-            _ = self.terminate.recv() => 15,
-            _ = self.hang_up.recv() => 1,
+    /// Resolves when the first one comes from now on; whoever sends a second waits for nothing.
+    async fn next(&self) {
+        let mut heard = self.0.clone();
+        heard.mark_unchanged();
+        if heard.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The number of the first one, also if it has come already.
+    async fn first(&self) -> u8 {
+        match self.0.clone().wait_for(Option::is_some).await.map(|number| *number) {
+            Ok(Some(number)) => number,
+            // Nobody listens any more: the process is ending.
+            Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 }
@@ -442,11 +595,11 @@ impl Telling {
     }
 
     /// Waits until everything is written, or a signal says that nobody wants it.
-    async fn finish(self, signals: &mut Signals) {
+    async fn finish(self, signals: &Signals) {
         let _ = self.over.send(()); // It may have ended by itself.
         tokio::select! {
             _ = self.written => {}
-            _ = signals.next() => {}
+            () = signals.next() => {}
         }
     }
 }
@@ -530,7 +683,7 @@ fn explain(failure: &RunFailure, file: &str, source: &str, cast: &Cast) -> Strin
     let mut out = format!(
         "{}{}\n",
         styled(BAD, &format!("error[{}]", text::line(&failure.kind))),
-        styled(BOLD, &format!(": {}", text::lines(&failure.message)))
+        styled(BOLD, &format!(": {}", text::block(&failure.message)))
     );
     if let Some(line) = failure.line
         && let Some(words) = source.lines().nth(line - 1)

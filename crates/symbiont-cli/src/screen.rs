@@ -4,13 +4,14 @@
 //!
 //! - A reader that has gone is no failure: what it did not want is not written.
 //! - Any other result that could not be written is a failure, for nobody has it.
+//! - What programs read reaches them byte for byte; on a terminal, what would act on it is written out.
 //! - Colours are for terminals, and not where `NO_COLOR` is set.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use crate::{Exit, Failure};
+use crate::{Exit, Failure, text};
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -34,10 +35,19 @@ pub(crate) fn has_colours() -> bool {
     anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
 }
 
-/// Writes a result to standard output as it is.
+/// Writes a result to standard output: as it is, or fit for a terminal if that is where it goes.
 pub(crate) fn result(bytes: &[u8]) -> Result<(), Failure> {
+    written(put(bytes)).map(|_| ())
+}
+
+/// Writes a part of a result to standard output.
+pub(crate) fn put(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    written(out.write_all(bytes).and_then(|()| out.flush())).map(|_| ())
+    match is_watched() {
+        true => out.write_all(text::json(&String::from_utf8_lossy(bytes)).as_bytes())?,
+        false => out.write_all(bytes)?,
+    }
+    out.flush()
 }
 
 /// Writes a styled result to standard output.

@@ -4,6 +4,9 @@
 //!
 //! - What comes out of [`line()`] is one line, and moves no cursor, changes no colour and reorders
 //!   nothing; [`lines`] keeps line breaks and tabs.
+//! - What comes out of [`block`] can't be taken for a further line of the command: each line after the
+//!   first has a margin.
+//! - What comes out of [`json`] is the same JSON.
 
 use std::time::Duration;
 
@@ -17,6 +20,27 @@ pub(crate) fn lines(text: &str) -> String {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
 
+/// `text` among the command's own words, its lines after the first behind a margin.
+pub(crate) fn block(text: &str) -> String {
+    lines(text).replace('\n', "\n  | ")
+}
+
+/// JSON whose texts move no cursor and reorder nothing on a terminal. Its own line breaks stay.
+pub(crate) fn json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Only texts have other characters, and each may stand there as its number.
+        if c != '\n' && (c.is_control() || is_invisible(c)) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// `text` on one line of at most `most` characters.
 pub(crate) fn short(text: &str, most: usize) -> String {
     let mut shown = line(text);
@@ -25,21 +49,6 @@ pub(crate) fn short(text: &str, most: usize) -> String {
         shown.push_str("...");
     }
     shown
-}
-
-/// `text` in lines of at most `most` characters, as far as it has spaces to break at.
-pub(crate) fn wrapped(text: &str, most: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= most => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 fn escaped(text: &str, keep: impl Fn(char) -> bool) -> String {
@@ -116,10 +125,13 @@ mod tests {
         check("a\u{202e}b\u{2066}c", "a\\u{202e}b\\u{2066}c");
         check("a\u{2028}b", "a\\u{2028}b");
         assert_eq!(lines("a\n\tb\u{7}"), "a\n\tb\\u{7}");
+        assert_eq!(block("a\n  help: b\u{1b}\n"), "a\n  |   help: b\\u{1b}\n  | ");
+        assert_eq!(
+            json("{\"a\":\"\u{9b}\u{202e}\u{e9}\"}\n"),
+            "{\"a\":\"\\u009b\\u202e\u{e9}\"}\n"
+        );
         assert_eq!(short("abcdef", 3), "abc...");
         assert_eq!(short("abc", 3), "abc");
-        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrapped("unbreakable", 3), ["unbreakable"]);
     }
 
     #[test]

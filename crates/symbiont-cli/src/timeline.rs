@@ -23,9 +23,6 @@ use crate::text;
 /// The most characters of a call that are shown.
 const LONGEST_CALL: usize = 100;
 
-/// The columns that a text may take that has breaks of its own.
-const WIDEST: usize = 100;
-
 /// The kinds that tell nothing that another line does not.
 const QUIET: [&str; 7] = [
     "error.handled",
@@ -131,11 +128,13 @@ impl Timeline {
             }
             "sandbox.started" => {
                 let made = event.agent_id.and_then(|agent| self.making.remove(&agent));
-                let made = made.unwrap_or_else(|| "started".to_owned());
-                let mut text = made;
-                let margin = " ".repeat(self.margin());
-                for line in text::wrapped(&details, WIDEST.saturating_sub(margin.len())) {
-                    text.push_str(&format!("\n{margin}{}", styled(DIM, &line)));
+                let mut text = made.unwrap_or_else(|| "started".to_owned());
+                // The trail has all of its walls; `doctor` tells what is missing and why.
+                let missing = text::line(field(event, "degraded"));
+                if !missing.is_empty() {
+                    let note =
+                        format!("; not limited or applied here: {missing} (see `symbiont doctor`)");
+                    text.push_str(&styled(DIM, &note));
                 }
                 self.line(event, "sandbox", NAME, &text)
             }
@@ -274,11 +273,6 @@ impl Timeline {
         let told = self.head(event, "state", DIM, &shown);
         self.open = Open::States(agent);
         told
-    }
-
-    /// The columns before the text of a line.
-    fn margin(&self) -> usize {
-        20 + if self.width == 0 { 0 } else { self.width + 1 }
     }
 
     /// A whole line.

@@ -23,6 +23,7 @@ pub(crate) mod query;
 mod receipt;
 mod verify;
 
+use export::Exporter;
 pub use receipt::Receipt;
 pub(crate) use verify::{Milestone, hex};
 
@@ -30,7 +31,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use symbiont_store::{Head, StoreError};
+use symbiont_store::{Head, LogRow, StoreError, StoredRecord};
 use symbiont_types::{
     AuditError, AuditEvent, AuditId, AuditQuery, ExportFormat, IntegrityReport, Verdict,
 };
@@ -142,17 +143,28 @@ impl DefaultAuditTrail {
         AuditTrailBuilder { config, journal: Journal::in_memory(Clock::system()) }
     }
 
-    /// [`AuditTrail::query_events`], each event with its number in the trail.
+    /// What [`AuditTrail::query_events`] looks at, record by record: one that can't be read is no
+    /// failure here, and may be among those that are asked for.
     ///
     /// # Errors
     ///
-    /// As there.
-    pub async fn numbered_events(
-        &self,
-        query: &AuditQuery,
-    ) -> Result<Vec<(u64, AuditEvent)>, AuditError> {
-        let records = self.read(query).await?;
-        Ok(records.iter().map(|stored| (stored.sequence, query::event(&stored.record))).collect())
+    /// `InvalidQuery` as there; `Storage`, `ShuttingDown`.
+    pub async fn rows(&self, query: &AuditQuery) -> Result<Vec<TrailRow>, AuditError> {
+        let query = query::checked(query)?;
+        let rows = self.journal.store().rows(&query).await.map_err(storage)?;
+        Ok(rows.into_iter().map(TrailRow).collect())
+    }
+
+    /// The whole trail up to this moment, to be written piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// `ExportFailed` for a format that is not served yet; `Storage`, `ShuttingDown`.
+    pub async fn export(&self, format: ExportFormat) -> Result<Export<'_>, AuditError> {
+        let exporter = Exporter::new(format)?;
+        let last = self.journal.store().status().await.map_err(storage)?.head.sequence;
+        let last = i64::try_from(last).unwrap_or(i64::MAX);
+        Ok(Export { trail: self, exporter, next: Some(1), last })
     }
 
     /// [`AuditTrail::verify_integrity`] of a trail that has to contain the last record of each
@@ -253,8 +265,8 @@ impl AuditTrail for DefaultAuditTrail {
     }
 
     async fn query_events(&self, query: AuditQuery) -> Result<Vec<AuditEvent>, AuditError> {
-        let numbered = self.numbered_events(&query).await?;
-        Ok(numbered.into_iter().map(|(_, event)| event).collect())
+        let records = self.read(&query).await?;
+        Ok(records.iter().map(|stored| query::event(&stored.record)).collect())
     }
 
     async fn verify_integrity(
@@ -280,7 +292,15 @@ impl AuditTrail for DefaultAuditTrail {
     ) -> Result<Vec<u8>, AuditError> {
         let mut records = self.read(&query).await?;
         records.sort_unstable_by_key(|stored| stored.sequence);
-        export::export(&records, format)
+        let row = |stored: StoredRecord| LogRow {
+            number: i64::try_from(stored.sequence).unwrap_or(i64::MAX),
+            record: Ok(stored),
+        };
+        let rows: Vec<_> = records.into_iter().map(row).collect();
+        let (mut exporter, mut out) = (Exporter::new(format)?, Vec::new());
+        exporter.add(&rows, &mut out)?;
+        exporter.finish(&mut out)?;
+        Ok(out)
     }
 }
 
@@ -329,17 +349,88 @@ impl DefaultAuditTrail {
         Ok(event)
     }
 
-    async fn stored(&self, id: AuditId) -> Result<symbiont_store::StoredRecord, AuditError> {
+    async fn stored(&self, id: AuditId) -> Result<StoredRecord, AuditError> {
         let found = self.journal.store().record(id.into()).await.map_err(storage)?;
         found.ok_or(AuditError::NotFound { audit_id: id })
     }
 
-    async fn read(
-        &self,
-        query: &AuditQuery,
-    ) -> Result<Vec<symbiont_store::StoredRecord>, AuditError> {
+    async fn read(&self, query: &AuditQuery) -> Result<Vec<StoredRecord>, AuditError> {
         let query = query::checked(query)?;
         self.journal.store().records(&query).await.map_err(storage)
+    }
+}
+
+/// A record of the trail as it lies there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrailRow(LogRow);
+
+impl TrailRow {
+    /// Its number.
+    pub fn sequence(&self) -> u64 {
+        u64::try_from(self.0.number).unwrap_or(0)
+    }
+
+    /// The event that it tells of.
+    ///
+    /// # Errors
+    ///
+    /// Why it can't be read, in words.
+    pub fn event(&self) -> Result<AuditEvent, &str> {
+        match &self.0.record {
+            Ok(stored) => Ok(query::event(&stored.record)),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// The JSON object that exports have for it: all fields and hashes, or `sequence` and
+    /// `unreadable`.
+    pub fn to_json(&self) -> String {
+        export::object(&self.0).to_string()
+    }
+}
+
+/// The trail on its way out.
+#[derive(Debug)]
+pub struct Export<'trail> {
+    trail: &'trail DefaultAuditTrail,
+    exporter: Exporter,
+    /// From where the next piece is read; `None` when all is written.
+    next: Option<i64>,
+    last: i64,
+}
+
+impl Export<'_> {
+    /// Rows read at a time.
+    const PAGE: usize = 2048;
+
+    /// The next piece; `None` after the last, which has the receipt.
+    ///
+    /// # Errors
+    ///
+    /// `Storage`, `ShuttingDown`.
+    pub async fn piece(&mut self) -> Result<Option<Vec<u8>>, AuditError> {
+        let Some(from) = self.next else { return Ok(None) };
+        let page = self.trail.journal.store().log(from, Self::PAGE).await.map_err(storage)?;
+        let following = page.rows.last().and_then(|last| last.number.checked_add(1));
+        self.next = following.filter(|next| *next <= self.last);
+        let mut rows = page.rows;
+        rows.retain(|row| row.number <= self.last);
+        let mut out = Vec::new();
+        self.exporter.add(&rows, &mut out)?;
+        if self.next.is_none() {
+            self.exporter.finish(&mut out)?;
+        }
+        Ok(Some(out))
+    }
+
+    /// How many records are in the pieces so far.
+    pub fn records(&self) -> u64 {
+        self.exporter.receipt.records
+    }
+
+    /// How many records could not be read; each stands in the export as `unreadable`.
+    pub fn unreadable(&self) -> u64 {
+        self.exporter.unreadable
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use symbiont_store::{
-    Batch, Head, LogPage, MemoryStore, RecordQuery, Store, StoreError, StoreStatus, StoredRecord,
-    Table,
+    Batch, Head, LogPage, LogRow, MemoryStore, RecordQuery, Store, StoreError, StoreStatus,
+    StoredRecord, Table,
 };
 use symbiont_types::{AgentId, AgentState, ErrorAction, LifecycleError, ResourceLimits};
 use tokio::sync::{Notify, oneshot, watch};
@@ -57,8 +57,12 @@ impl Store for FaultyStore {
         self.store.scan(table, prefix, after, limit).await
     }
 
-    async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError> {
-        self.store.records(query).await
+    async fn rows(&self, query: &RecordQuery) -> Result<Vec<LogRow>, StoreError> {
+        self.store.rows(query).await
+    }
+
+    async fn faults(&self) -> Result<Vec<String>, StoreError> {
+        self.store.faults().await
     }
 
     async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError> {

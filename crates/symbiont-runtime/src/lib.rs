@@ -59,7 +59,9 @@ pub use std::time::{Duration, SystemTime};
 
 pub use symbiont_types::*;
 
-pub use audit::{AuditTrail, AuditTrailBuilder, AuditTrailConfig, DefaultAuditTrail, Receipt};
+pub use audit::{
+    AuditTrail, AuditTrailBuilder, AuditTrailConfig, DefaultAuditTrail, Export, Receipt, TrailRow,
+};
 pub use bus::{
     BusBuilder, CommunicationBus, CommunicationConfig, DeadCause, DeadLetter,
     DefaultCommunicationBus, LeasedMessage, verify_message,
@@ -81,7 +83,7 @@ pub use policy::{
 pub use resources::{
     DefaultResourceManager, ResourceManager, ResourceManagerBuilder, ResourceManagerConfig,
 };
-pub use run::{Cause, RunFailure, RunOutcome, RunReport};
+pub use run::{Cause, REMEMBERS_AS, RunFailure, RunOutcome, RunReport};
 pub use runtime::{Runtime, RuntimeConfig, open_trail};
 pub use sandbox::{
     Command, DefaultSandboxOrchestrator, DirEntry, IsolationReport, SandboxExt,

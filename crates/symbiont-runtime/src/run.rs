@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use symbiont_dsl::machine::{Entry, Limits, Machine, Step};
 use symbiont_dsl::value::{ErrorValue, Value, to_json_text};
 use symbiont_types::{
-    AgentId, CommunicationError, ConfigurationError, MessageId, PolicyDecision, PolicyEffect,
+    AgentId, CommunicationError, LifecycleError, MessageId, PolicyDecision, PolicyEffect,
     PolicyError, ResourceError, RuntimeError, SandboxError, SandboxId, SecureMessage,
     SecurityError, SecurityTier, TaskId,
 };
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(crate) use self::host::Rates;
+pub use self::program::REMEMBERS_AS;
 pub(crate) use self::program::{Behaviour, Definition, Programs};
 use crate::directory::Directory;
 use crate::journal::Journal;
@@ -187,7 +188,7 @@ impl RunFailure {
             }
             _ if self.retryable => RuntimeError::Internal(reason),
             // The program itself is at fault: running it again gives the same.
-            _ => ConfigurationError::Invalid { key: "dsl_source".to_owned(), reason }.into(),
+            _ => LifecycleError::ConfigurationInvalid { reason }.into(),
         }
     }
 }

@@ -342,7 +342,7 @@ impl Closing {
 ///
 /// # Errors
 ///
-/// `Configuration` when there is none, or it can't be read.
+/// `Configuration` when it can't be read: `Missing`, with the directory, when there is none.
 pub async fn open_trail(directory: &Path) -> Result<DefaultAuditTrail, RuntimeError> {
     let path = directory.to_owned();
     let opened = tokio::task::spawn_blocking(move || SqliteReader::open(&path));
@@ -356,5 +356,8 @@ pub async fn open_trail(directory: &Path) -> Result<DefaultAuditTrail, RuntimeEr
 
 fn unusable(directory: Option<&Path>, error: &StoreError) -> RuntimeError {
     let path = directory.map(|path| path.display().to_string()).unwrap_or_default();
+    if let StoreError::NotThere { path } = error {
+        return ConfigurationError::Missing { key: path.clone() }.into();
+    }
     ConfigurationError::Io { path, reason: error.to_string() }.into()
 }

@@ -385,6 +385,12 @@ fn walls(report: &IsolationReport) -> String {
     parts.join("; ")
 }
 
+/// What is not in force, by name: what stands before the reasons.
+fn degraded(report: &IsolationReport) -> String {
+    let names = report.degraded.iter().map(|it| it.split(':').next().unwrap_or(it));
+    names.collect::<Vec<_>>().join(", ")
+}
+
 /// Why a tier without a driver is not served.
 fn unserved(tier: SecurityTier) -> &'static str {
     match tier {
@@ -514,6 +520,7 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
             .event(AuditEventType::SecurityEvent, "sandbox.started")
             .agent(entry.agent_id)
             .with("sandbox", sandbox_id)
+            .with("degraded", degraded(&report))
             .details(walls(&report));
         self.record(Change::new().record(event)).await;
         Ok(())

@@ -60,6 +60,12 @@ pub enum StoreError {
         /// The newest that this program knows.
         known: u32,
     },
+    /// There is no store, or it was never finished being made.
+    #[error("there is no store in `{path}`")]
+    NotThere {
+        /// The directory.
+        path: String,
+    },
     /// No room is left on the disk.
     #[error("no room is left on the disk")]
     Full,

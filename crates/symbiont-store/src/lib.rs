@@ -107,6 +107,9 @@ pub struct LogPage {
     pub gone: Head,
     /// The end of the log at the same moment.
     pub head: Head,
+    /// When the record at the end was taken in, by what the store keeps apart from the records; the
+    /// lowest time when there is none.
+    pub head_ingested_at: Micros,
     /// The rows in the order of their numbers, those among them that nobody wrote here included.
     pub rows: Vec<LogRow>,
 }
@@ -282,13 +285,27 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
 
-    /// The records that `query` asks for, up to the end of the log. What lies elsewhere is no record;
-    /// [`Store::log`] shows it.
+    /// The rows of the records that `query` asks for, up to the end of the log, and of those that can't
+    /// be read and may be among them. What lies elsewhere is no record; [`Store::log`] shows it.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, `Io`, `Corrupted`.
+    async fn rows(&self, query: &RecordQuery) -> Result<Vec<LogRow>, StoreError>;
+
+    /// [`Store::rows`], all of which have to be records.
     ///
     /// # Errors
     ///
     /// `DamagedRecord` when one that is looked at can't be read; `Closed`, `Io`, `Corrupted`.
-    async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError>;
+    async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError> {
+        let damaged = |number: i64, reason| StoreError::DamagedRecord {
+            sequence: u64::try_from(number).unwrap_or(0),
+            reason,
+        };
+        let rows = self.rows(query).await?.into_iter();
+        rows.map(|row| row.record.map_err(|reason| damaged(row.number, reason))).collect()
+    }
 
     /// Up to `limit` rows of the log from number `from` on, whatever their numbers and whatever is
     /// in them, and the log's ends at the same moment. There may be fewer when they are large; when
@@ -305,6 +322,14 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// `DamagedRecord` when it can't be read; `Closed`, `Io`, `Corrupted`.
     async fn record(&self, id: Uuid) -> Result<Option<StoredRecord>, StoreError>;
+
+    /// What is wrong with the log apart from its rows, in words: an index that does not have all of
+    /// them, so that a query by it would leave records out. It reads the whole log.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, `Io`, `Corrupted`.
+    async fn faults(&self) -> Result<Vec<String>, StoreError>;
 
     /// How the store is.
     ///

@@ -253,7 +253,7 @@ impl Store for MemoryStore {
         Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError> {
+    async fn rows(&self, query: &RecordQuery) -> Result<Vec<LogRow>, StoreError> {
         let matcher = Matcher::new(query);
         let mut walk = self.open_state()?.candidates(query).into_walk(query.oldest_first);
         let mut found = Vec::new();
@@ -269,7 +269,7 @@ impl Store for MemoryStore {
                     if let Some(stored) = state.numbered(number)
                         && matcher.matches(stored)
                     {
-                        found.push(stored.clone());
+                        found.push(row(stored));
                     }
                 }
             }
@@ -286,14 +286,18 @@ impl Store for MemoryStore {
     async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError> {
         let state = self.open_state()?;
         let first = u64::try_from(from).unwrap_or(0).max(state.gone.sequence + 1);
-        let row = |stored: &StoredRecord| LogRow {
-            // Memory ends long before the numbers do.
-            number: i64::try_from(stored.sequence).unwrap_or(i64::MAX),
-            record: Ok(stored.clone()),
-        };
         let kept = (first..=state.end.head.sequence).map_while(|number| state.numbered(number));
         let rows = kept.take(limit.min(STEP)).map(row).collect();
-        Ok(LogPage { gone: state.gone, head: state.end.head, rows })
+        Ok(LogPage {
+            gone: state.gone,
+            head: state.end.head,
+            head_ingested_at: state.end.ingested_at,
+            rows,
+        })
+    }
+
+    async fn faults(&self) -> Result<Vec<String>, StoreError> {
+        self.open_state().map(|_| Vec::new())
     }
 
     async fn status(&self) -> Result<StoreStatus, StoreError> {
@@ -312,5 +316,13 @@ impl Store for MemoryStore {
     async fn close(&self) -> Result<(), StoreError> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         Ok(())
+    }
+}
+
+fn row(stored: &StoredRecord) -> LogRow {
+    LogRow {
+        // Memory ends long before the numbers do.
+        number: i64::try_from(stored.sequence).unwrap_or(i64::MAX),
+        record: Ok(stored.clone()),
     }
 }

@@ -12,6 +12,9 @@
 //! - The directory belongs to one process, by a lock that the kernel gives back when it dies.
 //! - The end of the log is kept in a row of its own, in the same transaction as the records. Records
 //!   that someone took off the end are therefore missed, and a new one never takes their number.
+//! - The tables and indexes of a store are the ones that it made, and nothing else is done to them: a
+//!   view in the place of a table may answer for ever, a trigger changes what is written, an index
+//!   decides what is found. A file in which they are others is damaged.
 //! - [`SqliteReader`] needs no lock, changes nothing, and reads through the same code as the store.
 //!
 //! The log is the table `audit_events`, with a column for each field, for people with `sqlite3`.
@@ -31,8 +34,8 @@ use uuid::Uuid;
 use crate::durations::Durations;
 use crate::rules;
 use crate::{
-    Batch, Head, LogPage, RecordQuery, Store, StoreError, StoreOptions, StoreStatus, StoredRecord,
-    Table, file_in,
+    Batch, Head, LogPage, LogRow, RecordQuery, Store, StoreError, StoreOptions, StoreStatus,
+    StoredRecord, Table, file_in,
 };
 use lock::DirectoryLock;
 use readers::Readers;
@@ -93,8 +96,12 @@ impl Store for SqliteStore {
         self.readers.scan(table, prefix, after, limit).await
     }
 
-    async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError> {
-        self.readers.records(query).await
+    async fn rows(&self, query: &RecordQuery) -> Result<Vec<LogRow>, StoreError> {
+        self.readers.rows(query).await
+    }
+
+    async fn faults(&self) -> Result<Vec<String>, StoreError> {
+        self.readers.faults().await
     }
 
     async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError> {
@@ -130,7 +137,7 @@ impl SqliteReader {
     ///
     /// # Errors
     ///
-    /// `Io` when there is no store, `NewerFormat`, `Corrupted`.
+    /// `NotThere`, `NewerFormat`, `Corrupted`, `Io`.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let file = file_in(directory);
         Ok(Self { readers: Readers::open(&file, None)?, file })
@@ -166,8 +173,12 @@ impl Store for SqliteReader {
         self.readers.scan(table, prefix, after, limit).await
     }
 
-    async fn records(&self, query: &RecordQuery) -> Result<Vec<StoredRecord>, StoreError> {
-        self.readers.records(query).await
+    async fn rows(&self, query: &RecordQuery) -> Result<Vec<LogRow>, StoreError> {
+        self.readers.rows(query).await
+    }
+
+    async fn faults(&self) -> Result<Vec<String>, StoreError> {
+        self.readers.faults().await
     }
 
     async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError> {

@@ -1,7 +1,7 @@
 //! `run`, `check`, `doctor` and what `--help` says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -161,9 +161,92 @@ fn the_exit_code_says_how_it_ended() {
     );
     check("agent a { with sandbox = \"tier3\" { exec(\"id\"); } }", &[], 4, "symbiont doctor");
     check("agent a { with sandbox = \"e2b\" { exec(\"id\"); } }", &[], 4, "error[TierUnavailable]");
-    let Ran { code, err, .. } = ran(["run", "/missing.symbi"]);
-    assert_eq!(code, Some(2));
-    assert!(err.contains("`/missing.symbi` can't be read"), "{err}");
+    check("agent a", &["--file", "/proc/self/status"], 2, "copy it first");
+    check("agent a", &["--data", "Cargo.lock"], 2, "--data `Cargo.lock` is no directory");
+    check("agent a", &["--data", "/proc/1/mine"], 2, "can't be made");
+    check("agent a", &["--input", "@/missing"], 2, "--input @/missing");
+    check("agent a", &["--input", "@/dev/zero"], 2, "more than 1,048,576 bytes");
+    check("agent a", &["--input", "@Cargo.lock"], 2, "--input is no JSON");
+}
+
+/// What is no program is refused at once, by its name, and nothing waits for it.
+#[test]
+fn only_a_file_of_text_is_a_program() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    let made = Command::new("mkfifo").arg(path("pipe")).status().expect("mkfifo starts");
+    assert!(made.success());
+    let sparse = std::fs::File::create(path("sparse")).expect("it is made");
+    sparse.set_len(3 << 30).expect("it is long");
+    std::fs::write(path("binary"), [b'a', 0xff]).expect("it is written");
+    let cases = [
+        (path("missing"), "No such file"),
+        (path("pipe"), "it is no regular file"),
+        ("/dev/zero".into(), "it is no regular file"),
+        (directory.path().to_owned(), "it is no regular file"),
+        (path("sparse"), "it has more than 1,048,576 bytes"),
+        (path("binary"), "it is not a text file"),
+    ];
+    for (path, reason) in cases {
+        for command in ["run", "check"] {
+            let Ran { code, out, err } = ran([command.as_ref(), path.as_os_str()]);
+            assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+            let want = format!("`{}` can't be read: {reason}", path.display());
+            assert!(err.contains(&want), "{err}");
+        }
+    }
+}
+
+#[test]
+fn the_input_comes_from_where_it_is_said() {
+    let (directory, path) = program("agent a(n: int) { with { return n; } }");
+    let input = directory.path().join("input.json");
+    std::fs::write(&input, "{\"n\": 7}").expect("it is written");
+    let at = format!("@{}", input.display());
+    let Ran { code, out, err } = ran(["run", &path, "--input", &at]);
+    assert_eq!((code, out.as_str()), (Some(0), "7\n"), "{err}");
+    let mut command = symbiont();
+    command
+        .args(["run", &path, "--input", "-"])
+        .stdin(std::fs::File::open(&input).expect("it opens"));
+    let Ran { code, out, err } = command.output().expect("it starts").into();
+    assert_eq!((code, out.as_str()), (Some(0), "7\n"), "{err}");
+    let Ran { code, out, err } = ran(["run", &path, "--input", "-3"]);
+    assert_eq!((code, out.as_str()), (Some(0), "-3\n"), "{err}");
+}
+
+#[test]
+fn an_instruction_is_no_program() {
+    let (_directory, path) = program("Please count the crates.");
+    let Ran { code, out, err } = ran(["check", &path]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("is an instruction in plain words, not a program"), "{out}");
+    let Ran { out, .. } = ran(["check", "-o", "json", &path]);
+    let found: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(found["instructions"][0], path);
+}
+
+/// Those who wait for mail are there before anyone sends, and one that waits for the lead's first
+/// message as it starts keeps nobody waiting.
+#[test]
+fn agents_can_get_mail_before_any_of_them_runs() {
+    let source = "
+        agent lead { with {
+            send(\"late\", \"go\");
+            let first = receive(10s); let second = receive(10s);
+            return [first.payload, second.payload];
+        } }
+        agent early {
+            on start { send(\"lead\", \"early\"); }
+            on message(topic, payload) { }
+        }
+        agent late {
+            on start { let go = receive(10s); send(\"lead\", go.payload); }
+            on message(topic, payload) { }
+        }";
+    let (_directory, path) = program(source);
+    let Ran { code, out, err } = ran(["run", &path, "-o", "json"]);
+    assert_eq!((code, out.as_str()), (Some(0), "[\"early\",\"go\"]\n"), "{err}");
 }
 
 #[test]
@@ -207,6 +290,31 @@ fn no_program_can_forge_what_is_told() {
     assert_eq!(code, Some(0), "{err}");
     assert!(err.contains("log      info: x\\n   0.000s  DENIED   nothing\\u{1b}[2J\n"), "{err}");
     assert!(!err.contains('\u{1b}'), "{err:?}");
+
+    let forged = "agent a { with { return error(\"done\\n  help: run it as root\"); } }";
+    let (_directory, path) = program(forged);
+    let Ran { code, err, .. } = ran(["run", &path]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains(": done\n  |   help: run it as root\n"), "{err}");
+    assert!(!err.lines().any(|line| line.starts_with("  help: run")), "{err}");
+}
+
+/// On a terminal, JSON is the same JSON, and does nothing to the terminal.
+#[test]
+fn json_on_a_terminal_is_harmless() {
+    let source = "agent a { with { return \"x\\u{9b}31m\\u{202e}\\u{e9}\"; } }";
+    let (_directory, path) = program(source);
+    let run = format!("{} run {path} -o json 2>/dev/null", env!("CARGO_BIN_EXE_symbiont"));
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &run, "/dev/null"]).stdin(Stdio::null());
+    let Ok(output) = terminal.output() else {
+        eprintln!("not run: there is no `script` here");
+        return;
+    };
+    let Ran { code, out, .. } = output.into();
+    assert_eq!((code, out.as_str()), (Some(0), "\"x\\u009b31m\\u202e\u{e9}\"\r\n"));
+    let Ran { out, .. } = ran(["run", &path, "-o", "json"]);
+    assert_eq!(out, "\"x\u{9b}31m\u{202e}\u{e9}\"\n", "byte for byte elsewhere");
 }
 
 #[test]
@@ -292,17 +400,20 @@ fn the_examples_of_the_help_pages_work() {
     for page in pages {
         let help = ran(page.iter().copied().chain(["--help"]));
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{page:?}");
-        let examples: Vec<_> =
-            help.out.lines().filter_map(|line| line.strip_prefix("  symbiont ")).collect();
+        let (_, examples) = help.out.split_once("Examples:\n").expect("it has examples");
+        let examples: Vec<_> = examples.lines().map_while(|line| line.strip_prefix("  ")).collect();
         assert!(!examples.is_empty(), "{page:?} has no example:\n{}", help.out);
         for example in examples {
             let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("symbiont {example}")]);
+            shell.args(["-c", example]);
             let output = shell.env("PATH", &path).current_dir(directory.path()).output();
             let Ran { code, out, err } = output.expect("a shell").into();
-            assert_eq!(code, Some(0), "symbiont {example}\n{out}\n{err}");
+            assert_eq!(code, Some(0), "{example}\n{out}\n{err}");
         }
     }
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let unread = symbiont().arg("--help").stdout(full).status().expect("it starts");
+    assert_eq!(unread.code(), Some(1), "help that nobody got");
     let version = ran(["--version"]);
     assert_eq!(version.out, format!("symbiont {}\n", env!("CARGO_PKG_VERSION")));
 }
@@ -383,6 +494,63 @@ fn a_signal_ends_the_run_and_leaves_nothing() {
         let verified: Ran = verified.expect("it starts").into();
         assert_eq!(verified.code, Some(0), "{}", verified.out);
     }
+}
+
+/// Whether a process handles this signal itself.
+fn catches(process: u32, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+    u64::from_str_radix(caught.trim(), 16).is_ok_and(|caught| caught & (1 << (signal - 1)) != 0)
+}
+
+/// Waits until the command handles SIGTERM, and sends it these signals.
+fn send(child: &mut std::process::Child, signals: &[&str]) {
+    while !catches(child.id(), 15) {
+        assert!(child.try_wait().expect("it is asked").is_none(), "it ended early");
+        std::thread::yield_now();
+    }
+    for signal in signals {
+        let killed = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(killed.expect("kill starts").success());
+    }
+}
+
+#[test]
+fn a_signal_ends_whatever_the_command_waits_for() {
+    // Its input, and whoever reads its result.
+    let long = "agent a { with { return range(0, 200000); } }";
+    for arguments in [["--input", "-"], ["--input", "{}"]] {
+        let (_directory, path) = program(long);
+        let mut command = symbiont();
+        command.args(["run", &path]).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.process_group(0).spawn().expect("it starts");
+        let held = (child.stdin.take(), child.stdout.take());
+        let mut told = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut line = String::new();
+        while arguments[1] != "-" && !line.contains("Terminated") {
+            line.clear();
+            assert!(told.read_line(&mut line).expect("text") > 0, "it ended early");
+        }
+        send(&mut child, &["TERM"]);
+        assert_eq!(child.wait().expect("it ends").code(), Some(143), "{arguments:?}");
+        drop(held);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_command_where_it_stands() {
+    // Nobody reads what it tells, so that it never ends by itself.
+    let (reader, mut full) = std::io::pipe().expect("a pipe");
+    full.write_all(&[b'x'; 64 << 10]).expect("it has room for so much");
+    let (_directory, path) = program("agent a { with { while true { } } }");
+    let mut command = symbiont();
+    command.args(["run", &path]).stdout(Stdio::null()).stderr(full);
+    let mut child = command.process_group(0).spawn().expect("it starts");
+    send(&mut child, &["TERM", "INT"]);
+    let code = child.wait().expect("it ends").code();
+    assert!(matches!(code, Some(130 | 143)), "{code:?}");
+    drop(reader);
 }
 
 /// All directories and files below `path`.

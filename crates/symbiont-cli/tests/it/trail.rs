@@ -105,18 +105,171 @@ fn an_export_has_every_record_in_every_format() {
 fn show_is_for_people() {
     let data = notebook();
     let Ran { code, out, err } = audit(&["show", "--limit", "3"], data.path());
-    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.starts_with("there are older records"), "{err}");
     assert_eq!(out.lines().count(), 3);
     assert!(out.lines().last().is_some_and(|line| line.contains("runtime.stopped")), "{out}");
     let Ran { out, .. } =
         audit(&["show", "--agent", "notebook", "--kind", "memory.*"], data.path());
     assert!(out.lines().count() > 5, "{out}");
     assert!(out.lines().all(|line| line.contains("notebook") && line.contains("memory.")), "{out}");
-    let Ran { code, err, .. } = audit(&["show", "--agent", "nobody"], data.path());
+    for nobody in ["nobody", "0192aaaa-0000-7000-8000-00000000abcd"] {
+        let Ran { code, out, err } = audit(&["show", "--agent", nobody], data.path());
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+        assert!(err.contains(&format!("the trail has no agent `{nobody}`")), "{err}");
+    }
+    let Ran { code, err, .. } = audit(&["show", "--kind", "a*b"], data.path());
     assert_eq!(code, Some(2), "{err}");
-    let missing = audit(&["show"], Path::new("/missing"));
-    assert_eq!(missing.code, Some(2));
-    assert!(missing.err.contains("there is no trail in `/missing`"), "{}", missing.err);
+    let Ran { code, out, err } = audit(&["show", "--kind", "nothing.of.it"], data.path());
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "", "no record matches\n"));
+
+    let (records, _) = exported(data.path());
+    let Ran { out, err, .. } = audit(&["show", "-o", "json"], data.path());
+    let shown: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((shown, err.as_str()), (records.clone(), ""));
+    let Ran { out, .. } = audit(&["show", "--sequence", "2"], data.path());
+    let hash = records[1]["leaf_hash"].as_str().expect("a hash");
+    for part in ["sequence         2\n", "id               ", ". kind           ", hash] {
+        assert!(out.contains(part), "`{part}` is not in it:\n{out}");
+    }
+}
+
+#[test]
+fn where_there_is_no_trail_it_is_said() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("file"), "").expect("it is written");
+    for name in ["empty file", "half made"] {
+        std::fs::create_dir(path(name)).expect("a directory");
+        std::fs::write(path(name).join("symbiont.db"), "").expect("it is written");
+    }
+    // What a process that was killed at once leaves.
+    let half = rusqlite::Connection::open(path("half made").join("symbiont.db")).expect("it opens");
+    half.pragma_update(None, "journal_mode", "WAL").expect("it is set");
+    drop(half);
+    std::fs::create_dir(path("empty")).expect("a directory");
+    std::fs::create_dir(path("pipe")).expect("a directory");
+    let pipe = std::process::Command::new("mkfifo").arg(path("pipe").join("symbiont.db")).status();
+    assert!(pipe.expect("mkfifo starts").success());
+    for name in ["missing", "file", "empty", "empty file", "half made", "pipe"] {
+        for command in ["verify", "show", "export"] {
+            let Ran { code, out, err } = audit(&[command], &path(name));
+            assert_eq!((code, out.as_str()), (Some(2), ""), "{name}: {err}");
+            let want = format!("there is no trail in `{}`", path(name).display());
+            assert!(err.contains(&want), "{name}: {err}");
+        }
+    }
+}
+
+#[test]
+fn what_was_there_stays_until_an_export_is_whole() {
+    let data = notebook();
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let target = elsewhere.path().join("trail.jsonl");
+    std::fs::write(&target, "an earlier one").expect("it is written");
+    let to = |path: &Path| audit(&["export", "--out", path.to_str().expect("text")], data.path());
+
+    let database = data.path().join("symbiont.db");
+    let before = std::fs::metadata(&database).expect("it is there").len();
+    std::os::unix::fs::symlink(&database, elsewhere.path().join("link")).expect("a link");
+    for own in [database.clone(), data.path().join("new"), elsewhere.path().join("link")] {
+        let Ran { code, err, .. } = to(&own);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains("is in the data directory"), "{err}");
+    }
+    assert_eq!(std::fs::metadata(&database).expect("it is there").len(), before);
+    for (path, code) in [("/dev/full", 1), ("/tmp", 2), ("/missing/trail", 2), ("/dev/null", 0)] {
+        let ran = to(Path::new(path));
+        assert_eq!(ran.code, Some(code), "{path}: {}", ran.err);
+    }
+
+    // A trail that can't be read replaces nothing.
+    let connection = rusqlite::Connection::open(&database).expect("it opens");
+    connection.execute_batch("ALTER TABLE audit_events RENAME TO other").expect("it is changed");
+    let Ran { code, err, .. } = to(&target);
+    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(std::fs::read_to_string(&target).expect("text"), "an earlier one");
+    connection.execute_batch("ALTER TABLE other RENAME TO audit_events").expect("it is changed");
+    drop(connection);
+    assert_eq!(to(&target).code, Some(1), "renamed twice it is not what it was");
+}
+
+#[test]
+fn one_record_that_can_not_be_read_hides_no_other() {
+    let data = notebook();
+    let (records, _) = exported(data.path());
+    let database = rusqlite::Connection::open(data.path().join("symbiont.db")).expect("it opens");
+    // The one that names the agent.
+    let sql = "UPDATE audit_events SET metadata = 'x' WHERE kind = 'agent.created'";
+    assert_eq!(database.execute(sql, []).expect("it is changed"), 1);
+    drop(database);
+    let Ran { code, out, err } = audit(&["export"], data.path());
+    assert_eq!((code, out.lines().count()), (Some(1), records.len() + 1), "{err}");
+    assert!(out.contains(r#""unreadable":"it has no sensible `metadata`""#), "{out}");
+    assert!(err.contains("1 record can't be read") && err.contains("audit verify"), "{err}");
+    let Ran { code, out, .. } = audit(&["show"], data.path());
+    assert_eq!((code, out.lines().count()), (Some(1), records.len()));
+    assert!(out.contains("unreadable: it has no sensible `metadata`"), "{out}");
+    let Ran { code, .. } = audit(&["show", "--kind", "memory.*"], data.path());
+    assert_eq!(code, Some(0), "it is not asked for");
+}
+
+#[test]
+fn a_view_in_the_place_of_the_log_answers_nobody() {
+    let data = notebook();
+    let database = rusqlite::Connection::open(data.path().join("symbiont.db")).expect("it opens");
+    let endless = "ALTER TABLE audit_events RENAME TO copy;
+        CREATE VIEW audit_events AS WITH RECURSIVE n(i) AS
+            (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT copy.* FROM copy, n";
+    database.execute_batch(endless).expect("it is changed");
+    drop(database);
+    for command in ["verify", "show", "export"] {
+        let Ran { code, out, err } = audit(&[command], data.path());
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{command}");
+        assert!(err.contains("the store is damaged"), "{command}: {err}");
+    }
+}
+
+#[test]
+fn what_an_agent_remembers_is_there_for_the_next_run_of_its_name() {
+    let once = |source: &str, data: &Path| -> Ran {
+        let (_directory, path) = program(source);
+        let mut command = symbiont();
+        command.args(["run", &path, "-o", "json", "--data"]).arg(data);
+        command.output().expect("it starts").into()
+    };
+    let counter = |name: &str, with: &str| {
+        format!(
+            "agent {name} {{ with {with} {{ let n = memory.get(\"n\"); \
+             memory.set(\"n\", if n == null {{ 1 }} else {{ n + 1 }}); return memory.get(\"n\"); }} }}"
+        )
+    };
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let cases = [
+        ("a", "", "1"),
+        ("a", "", "2"),
+        ("a", "memory = \"persistent\"", "3"),
+        // Another agent's is another's.
+        ("b", "", "1"),
+        ("a", "memory = \"ephemeral\"", "1"),
+        ("a", "memory = \"session\"", "1"),
+        ("a", "", "4"),
+    ];
+    for (name, with, want) in cases {
+        let Ran { code, out, err } = once(&counter(name, with), data.path());
+        assert_eq!((code, out.trim()), (Some(0), want), "{name} {with}: {err}");
+    }
+    // The notebook finds what it wrote before.
+    let data = notebook();
+    let keys = "agent notebook { with { return memory.keys(); } }";
+    let Ran { out, .. } = once(keys, data.path());
+    assert_eq!(out, "[\"note/1\",\"note/2\",\"note/3\"]\n");
+    let mut command = symbiont();
+    command.args(["run", "agents/notebook.symbi", "-o", "json", "--data"]).arg(data.path());
+    let Ran { code, err, .. } = command.output().expect("it starts").into();
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(audit(&["verify"], data.path()).code, Some(0));
 }
 
 #[test]
@@ -134,7 +287,7 @@ fn tampering_is_found() {
         assert_eq!(report["verdict"], "Tampered", "{what}");
         let text = audit(&["verify"], data.path());
         assert_eq!(text.code, Some(1), "{what}");
-        assert!(text.out.contains("DAMAGE   record "), "{what}: {}", text.out);
+        assert!(text.out.contains("DAMAGE   "), "{what}: {}", text.out);
     }
     check("details", "UPDATE audit_events SET details = details || '!' WHERE sequence = 5");
     check("metadata", "UPDATE audit_events SET metadata = '{}' WHERE sequence = 6");
@@ -227,7 +380,8 @@ fn a_receipt_kept_elsewhere_is_an_anchor() {
     let database = rusqlite::Connection::open(data.path().join("symbiont.db")).expect("it opens");
     let cut = "DELETE FROM audit_events WHERE sequence > 5;
                UPDATE store_state SET sequence = 5,
-                   hash = (SELECT leaf_hash FROM audit_events WHERE sequence = 5)";
+                   hash = (SELECT leaf_hash FROM audit_events WHERE sequence = 5),
+                   ingested_at = (SELECT ingested_at FROM audit_events WHERE sequence = 5)";
     database.execute_batch(cut).expect("it is changed");
     drop(database);
     assert_eq!(audit(&["verify"], data.path()).code, Some(0), "by itself it can't be told");

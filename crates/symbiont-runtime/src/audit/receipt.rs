@@ -84,7 +84,7 @@ impl Receipt {
         self.to_value().to_string()
     }
 
-    pub(super) fn to_value(&self) -> Value {
+    fn to_value(&self) -> Value {
         json!({
             "records": self.records,
             "first_sequence": self.first_sequence,

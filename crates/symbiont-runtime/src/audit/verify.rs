@@ -11,8 +11,9 @@ use crate::clock::micros;
 
 /// Rows read at a time.
 const PAGE: usize = 2048;
-/// The most findings that a report lists.
-const MOST_FINDINGS: usize = 1_000;
+/// The most findings that a report lists: the last two places are kept for how many more there are,
+/// and for what no anchor vouches for.
+const MOST_FINDINGS: usize = 1_000 - 2;
 
 /// A record that is known from elsewhere, which the trail has to contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,8 @@ pub(crate) struct Milestone {
 /// Every row of the log is looked at, whatever its number, since one that was added is damage as
 /// well. Every link is followed from the first record, whatever the range, since a record vouches
 /// only for those before it; the range chooses which records are counted. What is appended meanwhile
-/// is verified too. The report, and the end that it goes up to.
+/// is verified too, and so is whether the indexes by which records are found have all of them. The
+/// report, and the end that it goes up to.
 pub(crate) async fn verify(
     store: &dyn Store,
     milestones: Vec<Milestone>,
@@ -38,39 +40,56 @@ pub(crate) async fn verify(
     to: SystemTime,
 ) -> Result<(IntegrityReport, Head), StoreError> {
     let began = Instant::now();
-    let origin = store.status().await?.location;
+    let status = store.status().await?;
     let mut walk = Walk::new(milestones, micros(from), micros(to));
-    let mut page = store.log(i64::MIN, PAGE).await?;
-    let head = loop {
-        walk.begin(page.gone);
-        let following = page.rows.last().and_then(|last| last.number.checked_add(1));
-        let (end, rows) = (page.head, page.rows);
-        let step = async { rows.iter().for_each(|row| walk.row(row, end)) };
-        let Some(following) = following else {
-            step.await;
-            break end;
-        };
-        // The next page is read while this one is hashed.
-        let (next, ()) = tokio::join!(store.log(following, PAGE), step);
-        page = next?;
-    };
-    walk.finish(head);
+    let (faults, walked) = tokio::join!(store.faults(), walk_through(store, &mut walk));
+    let (head, ended_at) = walked?;
+    for fault in faults? {
+        walk.find(0, FindingKind::RootMismatch, format!("queries may leave records out: {fault}"));
+    }
+    walk.finish(head, ended_at);
+    // A trail that has been in use has records; one without any says nothing of what was.
+    let is_emptied = head.sequence == 0 && status.epoch > 1;
     let tampered = walk.findings.iter().any(|finding| finding.kind.is_damage());
+    let verdict = match (tampered, is_emptied) {
+        (true, _) => Verdict::Tampered,
+        (false, true) => Verdict::Unverifiable,
+        (false, false) => Verdict::Intact,
+    };
     let report = IntegrityReport {
         from,
         to,
         first_sequence: walk.first,
         last_sequence: walk.last_in_range,
         events_checked: walk.checked,
-        verdict: if tampered { Verdict::Tampered } else { Verdict::Intact },
+        verdict,
         findings: walk.findings,
         tree_size: head.sequence,
         root_hash: hex(&head.hash),
         anchors: walk.anchors,
-        origin,
+        origin: status.location,
         duration: began.elapsed(),
     };
     Ok((report, head))
+}
+
+/// Walks over every row; the end of the log and when its last record was taken in, as the store keeps
+/// them apart from the records.
+async fn walk_through(store: &dyn Store, walk: &mut Walk) -> Result<(Head, i64), StoreError> {
+    let mut page = store.log(i64::MIN, PAGE).await?;
+    loop {
+        walk.begin(page.gone);
+        let following = page.rows.last().and_then(|last| last.number.checked_add(1));
+        let (end, rows) = (page.head, page.rows);
+        let step = async { rows.iter().for_each(|row| walk.row(row, end)) };
+        let Some(following) = following else {
+            step.await;
+            return Ok((end, page.head_ingested_at));
+        };
+        // The next page is read while this one is hashed.
+        let (next, ()) = tokio::join!(store.log(following, PAGE), step);
+        page = next?;
+    }
 }
 
 struct Walk {
@@ -86,6 +105,8 @@ struct Walk {
     last_in_range: Option<u64>,
     checked: u64,
     findings: Vec<Finding>,
+    /// How many findings there was no room for, and the kind of the first of them.
+    unlisted: Option<(u64, FindingKind)>,
     anchors: Vec<String>,
     /// The last record that an anchor vouches for.
     anchored: u64,
@@ -105,6 +126,7 @@ impl Walk {
             last_in_range: None,
             checked: 0,
             findings: Vec::new(),
+            unlisted: None,
             anchors: Vec::new(),
             anchored: 0,
         }
@@ -231,13 +253,16 @@ impl Walk {
         }
     }
 
-    fn finish(&mut self, head: Head) {
+    fn finish(&mut self, head: Head, ended_at: i64) {
         if self.previous.sequence < head.sequence {
             let first = self.previous.sequence + 1;
             let detail = format!("records {first} to {} at the end are not there", head.sequence);
             self.find(first, FindingKind::TruncatedTail, detail);
         } else if self.previous.hash != head.hash && !self.after_a_skip {
             let detail = "the last record is not the one that the trail's head names".to_owned();
+            self.find(self.previous.sequence, FindingKind::RootMismatch, detail);
+        } else if !self.after_a_skip && self.previous_intake.is_some_and(|at| at != ended_at) {
+            let detail = "the trail's head has another time than the last record".to_owned();
             self.find(self.previous.sequence, FindingKind::RootMismatch, detail);
         }
         for beyond in std::mem::take(&mut self.milestones) {
@@ -249,7 +274,16 @@ impl Walk {
                 self.find(head.sequence + 1, FindingKind::TruncatedTail, detail);
             }
         }
-        if head.sequence > self.anchored {
+        if let Some((unlisted, kind)) = self.unlisted {
+            let detail = format!("and {unlisted} more findings, which are not listed");
+            self.findings.push(Finding { sequence: 0, kind, detail });
+        }
+        if head.sequence == 0 {
+            let detail =
+                "there is no record: whether there were any, only an exported receipt shows";
+            let (kind, detail) = (FindingKind::UnanchoredTail, detail.to_owned());
+            self.findings.push(Finding { sequence: 0, kind, detail });
+        } else if head.sequence > self.anchored {
             let whose = match self.anchored {
                 0 => "it".to_owned(),
                 anchored => format!("what follows record {anchored}"),
@@ -258,13 +292,16 @@ impl Walk {
                 "no anchor outside this trail vouches for {whose}: whoever may rewrite all of it \
                  could have done so (keep an exported receipt elsewhere, and verify with it)"
             );
-            self.find(head.sequence, FindingKind::UnanchoredTail, detail);
+            let (sequence, kind) = (head.sequence, FindingKind::UnanchoredTail);
+            self.findings.push(Finding { sequence, kind, detail });
         }
     }
 
     fn find(&mut self, sequence: u64, kind: FindingKind, detail: String) {
         if self.findings.len() < MOST_FINDINGS {
             self.findings.push(Finding { sequence, kind, detail });
+        } else {
+            self.unlisted.get_or_insert((0, kind)).0 += 1;
         }
     }
 }

@@ -1023,7 +1023,7 @@ fn memory_key(run: &Run, store: &str, key: &str) -> Result<Vec<u8>, ErrorValue> 
     if key.len() > LONGEST_KEY {
         return Err(ErrorValue::new("KeyError", "a key has at most 1,024 bytes"));
     }
-    let mut bytes = run.agent_id.as_uuid().as_bytes().to_vec();
+    let mut bytes = run.definition.memory_of(run.agent_id).as_bytes().to_vec();
     bytes.extend_from_slice(store.as_bytes());
     bytes.push(0);
     bytes.extend_from_slice(key.as_bytes());

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use symbiont_dsl::definition::{
-    AgentDefinition, CheckedProgram, SourceKind, bind_input, check, classify,
+    AgentDefinition, CheckedProgram, MemoryMode, SourceKind, bind_input, check, classify,
 };
 use symbiont_dsl::diagnostic::{Severity, render};
 use symbiont_dsl::machine::{Code, compile};
 use symbiont_dsl::value::{Value, from_json};
 use symbiont_types::{
-    AgentConfig, Capability, ExecutionMode, Policy, ResourceLimits, SecurityTier,
+    AgentConfig, AgentId, Capability, ExecutionMode, Policy, ResourceLimits, SecurityTier,
 };
+use uuid::Uuid;
 
 use super::Input;
 
@@ -33,6 +34,31 @@ pub(crate) struct Definition {
     /// The config's policies and the program's.
     pub(crate) policies: Vec<Policy>,
     pub(crate) mode: ExecutionMode,
+    /// Whose memory is used, when it outlives the agent.
+    kept_memory: Option<Uuid>,
+}
+
+impl Definition {
+    /// Under what the memory of agent `id` is kept.
+    pub(crate) fn memory_of(&self, id: AgentId) -> Uuid {
+        self.kept_memory.unwrap_or_else(|| *id.as_uuid())
+    }
+}
+
+/// The key of an agent's metadata that names a memory which outlives it.
+///
+/// What an agent remembers is its own, and gone when it is terminated. With this key, its memory is
+/// the one of that name: whoever is created with the same name later finds it, and it stays until it
+/// is removed. It is not applied to programs whose `memory` is `ephemeral` or `session`. Whoever may
+/// create agents can reach what is remembered so.
+pub const REMEMBERS_AS: &str = "remembers_as";
+
+/// The key of the memory of that name: no agent has it as its id, since those are of version 7 or 4.
+fn memory_named(name: &str) -> Uuid {
+    let digest = digest(&SHA256, format!("symbiont memory\0{name}").as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_ref()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// What an agent does.
@@ -167,6 +193,7 @@ pub(crate) struct Programs {
 impl Programs {
     /// Reads the config's source, and fits the two together. What is wrong, in full.
     pub(crate) fn define(&self, config: &AgentConfig) -> Result<Definition, String> {
+        let kept_memory = config.metadata.get(REMEMBERS_AS).map(|name| memory_named(name));
         let plain = |behaviour| Definition {
             behaviour,
             limits: config.resource_limits.clone(),
@@ -176,6 +203,7 @@ impl Programs {
             granted: config.capabilities.iter().map(capability_name).collect(),
             policies: config.policies.clone(),
             mode: config.execution_mode.clone(),
+            kept_memory,
         };
         match classify(&config.dsl_source) {
             SourceKind::Empty => return Err("the source is empty".to_owned()),
@@ -224,6 +252,10 @@ impl Programs {
         let mut policies = config.policies.clone();
         policies.extend(agent.policies.iter().cloned());
         Ok(Definition {
+            kept_memory: match attributes.memory {
+                Some(MemoryMode::Ephemeral | MemoryMode::Session) => None,
+                None | Some(MemoryMode::Persistent | MemoryMode::Encrypted) => kept_memory,
+            },
             limits,
             tier: attributes.tier.map_or(config.security_tier, |own| own.max(config.security_tier)),
             unserved_tier: attributes.unserved_tier.clone(),

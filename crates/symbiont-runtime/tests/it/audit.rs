@@ -289,6 +289,31 @@ async fn tampering_with_the_file_is_found() {
         ),
         ("UPDATE store_state SET sequence = 12".to_owned(), vec![(11, TruncatedTail)]),
         ("UPDATE store_state SET hash = zeroblob(32)".to_owned(), vec![(10, RootMismatch)]),
+        // What comes next would be dated by it.
+        (
+            "UPDATE store_state SET ingested_at = ingested_at + 1".to_owned(),
+            vec![(10, RootMismatch)],
+        ),
+        // Numbers that nobody gave are passed over, however many there are.
+        (
+            format!("{}; UPDATE store_state SET sequence = {}", copy_to(FAR_OFF), FAR_OFF),
+            vec![
+                (11, MissingSequence),
+                (FAR_OFF_NUMBER, HashMismatch),
+                (FAR_OFF_NUMBER, ClockRegression),
+                (FAR_OFF_NUMBER, RootMismatch),
+            ],
+        ),
+        // An index that hides a record from queries by it, and says nothing of that.
+        (
+            "DROP INDEX audit_events_kind;
+             CREATE INDEX audit_events_kind ON audit_events (kind) WHERE sequence <> 4;
+             PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = 'CREATE INDEX audit_events_kind ON audit_events (kind)'
+             WHERE name = 'audit_events_kind'"
+                .to_owned(),
+            vec![(0, RootMismatch), (0, RootMismatch)],
+        ),
     ];
     for (tamper, want) in cases {
         let verdict = if want.is_empty() { Verdict::Intact } else { Verdict::Tampered };
@@ -306,6 +331,10 @@ async fn tampering_with_the_file_is_found() {
     let (verdict, found) = after(cut).await;
     assert_eq!((verdict, found), (Verdict::Tampered, vec![(8, RootMismatch)]));
 }
+
+/// 2^62.
+const FAR_OFF: &str = "4611686018427387904";
+const FAR_OFF_NUMBER: u64 = 1 << 62;
 
 /// A record with the content of the fourth and another id, under this number.
 fn copy_to(sequence: &str) -> String {
@@ -335,7 +364,8 @@ async fn ten_records() -> (tempfile::TempDir, std::path::PathBuf, DefaultAuditTr
 /// Cuts off what follows record 8, with all in the file that knows of it.
 const CUT: &str = "DELETE FROM audit_events WHERE sequence > 8;
     UPDATE store_state SET sequence = 8,
-        hash = (SELECT leaf_hash FROM audit_events WHERE sequence = 8)";
+        hash = (SELECT leaf_hash FROM audit_events WHERE sequence = 8),
+        ingested_at = (SELECT ingested_at FROM audit_events WHERE sequence = 8)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_added_is_neither_shown_nor_exported() {
@@ -369,6 +399,98 @@ async fn a_record_that_can_not_be_read_is_named() {
     assert_eq!(trail.get_event(event.id).await, Err(corrupted.clone()));
     let exported = trail.export_events(AuditQuery::default(), ExportFormat::Csv).await;
     assert_eq!(exported, Err(corrupted));
+
+    // Whoever wants all that there is gets it, and is told of what is not.
+    let rows = trail.rows(&AuditQuery::default()).await.expect("rows");
+    let unread: Vec<_> = rows.iter().filter_map(|row| row.event().err()).collect();
+    assert_eq!((rows.len(), unread), (10, vec!["it has no sensible `metadata`"]));
+    for format in [ExportFormat::Json, ExportFormat::JsonLines, ExportFormat::Csv] {
+        let mut export = trail.export(format).await.expect("served");
+        let mut all = Vec::new();
+        while let Some(piece) = export.piece().await.expect("a piece") {
+            all.extend(piece);
+        }
+        assert_eq!((export.records(), export.unreadable()), (9, 1));
+        let text = String::from_utf8(all).expect("text");
+        let want = match format {
+            ExportFormat::Csv => "4,,,,,,,,,unreadable: it has no sensible `metadata`,,,",
+            _ => r#"{"sequence":4,"unreadable":"it has no sensible `metadata`"}"#,
+        };
+        assert!(text.contains(want), "{text}");
+        let receipt = Receipt::read(&text).expect("a receipt");
+        assert_eq!((receipt.records, receipt.last_sequence), (9, Some(10)));
+    }
+}
+
+/// A trail is in use while it is verified: what is appended meanwhile is no damage, also when it is the
+/// first that there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trail_in_use_is_no_damage() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for round in 0..20 {
+        let data = directory.path().join(round.to_string());
+        let journal = Journal::open(&data, Clock::system()).expect("it opens");
+        let trail = DefaultAuditTrail::builder(AuditTrailConfig::default()).journal(journal);
+        let trail = std::sync::Arc::new(trail.build().expect("it builds"));
+        let reader = open_trail(&data).await.expect("it opens");
+        let writer = tokio::spawn({
+            let trail = std::sync::Arc::clone(&trail);
+            async move {
+                for n in 0..50 {
+                    trail.record_event(event(&format!("event {n}"))).await.expect("recorded");
+                }
+            }
+        });
+        let mut looks = 0;
+        while !writer.is_finished() || looks == 0 {
+            let report = verify(&reader).await;
+            assert_eq!(report.verdict, Verdict::Intact, "{:?}", report.findings);
+            looks += 1;
+        }
+        writer.await.expect("it writes");
+        assert_eq!(verify(&reader).await.events_checked, 50);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_trail_vouches_for_nothing() {
+    let (_directory, data, trail) = ten_records().await;
+    drop(trail);
+    change_file(&data, "UPDATE store_state SET epoch = 3");
+    let empty = format!(
+        "DELETE FROM audit_events; UPDATE store_state SET sequence = 0, hash = zeroblob(32),
+         ingested_at = {}",
+        i64::MIN
+    );
+    change_file(&data, &empty);
+    let report = verify(&open_trail(&data).await.expect("it opens")).await;
+    assert_eq!((report.verdict, report.events_checked), (Verdict::Unverifiable, 0));
+    assert_eq!(report.findings.len(), 1);
+    assert_eq!(report.findings[0].kind, FindingKind::UnanchoredTail);
+    // One that was just made is as it was made.
+    let journal = Journal::open(&data.join("new"), Clock::system()).expect("it opens");
+    let trail = DefaultAuditTrail::builder(AuditTrailConfig::default()).journal(journal);
+    let report = verify(&trail.build().expect("it builds")).await;
+    assert_eq!((report.verdict, report.findings.len()), (Verdict::Intact, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_findings_says_how_many_it_leaves_out() {
+    let (_directory, data, trail) = ten_records().await;
+    drop(trail);
+    let rows = "WITH RECURSIVE n(i) AS (SELECT 20 UNION ALL SELECT i + 1 FROM n WHERE i < 2019)
+         INSERT INTO audit_events
+         SELECT i, 'x' || i, ingested_at, at, event_type, kind, agent_id, actor, correlation, details,
+                metadata, prev_hash, leaf_hash FROM audit_events, n WHERE sequence = 4";
+    change_file(&data, rows);
+    let report = verify(&open_trail(&data).await.expect("it opens")).await;
+    assert_eq!((report.verdict, report.findings.len()), (Verdict::Tampered, 1000));
+    let [.., unlisted, note] = &report.findings[..] else { panic!("there are many") };
+    assert_eq!(unlisted.detail, "and 1002 more findings, which are not listed");
+    assert_eq!(
+        (unlisted.kind, note.kind),
+        (FindingKind::RootMismatch, FindingKind::UnanchoredTail)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,25 +18,22 @@ const APPLICATION: i64 = 0x5359_4d42;
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// The steps from format 1 to the newest: the first leads to format 2. A new format adds a step
-/// here, and changes [`LAYOUT`], [`LOG`] and [`INDEXES`] in the same way.
+/// here, and changes [`LAYOUT`] in the same way.
 const STEPS: &[Step] = &[];
 
 /// How long to wait for another connection's lock on the file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The tables of the newest format.
-const LAYOUT: &str = "
-CREATE TABLE store_state (
+/// The statements that lay out the newest format. What is in a file is compared with them.
+const LAYOUT: [&str; 6] = [
+    "CREATE TABLE store_state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     sequence INTEGER NOT NULL,
     hash BLOB NOT NULL,
     ingested_at INTEGER NOT NULL,
     epoch INTEGER NOT NULL
-) STRICT;
-";
-
-/// The table of the log, to the letter: verification compares it with the one in the file.
-const LOG: &str = "CREATE TABLE audit_events (
+) STRICT",
+    "CREATE TABLE audit_events (
     sequence INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
     ingested_at INTEGER NOT NULL,
@@ -50,16 +47,14 @@ const LOG: &str = "CREATE TABLE audit_events (
     metadata TEXT NOT NULL,
     prev_hash BLOB NOT NULL,
     leaf_hash BLOB NOT NULL
-) STRICT";
-
-/// The indexes of the log. An index holds the `sequence` of its rows, so each of these answers "the
-/// newest of ..." without sorting.
-const INDEXES: &str = "
-CREATE UNIQUE INDEX audit_events_id ON audit_events (id);
-CREATE INDEX audit_events_agent ON audit_events (agent_id) WHERE agent_id IS NOT NULL;
-CREATE INDEX audit_events_kind ON audit_events (kind);
-CREATE INDEX audit_events_at ON audit_events (at);
-";
+) STRICT",
+    // An index holds the `sequence` of its rows, so each of these answers "the newest of ..." without
+    // sorting.
+    "CREATE UNIQUE INDEX audit_events_id ON audit_events (id)",
+    "CREATE INDEX audit_events_agent ON audit_events (agent_id) WHERE agent_id IS NOT NULL",
+    "CREATE INDEX audit_events_kind ON audit_events (kind)",
+    "CREATE INDEX audit_events_at ON audit_events (at)",
+];
 
 /// The name of `table` in SQL.
 pub(super) fn sql_name(table: &str) -> String {
@@ -95,6 +90,7 @@ pub(super) fn open_for_writing(file: &Path, tables: &[Table]) -> Result<Connecti
     read_format(&connection).map_err(failed)?.check(file, format_after(STEPS))?;
     prepare(&connection).map_err(failed)?;
     bring_forward(&mut connection, file, STEPS)?;
+    check_layout(&connection)?;
     enter(&mut connection, file, tables)?;
     Ok(connection)
 }
@@ -108,7 +104,7 @@ pub(super) fn open_for_reading(file: &Path) -> Result<Connection, StoreError> {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Err(StoreError::Io { context, reason: "it is not a file".to_owned() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(StoreError::Io { context, reason: "there is no store here".to_owned() });
+            return Err(not_there(file));
         }
         Err(error) => return Err(file_failure(context, &error)),
     }
@@ -128,7 +124,10 @@ pub(super) fn open_for_reading(file: &Path) -> Result<Connection, StoreError> {
     };
     let newest = format_after(STEPS);
     match format.check(file, newest)? {
-        Found::Format(version) if version == newest => Ok(connection),
+        Found::Format(version) if version == newest => {
+            check_layout(&connection)?;
+            Ok(connection)
+        }
         Found::Format(version) => Err(StoreError::Io {
             context,
             reason: format!(
@@ -136,10 +135,12 @@ pub(super) fn open_for_reading(file: &Path) -> Result<Connection, StoreError> {
                  writing once, which brings it forward"
             ),
         }),
-        Found::Nothing => {
-            Err(StoreError::Io { context, reason: "the store is not made yet".to_owned() })
-        }
+        Found::Nothing => Err(not_there(file)),
     }
+}
+
+fn not_there(file: &Path) -> StoreError {
+    StoreError::NotThere { path: file.parent().unwrap_or(file).display().to_string() }
 }
 
 /// Opens a file that `error` kept from being read as usual.
@@ -296,21 +297,60 @@ fn bring_forward(
         .map_err(failed)
 }
 
-/// Whether the log lies in the table that the store made for it, to which nothing else is done. In
-/// another one a number could be there twice, and a trigger changes what is written.
-pub(super) fn has_own_log(connection: &Connection) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT sql FROM sqlite_schema WHERE tbl_name = 'audit_events' COLLATE NOCASE
-         AND type <> 'index'",
-    )?;
-    let found =
-        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-    Ok(found == [LOG])
+/// Refuses a file in which the tables of the store and their indexes are not the ones that it made, or
+/// something else is done to them.
+pub(super) fn check_layout(connection: &Connection) -> Result<(), StoreError> {
+    let objects = (|| {
+        let mut statement =
+            connection.prepare_cached("SELECT name, tbl_name, sql FROM sqlite_schema")?;
+        let rows = statement.query_map([], |row| row.try_into())?;
+        rows.collect::<rusqlite::Result<Vec<(String, String, Option<String>)>>>()
+    })()
+    .map_err(|error| failure("read the layout of the store", &error))?;
+    match fault(&objects) {
+        None => Ok(()),
+        Some(reason) => Err(StoreError::Corrupted { reason }),
+    }
+}
+
+/// What is wrong with a layout: of each object its name, the table that it belongs to, and the
+/// statement that made it. Tables of others that lie in the same file are none of it.
+fn fault(objects: &[(String, String, Option<String>)]) -> Option<String> {
+    let mut missing: Vec<&str> = LAYOUT.to_vec();
+    for (name, table, sql) in objects {
+        // SQLite does not tell names apart by case.
+        let table = table.to_ascii_lowercase();
+        let sql = sql.as_deref().unwrap_or_default();
+        let made = match table.strip_prefix("kv_") {
+            Some(_) => words(sql) == words(&format!("CREATE TABLE {}", table_of(&table))),
+            None if table == "audit_events" || table == "store_state" => {
+                let before = missing.len();
+                missing.retain(|part| *part != sql);
+                missing.len() < before
+            }
+            None => true,
+        };
+        if !made {
+            return Some(format!("`{name}` of the table `{table}` is not what the store made"));
+        }
+    }
+    let part = words(missing.first()?);
+    Some(format!("what `{}` made is not there", part.split(" (").next().unwrap_or(&part)))
+}
+
+/// A text with one space between its words.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The definition of a table of keys and values, from its name on.
+fn table_of(sql_name: &str) -> String {
+    format!("{sql_name} (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID")
 }
 
 fn make_layout(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.pragma_update(None, "application_id", APPLICATION)?;
-    for part in [LAYOUT, LOG, INDEXES] {
+    for part in LAYOUT {
         transaction.execute_batch(part)?;
     }
     transaction.execute(
@@ -349,20 +389,23 @@ fn enter(connection: &mut Connection, file: &Path, tables: &[Table]) -> Result<(
     let entered = (|| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for table in tables {
-            let name = sql_name(table.0);
-            transaction.execute_batch(&format!(
-                "CREATE TABLE IF NOT EXISTS {name}
-                 (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID"
-            ))?;
+            let table = table_of(&sql_name(table.0));
+            transaction.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {table}"))?;
         }
-        let rows = transaction.execute("UPDATE store_state SET epoch = epoch + 1", [])?;
+        let rows = transaction.execute(
+            "UPDATE store_state SET epoch = epoch + 1 WHERE epoch BETWEEN 0 AND ?1",
+            [i64::MAX - 1],
+        )?;
         transaction.commit()?;
         Ok(rows)
     })();
     match entered {
         Ok(1) => Ok(()),
         Ok(_) => Err(StoreError::Corrupted {
-            reason: format!("`{}` has no row for the end of its log", file.display()),
+            reason: format!(
+                "`{}` has no row for the end of its log that counts how often it was opened",
+                file.display()
+            ),
         }),
         Err(error) => Err(failure(&context, &error)),
     }

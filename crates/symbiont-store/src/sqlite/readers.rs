@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::sqlite::failure;
 use crate::sqlite::format::{open_for_reading, sql_name};
 use crate::sqlite::rows::{self, State};
-use crate::{LogPage, RecordQuery, StoreError, StoredRecord, Table};
+use crate::{LogPage, LogRow, RecordQuery, StoreError, StoredRecord, Table};
 
 /// How many reads run at the same moment.
 const CONNECTIONS: u32 = 4;
@@ -116,12 +116,13 @@ impl Readers {
         .await
     }
 
-    pub(super) async fn records(
-        &self,
-        query: &RecordQuery,
-    ) -> Result<Vec<StoredRecord>, StoreError> {
+    pub(super) async fn rows(&self, query: &RecordQuery) -> Result<Vec<LogRow>, StoreError> {
         let query = query.clone();
-        self.read(move |connection| rows::records(connection, &query)).await
+        self.read(move |connection| rows::rows(connection, &query)).await
+    }
+
+    pub(super) async fn faults(&self) -> Result<Vec<String>, StoreError> {
+        self.read(rows::faults).await
     }
 
     pub(super) async fn log(&self, from: i64, limit: usize) -> Result<LogPage, StoreError> {

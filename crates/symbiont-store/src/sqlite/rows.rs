@@ -16,7 +16,9 @@ use uuid::Uuid;
 use crate::log::End;
 use crate::matcher::Matcher;
 use crate::sqlite::{failure, format};
-use crate::{Hash, Head, LogPage, LogRow, Record, RecordQuery, StoreError, StoredRecord, rules};
+use crate::{
+    Hash, Head, LogPage, LogRow, Micros, Record, RecordQuery, StoreError, StoredRecord, rules,
+};
 
 /// The columns of a record, in the order in which [`read_record`] takes them.
 const COLUMNS: &str = "sequence, id, ingested_at, at, event_type, kind, agent_id, actor, \
@@ -53,20 +55,24 @@ pub(super) fn read_state(connection: &Connection) -> Result<State, StoreError> {
     Ok(State { end: End { head: Head { sequence, hash }, ingested_at }, epoch })
 }
 
-/// The number of the last record that is there, whatever the state says.
-pub(super) fn last_sequence(connection: &Connection) -> Result<Option<i64>, StoreError> {
-    connection
-        .query_row("SELECT max(sequence) FROM audit_events", [], |row| row.get(0))
-        .map_err(|error| failure("read the end of the log", &error))
+/// The last row that is there, whatever the state says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LastRow {
+    pub(super) number: i64,
+    /// Its hash and when it was taken in, if they can be read.
+    pub(super) content: Option<(Hash, Micros)>,
 }
 
-/// Whether SQLite refuses a second record with an id.
-pub(super) fn ids_are_unique(connection: &Connection) -> Result<bool, StoreError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_index_list('audit_events')
-               WHERE name = 'audit_events_id' AND \"unique\" AND NOT partial)";
+pub(super) fn last_row(connection: &Connection) -> Result<Option<LastRow>, StoreError> {
+    let sql = "SELECT sequence, leaf_hash, ingested_at FROM audit_events
+               ORDER BY sequence DESC LIMIT 1";
     connection
-        .query_row(sql, [], |row| row.get(0))
-        .map_err(|error| failure("look for the index of ids", &error))
+        .query_row(sql, [], |row| {
+            let hash = row.get_ref(1)?.as_blob().ok().and_then(|hash| Hash::try_from(hash).ok());
+            Ok(LastRow { number: row.get(0)?, content: hash.zip(row.get(2).ok()) })
+        })
+        .optional()
+        .map_err(|error| failure("read the end of the log", &error))
 }
 
 pub(super) fn record(
@@ -97,14 +103,9 @@ pub(super) fn log(connection: &Connection, from: i64, limit: usize) -> Result<Lo
     let failed = |error: rusqlite::Error| failure("read the log", &error);
     // One moment for the rows and for where they end.
     let transaction = connection.unchecked_transaction().map_err(failed)?;
-    if !format::has_own_log(&transaction).map_err(failed)? {
-        return Err(StoreError::Corrupted {
-            reason: "the log does not lie in the table that was made for it, or a trigger changes \
-                     what is written there"
-                .to_owned(),
-        });
-    }
-    let head = read_state(&transaction)?.end.head;
+    // The file may have been changed since it was opened.
+    format::check_layout(&transaction)?;
+    let end = read_state(&transaction)?.end;
     let mut found = Vec::new();
     {
         let sql = format!(
@@ -124,13 +125,34 @@ pub(super) fn log(connection: &Connection, from: i64, limit: usize) -> Result<Lo
         }
     }
     transaction.commit().map_err(failed)?;
-    Ok(LogPage { gone: Head::default(), head, rows: found })
+    Ok(LogPage {
+        gone: Head::default(),
+        head: end.head,
+        head_ingested_at: end.ingested_at,
+        rows: found,
+    })
 }
 
-pub(super) fn records(
+/// Most faults that are looked for.
+const MOST_FAULTS: u32 = 100;
+
+pub(super) fn faults(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let failed = |error: rusqlite::Error| failure("check the indexes of the log", &error);
+    let mut found = Vec::new();
+    for table in ["audit_events", "store_state"] {
+        let sql = format!("SELECT * FROM pragma_integrity_check('{table}') LIMIT {MOST_FAULTS}");
+        let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+        let said = statement.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+        found.extend(said.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)?);
+    }
+    found.retain(|said| said != "ok");
+    Ok(found)
+}
+
+pub(super) fn rows(
     connection: &Connection,
     query: &RecordQuery,
-) -> Result<Vec<StoredRecord>, StoreError> {
+) -> Result<Vec<LogRow>, StoreError> {
     let failed = |error: rusqlite::Error| failure("read records", &error);
     let narrowing = Narrowing::of(query, last_record(connection)?);
     let matcher = Matcher::new(query);
@@ -140,9 +162,11 @@ pub(super) fn records(
     while found.len() < query.limit
         && let Some(row) = rows.next().map_err(failed)?
     {
-        let stored = read_record(row)?;
-        if matcher.matches(&stored) {
-            found.push(stored);
+        let number = number(row)?;
+        let record = parse_record(row, number);
+        // What can't be read may be what is asked for.
+        if record.as_ref().map_or(true, |stored| matcher.matches(stored)) {
+            found.push(LogRow { number, record });
         }
     }
     Ok(found)

@@ -179,27 +179,8 @@ impl Committer {
     ) -> Result<Self, StoreError> {
         connection.set_prepared_statement_cache_capacity(tables.len() * 3 + 8);
         let tables = tables.iter().map(|table| (*table, TableWrites::of(*table))).collect();
-        if !rows::ids_are_unique(&connection)? {
-            return Err(StoreError::Corrupted {
-                reason: "the index that keeps the ids of records apart is not there".to_owned(),
-            });
-        }
         let end = rows::read_state(&connection)?.end;
-        let last = rows::last_sequence(&connection)?.unwrap_or(0);
-        let last = u64::try_from(last).unwrap_or(0);
-        if last > end.head.sequence {
-            let expected = end.head.sequence;
-            return Err(StoreError::Corrupted {
-                reason: format!("the log ends at {expected}, but record {last} is in it"),
-            });
-        }
-        if last < end.head.sequence {
-            tracing::warn!(
-                last_present = last,
-                expected = end.head.sequence,
-                "records are missing from the end of the log; their numbers stay unused"
-            );
-        }
+        check_end(end, rows::last_row(&connection)?)?;
         Ok(Self { connection, tables, seal, end, durations, unlooked: (0, 0) })
     }
 
@@ -322,6 +303,35 @@ impl Committer {
             .map_err(|error| failed(&error))?;
         self.connection.close().map_err(|(_connection, error)| failed(&error))
     }
+}
+
+/// Refuses an end of the log that is not the one of its last record: what is appended would follow
+/// something that was never there, or be dated by it.
+fn check_end(end: End, last: Option<rows::LastRow>) -> Result<(), StoreError> {
+    let content = last.as_ref().and_then(|row| row.content);
+    let last = last.and_then(|row| u64::try_from(row.number).ok()).unwrap_or(0);
+    let expected = end.head.sequence;
+    let reason = if last > expected {
+        format!("the log ends at {expected}, but record {last} is in it")
+    } else if last < expected {
+        tracing::warn!(
+            last_present = last,
+            expected,
+            "records are missing from the end of the log; their numbers stay unused"
+        );
+        return Ok(());
+    } else {
+        let named = (end.head.hash, end.ingested_at);
+        let there = match last {
+            0 => Some((End::EMPTY.head.hash, End::EMPTY.ingested_at)),
+            _ => content,
+        };
+        if there == Some(named) {
+            return Ok(());
+        }
+        format!("record {last} is not the one at which the log is said to end")
+    };
+    Err(StoreError::Corrupted { reason })
 }
 
 /// When it is found that a record is there already.
@@ -531,10 +541,12 @@ mod tests {
         let full = StoreError::Full;
         assert_eq!(outcomes, [Ok(1), Err(full.clone()), Ok(2), Err(full), Ok(3)]);
 
-        let state = rows::read_state(&committer.connection).expect("a state");
-        assert_eq!(state.end, committer.end);
-        assert_eq!(state.end.head, Head { sequence: 3, hash: [3; 32] });
-        assert_eq!(rows::last_sequence(&committer.connection), Ok(Some(3)));
+        let end = rows::read_state(&committer.connection).expect("a state").end;
+        assert_eq!(end, committer.end);
+        assert_eq!(end.head, Head { sequence: 3, hash: [3; 32] });
+        let last = rows::last_row(&committer.connection).expect("a row");
+        let content = Some((end.head.hash, end.ingested_at));
+        assert_eq!(last, Some(rows::LastRow { number: 3, content }));
         assert_eq!(durations.lock().expect("it is whole").count(), 3);
         committer.finish().expect("it closes");
     }

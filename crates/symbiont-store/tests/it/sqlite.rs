@@ -211,19 +211,29 @@ async fn damage_is_found() {
         assert_eq!(page.rows.iter().map(|row| row.number).collect::<Vec<_>>(), numbers);
     }
     let end = "the row for the end of the log does not make sense";
+    let last = "record 3 is not the one at which the log is said to end";
+    let none = "record 0 is not the one at which the log is said to end";
     for (sql, reason) in [
         ("DELETE FROM store_state", None),
         ("UPDATE store_state SET sequence = -1", Some(end)),
         ("UPDATE store_state SET hash = x'00'", Some(end)),
         ("UPDATE store_state SET sequence = 2", Some("the log ends at 2, but record 3 is in it")),
+        ("UPDATE store_state SET epoch = 9223372036854775807", None),
+        ("UPDATE store_state SET hash = zeroblob(32)", Some(last)),
+        // What is appended later would be dated by it.
+        ("UPDATE store_state SET ingested_at = 9223372036854775807", Some(last)),
+        ("DELETE FROM audit_events; UPDATE store_state SET sequence = 0", Some(none)),
+        ("UPDATE audit_events SET leaf_hash = x'00' WHERE sequence = 3", Some(last)),
     ] {
         let directory = directory();
         let store = open(directory.path());
         store.commit(records([1, 2, 3])).await.expect("a commit");
         drop(store);
         tamper(directory.path(), sql);
-        let missing =
-            format!("`{}` has no row for the end of its log", file_in(directory.path()).display());
+        let missing = format!(
+            "`{}` has no row for the end of its log that counts how often it was opened",
+            file_in(directory.path()).display()
+        );
         assert_eq!(refusal(directory.path()), damaged(reason.unwrap_or(&missing)), "{sql}");
     }
 }
@@ -297,16 +307,13 @@ async fn a_reader_makes_nothing() {
     let directory = directory();
     for path in [directory.path().to_owned(), directory.path().join("missing")] {
         let error = SqliteReader::open(&path).expect_err("there is nothing");
-        let expected = StoreError::Io {
-            context: format!("open `{}`", file_in(&path).display()),
-            reason: "there is no store here".to_owned(),
-        };
-        assert_eq!(error, expected);
+        assert_eq!(error, StoreError::NotThere { path: path.display().to_string() });
     }
     assert_eq!(std::fs::read_dir(directory.path()).expect("a list").count(), 0);
     std::fs::write(file_in(directory.path()), "").expect("it is writable");
     let error = SqliteReader::open(directory.path()).expect_err("it is empty");
-    assert!(error.to_string().ends_with("the store is not made yet"), "{error}");
+    let path = directory.path().display().to_string();
+    assert_eq!(error, StoreError::NotThere { path });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -462,41 +469,112 @@ async fn a_record_that_is_there_costs_its_own_batch_only() {
 }
 
 #[tokio::test]
-async fn a_log_in_another_table_is_no_log() {
+async fn a_store_is_laid_out_as_it_was_made() {
     let copy = "CREATE TABLE copy AS SELECT * FROM audit_events; DROP TABLE audit_events;";
+    let again = "UPDATE sqlite_schema SET sql = replace(sql, ' STRICT', '') WHERE name =";
+    let schema = "PRAGMA writable_schema = ON;";
+    let endless = "CREATE VIEW audit_events AS WITH RECURSIVE n(i) AS
+        (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT copy.* FROM copy, n";
     let cases = [
-        ("CREATE INDEX mine ON audit_events (actor)".to_owned(), true),
+        ("SELECT 1".to_owned(), true),
+        // What others keep in the same file is theirs.
+        (
+            "CREATE TABLE mine (a); CREATE VIEW theirs AS SELECT * FROM audit_events".to_owned(),
+            true,
+        ),
+        ("ANALYZE".to_owned(), true),
         // In a table without a key a number can be there twice.
         (format!("{copy} ALTER TABLE copy RENAME TO audit_events"), false),
         (format!("{copy} CREATE VIEW audit_events AS SELECT * FROM copy"), false),
+        (format!("{copy} {endless}"), false),
         ("ALTER TABLE audit_events ADD COLUMN more TEXT".to_owned(), false),
+        ("ALTER TABLE store_state ADD COLUMN more TEXT".to_owned(), false),
+        (format!("{schema} {again} 'audit_events'"), false),
+        (format!("{schema} {again} 'store_state'"), false),
+        (format!("{schema} {again} 'kv_agents'"), false),
         (
             "CREATE TRIGGER t AFTER INSERT ON Audit_Events BEGIN DELETE FROM audit_events; END"
                 .to_owned(),
             false,
         ),
+        (
+            "CREATE TRIGGER t AFTER UPDATE ON KV_agents BEGIN DELETE FROM kv_agents; END"
+                .to_owned(),
+            false,
+        ),
+        ("DROP TABLE kv_agents; CREATE TABLE kv_agents (key, value)".to_owned(), false),
+        ("DROP INDEX audit_events_id".to_owned(), false),
+        ("DROP INDEX audit_events_kind".to_owned(), false),
+        (
+            "DROP INDEX audit_events_kind; CREATE INDEX audit_events_kind ON audit_events (kind) \
+             WHERE sequence > 1"
+                .to_owned(),
+            false,
+        ),
+        ("CREATE INDEX mine ON audit_events (actor)".to_owned(), false),
     ];
     for (sql, whole) in cases {
         let directory = directory();
         let store = open(directory.path());
         store.commit(records([1, 2])).await.expect("a commit");
+        // Who has it open notices too.
+        let reader = look(directory.path());
         drop(store);
         tamper(directory.path(), &sql);
-        let page = look(directory.path()).log(i64::MIN, 10).await;
-        match page {
-            Ok(page) => assert!(whole && page.rows.len() == 2, "{sql}"),
-            Err(error) => {
-                assert!(!whole && matches!(error, StoreError::Corrupted { .. }), "{sql}: {error}");
-            }
+        let page = reader.log(i64::MIN, 10).await.map(|page| page.rows.len());
+        let seen = SqliteReader::open(directory.path()).map(drop);
+        let opened = SqliteStore::open(directory.path(), options()).map(drop);
+        if whole {
+            assert_eq!((page, seen, opened), (Ok(2), Ok(()), Ok(())), "{sql}");
+        } else {
+            let is_damage =
+                |it: Option<StoreError>| matches!(it, Some(StoreError::Corrupted { .. }));
+            assert!(is_damage(page.clone().err()), "{sql}: {page:?}");
+            assert!(is_damage(seen.clone().err()), "{sql}: {seen:?}");
+            assert!(is_damage(opened.clone().err()), "{sql}: {opened:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_store_that_could_take_a_record_twice_is_not_written() {
+async fn an_index_that_leaves_records_out_is_a_fault() {
     let directory = directory();
-    drop(open(directory.path()));
-    tamper(directory.path(), "DROP INDEX audit_events_id");
-    let reason = "the index that keeps the ids of records apart is not there".to_owned();
-    assert_eq!(refusal(directory.path()), StoreError::Corrupted { reason });
+    let store = open(directory.path());
+    store.commit(records([1, 2, 3])).await.expect("a commit");
+    assert_eq!(store.faults().await, Ok(vec![]));
+    drop(store);
+    // The index is made anew without a record, and its text says nothing of that.
+    tamper(
+        directory.path(),
+        "DROP INDEX audit_events_kind;
+         CREATE INDEX audit_events_kind ON audit_events (kind) WHERE sequence <> 2;
+         PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = 'CREATE INDEX audit_events_kind ON audit_events (kind)'
+         WHERE name = 'audit_events_kind'",
+    );
+    let reader = look(directory.path());
+    let hidden = RecordQuery { kinds: vec![record(2).kind], ..everything() };
+    assert_eq!(reader.records(&hidden).await.map(|found| found.len()), Ok(2));
+    let faults = reader.faults().await.expect("it is looked for");
+    assert!(
+        faults.iter().any(|it| it.contains("missing from index audit_events_kind")),
+        "{faults:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_row_that_can_not_be_read_hides_no_other() {
+    let directory = directory();
+    let store = open(directory.path());
+    store.commit(records([1, 2, 3])).await.expect("a commit");
+    drop(store);
+    tamper(directory.path(), "UPDATE audit_events SET metadata = 'x' WHERE sequence = 2");
+    let reader = look(directory.path());
+    for query in [everything(), RecordQuery { metadata: [].into(), ..everything() }] {
+        let rows = reader.rows(&query).await.expect("rows");
+        let found: Vec<_> = rows.iter().map(|row| (row.number, row.record.is_ok())).collect();
+        assert_eq!(found, [(1, true), (2, false), (3, true)]);
+        let refused = reader.records(&query).await;
+        assert!(matches!(refused, Err(StoreError::DamagedRecord { sequence: 2, .. })));
+    }
 }
