@@ -524,7 +524,8 @@ impl Run {
                     meter.memory.store(machine.memory(), Ordering::Relaxed);
                     meter.host_calls.fetch_add(1, Ordering::Relaxed);
                     let line = program.line(machine.span().start);
-                    match host::call(self, &call, line).await {
+                    // Boxed: what a call needs while it is made would be part of every run.
+                    match Box::pin(host::call(self, &call, line)).await {
                         Ok(answer) => machine.resume(answer),
                         // What can't be recorded does not go on.
                         Err(failure) => return RunOutcome::Failed(failure),
