@@ -184,11 +184,13 @@ pub(crate) enum Readiness {
 /// What a run is done for. What it records goes into the commits of the run's own beginning and end,
 /// so that neither is on record without the other.
 pub(crate) trait Errand: std::fmt::Debug + Send + Sync {
-    /// What is recorded together with the run's beginning.
-    fn begins(&self) -> Change;
+    /// What is recorded together with the beginning of this run; `None` if nobody waits for it any
+    /// more, and it must not begin.
+    fn begins(&self, run: Uuid) -> Option<Change>;
     /// What is recorded together with the run's end.
     fn ends(&self, outcome: &AttemptOutcome) -> Change;
-    /// Whether that has been recorded. The agent is free for the next run by now.
+    /// Whether that has been recorded; after [`Errand::begins`] alone, that it could not begin. The
+    /// agent is free for the next run by now.
     fn settled(&self, recorded: bool);
 }
 

@@ -140,7 +140,9 @@ impl AgentPort for Witness {
 
     async fn run_task(&self, _id: AgentId, activation: Activation) -> AttemptOutcome {
         let errand = activation.errand;
-        let _recorded = errand.begins();
+        let Some(_recorded) = errand.begins(uuid::Uuid::now_v7()) else {
+            return AttemptOutcome::NotNow("nobody waits for it".to_owned());
+        };
         let end = self.ends.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.began.send_modify(|count| *count += 1);
         let Some(end) = end else { return std::future::pending().await };

@@ -402,7 +402,8 @@ impl LifecycleBuilder {
         Self { directory, ..self }
     }
 
-    /// Uses `journal`; agents that are kept there are there again.
+    /// Uses `journal`; agents that are kept there are there again. A bus over the same journal is to
+    /// be there before: a message whose handling had an effect when the process ended is given up.
     #[must_use]
     pub fn journal(self, journal: Journal) -> Self {
         Self { journal, ..self }

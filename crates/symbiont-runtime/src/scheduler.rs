@@ -3,7 +3,8 @@
 //! # What holds
 //!
 //! - `schedule_task` returns when the task is recorded; on a durable journal it then survives
-//!   `kill -9`, and runs after it unless an effect had begun that must not be repeated blindly.
+//!   `kill -9`, and runs after it unless an effect had begun that must not be repeated blindly. An
+//!   attempt that the end of the process interrupted counts as one.
 //! - A task's status comes from its execution: it has completed when its attempt returned, and that
 //!   is on record together with the end of the agent's run, in one commit.
 //! - An effect that must not be repeated blindly is not: an attempt that began one and was cut off
@@ -388,8 +389,8 @@ impl Scheduler for DefaultScheduler {
 
     async fn get_scheduler_metrics(&self) -> SchedulerMetrics {
         let now = self.inner.journal.now();
-        let mut state = self.inner.lock();
-        state.queue.ripen(now);
+        let state = self.inner.lock();
+        let [due, later] = state.queue.counts(now);
         let counted = |counts: BTreeMap<Priority, usize>| {
             let mut by_class = PriorityCounts::default();
             for (class, count) in counts {
@@ -402,9 +403,9 @@ impl Scheduler for DefaultScheduler {
             *running.of(job.task.priority) += 1;
         }
         SchedulerMetrics {
-            pending: counted(state.queue.due_by_class()),
+            pending: counted(due),
             running,
-            delayed: counted(state.queue.later_by_class()),
+            delayed: counted(later),
             completed: state.counts.completed,
             failed: state.counts.failed,
             timed_out: state.counts.timed_out,

@@ -140,7 +140,6 @@ impl Inner {
         self.shift(member, event, entry, also, |record| {
             record.failure = None;
             record.suspended_from = None;
-            record.recovering = false;
         })
         .await?;
         if let Some(next) = next {
@@ -157,7 +156,10 @@ impl Inner {
         let shifted = match &prepared {
             Ok(()) => {
                 let entry = self.entry(member, AuditEventType::AgentCreated, "agent.initialized");
-                self.shift(member, Event::Initialized, entry, Change::new(), |_| {}).await
+                self.shift(member, Event::Initialized, entry, Change::new(), |record| {
+                    record.recovering = false;
+                })
+                .await
             }
             Err(reason) => {
                 let entry = self

@@ -25,6 +25,23 @@ enum Ending {
     Cut,
 }
 
+/// The run that is under way, if it is one of the agent's work: a farewell is not put aside.
+fn working_run(member: &Member) -> Option<ActiveRun> {
+    let cell = member.cell();
+    cell.run.clone().filter(|_| !cell.parting)
+}
+
+/// Wishes `to` of a run of which `from` was wished.
+fn turn_wish(active: &ActiveRun, from: Wish, to: Wish) {
+    active.wish.send_if_modified(|wish| {
+        let turns = *wish == from;
+        if turns {
+            *wish = to;
+        }
+        turns
+    });
+}
+
 impl Inner {
     /// Asks the run to come to its next step, and cuts it off after the grace. The caller does not
     /// hold the agent's turn: the run needs it to conclude.
@@ -162,6 +179,7 @@ impl Inner {
             let mut cell = member.cell();
             if cell.run.as_ref().is_some_and(|run| run.id == active.id) {
                 cell.run = None;
+                cell.blocked_on = None;
             }
             cell.parting = false;
         }
@@ -190,16 +208,10 @@ impl Inner {
         let entry = self
             .entry(member, AuditEventType::AgentStopped, "agent.suspended")
             .details(why.to_owned());
-        let active = member.cell().run.clone();
+        let active = working_run(member);
         if let Some(active) = &active {
             // One that is being stopped has nothing to hold still for.
-            active.wish.send_if_modified(|wish| {
-                let goes_on = *wish == Wish::Go;
-                if goes_on {
-                    *wish = Wish::Pause;
-                }
-                goes_on
-            });
+            turn_wish(active, Wish::Go, Wish::Pause);
         }
         let shifted = self
             .shift(member, Event::Suspend, entry, Change::new(), |record| {
@@ -209,7 +221,7 @@ impl Inner {
         if shifted.is_err()
             && let Some(active) = &active
         {
-            active.wish.send_replace(Wish::Go);
+            turn_wish(active, Wish::Pause, Wish::Go);
         }
         shifted.map(|_| ())
     }
@@ -217,10 +229,8 @@ impl Inner {
     pub(super) async fn resume(&self, member: &Arc<Member>) -> Result<(), LifecycleError> {
         {
             let _turn = member.turn.lock().await;
-            let (back_to, active) = {
-                let cell = member.cell();
-                (cell.record.suspended_from.unwrap_or(AgentState::Ready), cell.run.clone())
-            };
+            let back_to = member.cell().record.suspended_from.unwrap_or(AgentState::Ready);
+            let active = working_run(member);
             // What its run waited for may have come meanwhile, and after a restart of the process
             // nothing of the run is left.
             let blocked = member.cell().blocked_on.is_some();
@@ -236,7 +246,8 @@ impl Inner {
             })
             .await?;
             if let Some(active) = active {
-                active.wish.send_replace(Wish::Go);
+                // Who wants it to stop meanwhile still does.
+                turn_wish(&active, Wish::Pause, Wish::Go);
             }
         }
         self.after(member).await;

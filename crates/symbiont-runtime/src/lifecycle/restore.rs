@@ -69,7 +69,7 @@ impl Inner {
                 if let Some(run) = record.run.take() {
                     record.error_count = record.error_count.saturating_add(1);
                     let mark = crate::journal::row::<RunMark>(store, RUNS, &key).await;
-                    let effects = mark.map_err(storage)?.is_some_and(|mark| mark.effects);
+                    let effects = mark.map_err(storage)?.is_some_and(|mark| mark.run == run.id);
                     let mail = self.directory.mail(config.id);
                     if let (Some(message), Some(mail), true) = (run.message, mail, effects) {
                         change = change.and(mail.give_up_on(message));
@@ -117,6 +117,8 @@ impl Inner {
             self.recover_later(&member);
         }
         for member in self.fleet.all() {
+            // A scheduler that was there before has looked for whoever runs the agent.
+            self.tell(&member);
             let on_duty = {
                 let cell = member.cell();
                 let at_rest = matches!(cell.record.state, AgentState::Waiting | AgentState::Ready);

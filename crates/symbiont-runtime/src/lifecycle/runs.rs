@@ -1,14 +1,15 @@
 //! Runs: begun, carried to their end, concluded, and what follows them.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use symbiont_types::{AgentId, AgentState, AuditEventType, ExecutionMode, LifecycleError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::fleet::Member;
 use super::machine::{Event, Rest};
@@ -17,10 +18,11 @@ use super::{Inner, STABLE, invalid, stored};
 use crate::bus::LeasedMessage;
 use crate::clock::Clock;
 use crate::directory::{AttemptOutcome, Errand, FailedRun, MailPort, Readiness};
-use crate::journal::{Change, INPUTS, RUNS};
+use crate::journal::{Change, INPUTS, Journal, RUNS};
 use crate::run::{
     ActiveRun, Cause, Definition, Input, Run, RunFailure, RunOutcome, RunReport, Wish,
 };
+use crate::tasks::Tasks;
 
 /// What a run begins with.
 pub(super) struct Beginning {
@@ -86,7 +88,12 @@ impl Inner {
             Cause::Message(message) => (entry.with("message", message), Some(message)),
             Cause::Start | Cause::Tick | Cause::Agent(_) | Cause::Stop => (entry, None),
         };
-        let mut also = errand.as_ref().map_or_else(Change::new, |errand| errand.begins());
+        let mut also = match &errand {
+            None => Change::new(),
+            Some(errand) => errand.begins(active.id).ok_or_else(|| {
+                invalid("whoever asked for this run does not wait for it any more")
+            })?,
+        };
         if cause == Cause::Start {
             // A restart gives the agent the same again.
             let key = *member.id.as_uuid().as_bytes();
@@ -352,8 +359,13 @@ impl Inner {
         let Some(lent) = lent else { return Ok(()) };
         let cause = Cause::Message(lent.message.message.id);
         let input = Input::Message(Box::new(lent.message.clone()));
-        let errand: Arc<dyn Errand> =
-            Arc::new(Letter { mail, lent, dealt_with: AtomicBool::new(false) });
+        let errand: Arc<dyn Errand> = Arc::new(Letter {
+            mail,
+            lent,
+            dealt_with: AtomicBool::new(false),
+            journal: self.journal.clone(),
+            tasks: Arc::downgrade(&self.tasks),
+        });
         let beginning =
             Beginning { errand: Some(errand), ..Beginning::work(definition, cause, input) };
         self.begin(member, beginning).await.map(|_| ())
@@ -595,12 +607,18 @@ struct Letter {
     mail: Arc<dyn MailPort>,
     lent: LeasedMessage,
     dealt_with: AtomicBool,
+    journal: Journal,
+    tasks: Weak<Tasks>,
 }
+
+/// The pause before it is tried again to record that a message was dealt with; it doubles.
+const RECEIPT_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_RECEIPT_BACKOFF: Duration = Duration::from_secs(60);
 
 impl Errand for Letter {
     /// The message counts as handed over from the same step on.
-    fn begins(&self) -> Change {
-        self.mail.lent(&self.lent)
+    fn begins(&self, _run: Uuid) -> Option<Change> {
+        Some(self.mail.lent(&self.lent))
     }
 
     /// The message leaves the mailbox in the same step in which the run's end is recorded. A run
@@ -612,10 +630,28 @@ impl Errand for Letter {
     }
 
     fn settled(&self, recorded: bool) {
-        if recorded && self.dealt_with.load(Ordering::Relaxed) {
-            self.mail.settle(&self.lent);
-        } else {
-            self.mail.give_back(&self.lent);
+        match (self.dealt_with.load(Ordering::Relaxed), recorded) {
+            (false, _) => self.mail.give_back(&self.lent),
+            (true, true) => self.mail.settle(&self.lent),
+            // It has been dealt with, and nobody gets it again while that is being recorded.
+            (true, false) => {
+                let Some(tasks) = self.tasks.upgrade() else { return };
+                let (mail, lent) = (Arc::clone(&self.mail), self.lent.clone());
+                let (journal, stop) = (self.journal.clone(), tasks.stopping());
+                tasks.spawn(async move {
+                    let mut pause = RECEIPT_BACKOFF;
+                    loop {
+                        tokio::select! {
+                            () = stop.cancelled() => return,
+                            () = tokio::time::sleep(pause) => {}
+                        }
+                        pause = pause.saturating_mul(2).min(LONGEST_RECEIPT_BACKOFF);
+                        if journal.commit(mail.receipt(&lent)).await.is_ok() {
+                            return mail.settle(&lent);
+                        }
+                    }
+                });
+            }
         }
     }
 }

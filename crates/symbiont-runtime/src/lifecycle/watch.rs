@@ -242,15 +242,16 @@ impl Inner {
                 pause = pause.saturating_mul(2).min(Duration::from_secs(60));
                 let Some(inner) = this.upgrade() else { return };
                 let Some(member) = inner.fleet.find(id) else { return };
-                if member.state() != AgentState::Failed {
+                // One that was being initialized when the process ended is only created again.
+                if !matches!(member.state(), AgentState::Failed | AgentState::Created) {
                     return;
                 }
                 if !inner.take_restart(&member) {
                     inner.give_up(&member).await;
                     return;
                 }
-                let event = Event::Initialize;
-                if inner.initialize(&member, event).await.is_ok() {
+                if inner.initialize(&member, Event::Initialize).await.is_ok() {
+                    inner.after(&member).await; // Mail may have waited for it.
                     return;
                 }
             }

@@ -105,7 +105,7 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
     let effect = operation.class == EffectClass::NonRepeatable;
     if effect {
         let whose = run.cause.mark_of(run.agent_id);
-        change = change.put(RUNS, whose, &RunMark { effects: true });
+        change = change.put(RUNS, whose, &RunMark { run: run.active.id });
     }
     run.commit(change).await?;
     let meter = &run.active.meter;

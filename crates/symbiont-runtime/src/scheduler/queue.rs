@@ -17,9 +17,8 @@ const AGING: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub(crate) priority: Priority,
+    /// Since when it could run: when it says, or when it was accepted if that was later.
     pub(crate) due: SystemTime,
-    /// Since when it could have run: when it was due, or when it was accepted if that was later.
-    pub(crate) since: SystemTime,
     /// In the order of acceptance.
     pub(crate) sequence: u64,
 }
@@ -30,13 +29,12 @@ struct Place {
     due: SystemTime,
     sequence: u64,
     id: TaskId,
-    since: SystemTime,
 }
 
 impl Place {
     fn of(id: TaskId, ticket: Ticket) -> Self {
-        let Ticket { due, since, sequence, .. } = ticket;
-        Self { due, sequence, id, since }
+        let Ticket { due, sequence, .. } = ticket;
+        Self { due, sequence, id }
     }
 }
 
@@ -186,14 +184,14 @@ impl Queue {
 
     /// The task whose turn it is, among all classes or among the critical ones alone.
     ///
-    /// Within a class the first is the one that was due first, so that comparing the first of each
-    /// class is enough.
+    /// Within a class the first has waited the longest, so that comparing the first of each class is
+    /// enough.
     pub(crate) fn first(&self, now: SystemTime, critical_only: bool) -> Option<(AgentId, TaskId)> {
         let heads = self.heads.iter().filter_map(|(class, line)| Some((class.0, line.first()?)));
         let best = heads
             .filter(|(class, _)| !critical_only || *class == Priority::Critical)
             .min_by_key(|(class, (place, _))| {
-                let urgency = if self.by_priority { urgency(*class, place.since, now) } else { 0 };
+                let urgency = if self.by_priority { urgency(*class, place.due, now) } else { 0 };
                 (Reverse(urgency), *place)
             });
         best.map(|(_, (place, agent))| (*agent, place.id))
@@ -225,21 +223,17 @@ impl Queue {
         self.lines.get(&agent)?.shut.as_deref()
     }
 
-    /// Due tasks by class, those of agents that can't take them included.
-    pub(crate) fn due_by_class(&self) -> BTreeMap<Priority, usize> {
-        let mut counts = BTreeMap::new();
+    /// How many tasks of each class wait, those that are due at `now` and those that are not.
+    pub(crate) fn counts(&self, now: SystemTime) -> [BTreeMap<Priority, usize>; 2] {
+        let [mut due, mut later] = [BTreeMap::new(), BTreeMap::new()];
         for (class, tasks) in self.lines.values().flat_map(|line| &line.classes) {
-            *counts.entry(class.0).or_default() += tasks.len();
+            *due.entry(class.0).or_default() += tasks.len();
         }
-        counts
-    }
-
-    pub(crate) fn later_by_class(&self) -> BTreeMap<Priority, usize> {
-        let mut counts = BTreeMap::new();
-        for (_, class, _) in &self.later {
+        for (place, class, _) in &self.later {
+            let counts = if place.due <= now { &mut due } else { &mut later };
             *counts.entry(class.0).or_default() += 1;
         }
-        counts
+        [due, later]
     }
 
     /// When the task became due that has been due the longest.
@@ -250,8 +244,8 @@ impl Queue {
 }
 
 /// A class with the age of what waits in it: one class for each minute, never above critical.
-fn urgency(class: Priority, since: SystemTime, now: SystemTime) -> u64 {
-    let waited = now.duration_since(since).unwrap_or_default();
+fn urgency(class: Priority, due: SystemTime, now: SystemTime) -> u64 {
+    let waited = now.duration_since(due).unwrap_or_default();
     (class as u64 + waited.as_secs() / AGING.as_secs()).min(Priority::Critical as u64)
 }
 
@@ -268,7 +262,7 @@ mod tests {
     }
 
     fn ticket(priority: Priority, due: u64, sequence: u64) -> Ticket {
-        Ticket { priority, due: at(due), since: at(due), sequence }
+        Ticket { priority, due: at(due), sequence }
     }
 
     /// Pushes `tasks`, each for an agent of its own or all for one, and drains the queue at `now`;
@@ -315,16 +309,6 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_came_late_has_not_waited_since_it_was_due() {
-        let mut queue = Queue::new(true);
-        let (late, normal) = (AgentId::new(), AgentId::new());
-        let backdated = Ticket { since: at(1000), ..ticket(Low, 1, 1) };
-        queue.push(late, TaskId::new(), backdated, at(1000));
-        queue.push(normal, TaskId::new(), ticket(Normal, 1000, 2), at(1000));
-        assert_eq!(queue.first(at(1000), false).map(|(agent, _)| agent), Some(normal));
-    }
-
-    #[test]
     fn a_line_that_is_shut_keeps_its_places() {
         let mut queue = Queue::new(true);
         let (agent, other) = (AgentId::new(), AgentId::new());
@@ -337,7 +321,7 @@ mod tests {
         assert_eq!(queue.first(at(1), false), Some((other, second)));
         assert_eq!((queue.shut_reason(agent), queue.shut_reason(other)), (Some("busy"), None));
         assert_eq!(queue.position(agent, first, one), None);
-        assert_eq!(queue.due_by_class(), [(Normal, 3)].into());
+        assert_eq!(queue.counts(at(1)), [[(Normal, 3)].into(), [].into()]);
         assert!(queue.open(agent) && !queue.open(agent));
         assert_eq!(queue.first(at(1), false), Some((agent, first)));
         let positions = [(agent, first, one), (other, second, two), (agent, third, three)];

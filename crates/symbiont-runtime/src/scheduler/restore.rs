@@ -43,30 +43,31 @@ pub(super) async fn restore(
             task.retry_count = progress.retries;
             task.scheduled_time = from_micros(progress.due);
         }
-        let running = before.as_ref().is_some_and(|progress| progress.running);
+        let run = before.as_ref().and_then(|progress| progress.run);
+        let effects = run.is_some() && marks.get(&key).map(|mark| mark.run) == run;
         let mut last_error = before.as_ref().and_then(|progress| progress.last_error.clone());
         let mut end = before.and_then(|progress| progress.end);
         if end.is_none() {
             let attempt = task.retry_count.saturating_add(1);
             let interrupted = "the process ended during the attempt";
-            let how = match (cancelled_by, marks.get(&key), running) {
-                (Some(by), _, _) => Some(How::Cancelled { by }),
-                (None, Some(mark), _) if mark.effects => Some(How::Unknown { attempt }),
-                (None, _, false) => None,
-                (None, _, true) if task.retry_count >= retries => {
+            let how = match (cancelled_by, run) {
+                (Some(by), _) => Some(How::Cancelled { by }),
+                (None, None) => None,
+                (None, Some(_)) if effects => Some(How::Unknown { attempt }),
+                (None, Some(_)) if task.retry_count >= retries => {
                     Some(How::Failed { error: interrupted.to_owned(), attempts: attempt })
                 }
-                (None, _, true) => {
+                (None, Some(_)) => {
                     task.retry_count += 1;
                     last_error = Some(interrupted.to_owned());
                     None
                 }
             };
-            let decided = running || how.is_some();
+            let decided = run.is_some() || how.is_some();
             end = how.map(|how| End { at: micros(now), how });
             if decided {
                 let progress = Progress {
-                    running: false,
+                    run: None,
                     retries: task.retry_count,
                     due: micros(task.scheduled_time),
                     last_error: last_error.clone(),

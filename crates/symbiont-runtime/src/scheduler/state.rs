@@ -15,6 +15,7 @@ use symbiont_types::{AgentId, ResourceLimits, ScheduledTask, SchedulerError, Tas
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::lanes::{Lanes, Load};
 use super::meter::{Throughput, Timings};
@@ -54,6 +55,8 @@ pub(crate) struct State {
     pub(crate) throughput: Throughput,
     pub(crate) sequence: u64,
     fence: u64,
+    /// Counts decisions.
+    ending: u64,
     pub(crate) paused: bool,
     pub(crate) closed: bool,
 }
@@ -87,11 +90,9 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn ticket(&self) -> Ticket {
-        let due = self.task.scheduled_time;
         Ticket {
             priority: self.task.priority,
-            due,
-            since: due.max(self.accepted_at),
+            due: self.task.scheduled_time.max(self.accepted_at),
             sequence: self.sequence,
         }
     }
@@ -102,9 +103,9 @@ impl Job {
     }
 
     /// The row that says what attempts have made of it.
-    pub(crate) fn progress(&self, running: bool) -> Progress {
+    pub(crate) fn progress(&self, run: Option<Uuid>) -> Progress {
         Progress {
-            running,
+            run,
             retries: self.task.retry_count,
             due: micros(self.task.scheduled_time),
             last_error: None,
@@ -148,6 +149,8 @@ pub(crate) enum Phase {
     Running(Attempt),
     /// What follows has been decided, and is being recorded.
     Ending {
+        /// Which decision: only its own record settles it.
+        number: u64,
         /// Holds its slot until then; none if it was not running.
         attempt: Option<Attempt>,
         next: Next,
@@ -166,8 +169,8 @@ pub(crate) struct Attempt {
     /// On the timers' scale: the time of day may jump.
     pub(crate) lease_until: Instant,
     pub(crate) cancel: CancellationToken,
-    /// A run of the agent has begun for it, or was about to.
-    pub(crate) begun: bool,
+    /// The run of the agent that has begun for it, or was about to.
+    pub(crate) run: Option<Uuid>,
 }
 
 /// An attempt that got its slot.
@@ -196,6 +199,8 @@ pub(crate) enum Next {
 /// What an attempt leaves to be recorded.
 #[derive(Debug)]
 pub(crate) struct Leaves {
+    /// The decision that this records.
+    pub(crate) number: u64,
     pub(crate) progress: Progress,
     pub(crate) result: Option<Arc<str>>,
     /// There are rows of what operators asked for, which nobody needs any more.
@@ -232,6 +237,7 @@ impl State {
             throughput: Throughput::new(),
             sequence: 0,
             fence: 0,
+            ending: 0,
             paused,
             closed: false,
         }
@@ -274,6 +280,7 @@ impl State {
     /// Takes in a task that is on record.
     pub(crate) fn add(&mut self, job: Job, now: SystemTime) {
         let (id, agent) = (job.task.id, job.task.agent_id);
+        self.accepting.remove(&id);
         match &job.phase {
             Phase::Ended(end) => self.ended.push_back((from_micros(end.at), id)),
             Phase::Waiting { .. } | Phase::Running(_) | Phase::Ending { .. } => {
@@ -318,7 +325,7 @@ impl State {
         let timeout = if own.is_zero() { most } else { own.min(most) };
         let timeout = limits.map_or(timeout, |limits| timeout.min(limits.execution_timeout));
         let cancel = CancellationToken::new();
-        self.wait_time.add(now.duration_since(job.ticket().since).unwrap_or_default());
+        self.wait_time.add(now.duration_since(job.ticket().due).unwrap_or_default());
         job.phase = Phase::Running(Attempt {
             fence: self.fence,
             lane,
@@ -327,7 +334,7 @@ impl State {
             deadline: now + timeout,
             lease_until,
             cancel: cancel.clone(),
-            begun: false,
+            run: None,
         });
         Start {
             task_id: id,
@@ -350,16 +357,22 @@ impl State {
         }
     }
 
-    /// Attempts whose lease has run out.
+    /// Cancels attempts whose lease has run out, and returns those that no run has begun for. Where
+    /// one has, its end decides: until then it may still do something.
     pub(crate) fn lost_leases(&mut self, now: Instant) -> Vec<(TaskId, u64)> {
-        let running = self.running.iter().filter_map(|id| match &self.jobs.get(id)?.phase {
-            Phase::Running(attempt) if attempt.lease_until < now => Some((*id, attempt.fence)),
-            Phase::Running(_) | Phase::Waiting { .. } | Phase::Ending { .. } | Phase::Ended(_) => {
-                None
+        let mut lost = Vec::new();
+        for id in &self.running {
+            let Some(job) = self.jobs.get_mut(id) else { continue };
+            let Phase::Running(attempt) = &mut job.phase else { continue };
+            if attempt.lease_until >= now || attempt.cancel.is_cancelled() {
+                continue;
             }
-        });
-        let lost: Vec<_> = running.collect();
-        self.counts.lease_losses += lost.len() as u64;
+            attempt.cancel.cancel();
+            self.counts.lease_losses += 1;
+            if attempt.run.is_none() {
+                lost.push((*id, attempt.fence));
+            }
+        }
         lost
     }
 
@@ -382,7 +395,8 @@ impl State {
             unreachable!("the attempt was seen a line ago")
         };
         self.run_time.add(now.duration_since(attempt.since).unwrap_or_default());
-        job.phase = Phase::Ending { attempt: Some(attempt), next, at: now };
+        self.ending += 1;
+        job.phase = Phase::Ending { number: self.ending, attempt: Some(attempt), next, at: now };
         self.leaves(id)
     }
 
@@ -392,17 +406,20 @@ impl State {
         let Phase::Waiting { .. } = job.phase else { return None };
         let next = Next::End(How::Cancelled { by: by.to_owned() }, None);
         self.queue.remove(job.task.agent_id, id, job.ticket());
-        job.phase = Phase::Ending { attempt: None, next, at: now };
+        self.ending += 1;
+        job.phase = Phase::Ending { number: self.ending, attempt: None, next, at: now };
         self.leaves(id)
     }
 
     /// What a task that is ending leaves to be recorded.
     pub(crate) fn leaves(&self, id: TaskId) -> Option<Leaves> {
         let job = self.jobs.get(&id)?;
-        let Phase::Ending { next, at, .. } = &job.phase else { return None };
-        let progress = job.progress(false);
+        let Phase::Ending { number, next, at, .. } = &job.phase else { return None };
+        let number = *number;
+        let progress = job.progress(None);
         Some(match next {
             Next::End(how, result) => Leaves {
+                number,
                 progress: Progress {
                     end: Some(End { at: micros(*at), how: how.clone() }),
                     ..progress
@@ -411,6 +428,7 @@ impl State {
                 wished: job.wished,
             },
             Next::Retry { error, due } => Leaves {
+                number,
                 progress: Progress {
                     retries: progress.retries.saturating_add(1),
                     due: micros(*due),
@@ -420,19 +438,24 @@ impl State {
                 result: None,
                 wished: false,
             },
-            Next::Again => Leaves { progress, result: None, wished: false },
+            Next::Again => Leaves { number, progress, result: None, wished: false },
         })
     }
 
-    /// Does what was decided, once it is recorded. What could not be recorded stays as it is, and is
-    /// recorded later; its slot is free either way.
-    pub(crate) fn settle(&mut self, id: TaskId, recorded: bool, now: SystemTime) {
+    /// Does what was decided, once that very decision is recorded. What could not be recorded stays
+    /// as it is, and is recorded later; its slot is free either way.
+    pub(crate) fn settle(&mut self, id: TaskId, decision: u64, recorded: bool, now: SystemTime) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let agent = job.task.agent_id;
         let phase = std::mem::replace(&mut job.phase, Phase::Waiting { last_error: None });
-        let Phase::Ending { attempt, next, at } = phase else {
-            job.phase = phase;
-            return;
+        let (attempt, next, at) = match phase {
+            Phase::Ending { number, attempt, next, at } if number == decision => {
+                (attempt, next, at)
+            }
+            other => {
+                job.phase = other;
+                return;
+            }
         };
         if let Some(attempt) = &attempt {
             self.lanes.release(attempt.lane, attempt.load);
@@ -441,7 +464,7 @@ impl State {
             self.queue.open(agent);
         }
         if !recorded {
-            job.phase = Phase::Ending { attempt: None, next, at };
+            job.phase = Phase::Ending { number: decision, attempt: None, next, at };
             self.unrecorded.insert(id);
             return;
         }
@@ -460,9 +483,11 @@ impl State {
     }
 
     /// Puts a task that was to be ended back to where it waited.
-    pub(crate) fn take_back(&mut self, id: TaskId, now: SystemTime) {
+    pub(crate) fn take_back(&mut self, id: TaskId, decision: u64, now: SystemTime) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        if let Phase::Ending { attempt: None, .. } = job.phase {
+        if let Phase::Ending { attempt: None, number, .. } = job.phase
+            && number == decision
+        {
             job.phase = Phase::Waiting { last_error: None };
             self.queue.push(job.task.agent_id, id, job.ticket(), now);
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use symbiont_types::{AgentId, Priority, ScheduledTask, TaskId, TaskStatus};
+use uuid::Uuid;
 
 use crate::clock::{from_micros, micros};
 
@@ -75,8 +76,8 @@ impl Task {
 /// What attempts have made of a task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// An attempt has begun and not ended.
-    pub(crate) running: bool,
+    /// The run of an attempt that has begun and not ended.
+    pub(crate) run: Option<Uuid>,
     pub(crate) retries: u32,
     pub(crate) due: i64,
     pub(crate) last_error: Option<String>,
@@ -109,11 +110,11 @@ impl Wish {
     }
 }
 
-/// What is kept of a run while it is under way.
+/// The mark of a run that has begun an effect which must not be repeated blindly. It says nothing of
+/// any other run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RunMark {
-    /// It has begun an effect that must not be repeated blindly.
-    pub(crate) effects: bool,
+    pub(crate) run: Uuid,
 }
 
 /// How a task ended.

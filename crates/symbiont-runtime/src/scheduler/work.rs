@@ -5,6 +5,7 @@
 //! what operators ask for.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -13,6 +14,7 @@ use symbiont_types::{AgentId, Priority, ScheduledTask, SchedulerError, TaskId, T
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::state::{Admission, Job, KeptInput, Leaves, Next, Phase, Start, State};
 use super::stored::{RunMark, Task, Wish};
@@ -240,15 +242,13 @@ impl Inner {
     async fn attempt(self: Arc<Self>, start: Start) {
         let (id, fence) = (start.task_id, start.fence);
         let outcome = self.run(start).await;
-        let begun = {
-            let mut state = self.lock();
-            let Some(attempt) = state.attempt(id, fence) else { return };
-            attempt.begun
+        let begun = match self.lock().attempt(id, fence) {
+            Some(attempt) => attempt.run,
+            None => return,
         };
-        if begun {
-            self.abandoned(id, fence, "the run was cut off before its end was recorded").await;
-        } else {
-            self.end_attempt(id, fence, &outcome).await;
+        match begun {
+            Some(run) => self.abandoned(id, fence, run).await,
+            None => self.end_attempt(id, fence, &outcome).await,
         }
     }
 
@@ -268,8 +268,12 @@ impl Inner {
         let Some(port) = self.directory.agent(agent_id) else {
             return AttemptOutcome::NotNow("nobody runs the agent here".to_owned());
         };
-        let errand =
-            Arc::new(TaskErrand { scheduler: Weak::clone(&self.this), id: task_id, fence });
+        let errand = Arc::new(TaskErrand {
+            scheduler: Weak::clone(&self.this),
+            id: task_id,
+            fence,
+            decision: AtomicU64::new(0),
+        });
         let activation = Activation { task_id, input, timeout, cancel, errand };
         let run = port.run_task(agent_id, activation);
         tokio::pin!(run);
@@ -327,24 +331,21 @@ impl Inner {
             let _ = self.record([(id, leaves)]).await; // What failed is in the log, and tried again.
         } else {
             // It counts for nothing, and nothing of it is on record.
-            self.settle(&[id], true);
+            self.settle(&[(id, leaves.number)], true);
         }
     }
 
-    /// An attempt has lost whoever drove it. What its run had begun decides what follows.
-    async fn abandoned(&self, id: TaskId, fence: u64, error: &str) {
-        if let Some(attempt) = self.lock().attempt(id, fence) {
-            // Nothing of it goes on behind the back of the attempt that follows.
-            attempt.cancel.cancel();
-        }
+    /// The run of an attempt is gone and has not recorded its end: it was cut off. What it had begun
+    /// decides what follows.
+    async fn abandoned(&self, id: TaskId, fence: u64, run: Uuid) {
         let key = *id.as_uuid().as_bytes();
         let outcome = match row::<RunMark>(self.journal.store(), RUNS, &key).await {
-            Ok(None | Some(RunMark { effects: false })) => {
-                AttemptOutcome::Failed { error: error.to_owned(), retryable: true }
+            Ok(mark) if mark.as_ref().is_none_or(|mark| mark.run != run) => {
+                let error = "the run was cut off before its end was recorded".to_owned();
+                AttemptOutcome::Failed { error, retryable: true }
             }
-            // Without knowing, the worse is assumed. The mark stays, and tells nobody anything once
-            // the task's end is on record.
-            Ok(Some(RunMark { effects: true })) | Err(_) => AttemptOutcome::Unknown,
+            // Without knowing, the worse is assumed. The mark stays, and says nothing of other runs.
+            Ok(_) | Err(_) => AttemptOutcome::Unknown,
         };
         self.end_attempt(id, fence, &outcome).await;
     }
@@ -357,7 +358,7 @@ impl Inner {
         let mut ids = Vec::new();
         let mut change = Change::new();
         for (id, leaves) in ends {
-            ids.push(id);
+            ids.push((id, leaves.number));
             change = Self::change(change, id, leaves);
         }
         let recorded = self.journal.commit(change).await;
@@ -369,13 +370,13 @@ impl Inner {
     }
 
     /// Does what was decided about tasks that are ending, and starts what can start then.
-    fn settle(&self, ids: &[TaskId], recorded: bool) {
+    fn settle(&self, ids: &[(TaskId, u64)], recorded: bool) {
         let now = self.journal.now();
         let mut cancelled = Vec::new();
         {
             let mut state = self.lock();
-            for id in ids {
-                state.settle(*id, recorded, now);
+            for (id, decision) in ids {
+                state.settle(*id, *decision, recorded, now);
                 // It was cancelled while it was decided that it waits again.
                 let by = state.jobs.get(id).and_then(|job| job.cancelled_by.clone());
                 if let Some(by) = by
@@ -401,8 +402,9 @@ impl Inner {
         for (id, fence) in lost {
             let this = self.me();
             self.tasks.spawn(async move {
-                this.abandoned(id, fence, "its lease was lost: the attempt gave no sign of life")
-                    .await;
+                let error = "its lease was lost: the attempt gave no sign of life".to_owned();
+                let outcome = AttemptOutcome::Failed { error, retryable: true };
+                this.end_attempt(id, fence, &outcome).await;
             });
         }
         let late: Vec<(TaskId, Leaves)> = {
@@ -496,11 +498,16 @@ impl Inner {
             state.end_waiting(id, by, self.journal.now())
         };
         if let Some(leaves) = leaves {
+            let decision = leaves.number;
             let change = Self::change(Change::new(), id, leaves);
             let recorded = self.journal.commit(change).await.map_err(storage);
-            match &recorded {
-                Ok(_) => self.settle(&[id], true),
-                Err(_) => self.lock().take_back(id, self.journal.now()),
+            if recorded.is_ok() {
+                self.settle(&[(id, decision)], true);
+            } else {
+                self.lock().take_back(id, decision, self.journal.now());
+                // Its agent, or its time, may have come meanwhile.
+                self.start_all();
+                self.wake.notify_one();
             }
             return recorded.map(|_| ());
         }
@@ -647,16 +654,18 @@ struct TaskErrand {
     scheduler: Weak<Inner>,
     id: TaskId,
     fence: u64,
+    /// What was decided when the run ended; zero is nothing.
+    decision: AtomicU64,
 }
 
 impl Errand for TaskErrand {
-    fn begins(&self) -> Change {
-        let Some(inner) = self.scheduler.upgrade() else { return Change::new() };
+    fn begins(&self, run: Uuid) -> Option<Change> {
+        let inner = self.scheduler.upgrade()?;
         let mut state = inner.lock();
-        let Some(attempt) = state.attempt(self.id, self.fence) else { return Change::new() };
-        attempt.begun = true;
-        let progress = state.jobs[&self.id].progress(true);
-        Change::new().put(PROGRESS, *self.id.as_uuid().as_bytes(), &progress)
+        let attempt = state.attempt(self.id, self.fence)?;
+        attempt.run = Some(run);
+        let progress = state.jobs[&self.id].progress(Some(run));
+        Some(Change::new().put(PROGRESS, *self.id.as_uuid().as_bytes(), &progress))
     }
 
     fn ends(&self, outcome: &AttemptOutcome) -> Change {
@@ -665,12 +674,17 @@ impl Errand for TaskErrand {
         let budget = inner.settings.retry_attempts;
         let leaves = inner.lock().decide(self.id, self.fence, outcome, budget, now);
         // A late attempt changes nothing: its task has been given to another.
-        leaves.map_or_else(Change::new, |leaves| Inner::change(Change::new(), self.id, leaves))
+        let Some(leaves) = leaves else { return Change::new() };
+        self.decision.store(leaves.number, Ordering::Relaxed);
+        Inner::change(Change::new(), self.id, leaves)
     }
 
     fn settled(&self, recorded: bool) {
-        if let Some(inner) = self.scheduler.upgrade() {
-            inner.settle(&[self.id], recorded);
+        let decision = self.decision.load(Ordering::Relaxed);
+        if let Some(inner) = self.scheduler.upgrade()
+            && decision != 0
+        {
+            inner.settle(&[(self.id, decision)], recorded);
         }
     }
 }
@@ -815,32 +829,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_that_lost_its_lease_is_made_again_unless_it_had_an_effect() {
-        for effects in [false, true] {
-            let scene = Scene::set(None).await;
+    async fn an_attempt_that_lost_its_lease_is_cancelled_and_its_end_decides() {
+        let stopped = AttemptOutcome::Cancelled { by: "its lease".to_owned() };
+        for (outcome, again) in [(stopped, true), (AttemptOutcome::Unknown, false)] {
+            let (end, ends) = oneshot::channel();
+            let scene = Scene::set(Some(ends)).await;
             let id = scene.under_way().await;
-            if effects {
-                let key = *id.as_uuid().as_bytes();
-                let mark = Change::new().put(RUNS, key, &RunMark { effects });
-                scene.journal.commit(mark).await.unwrap();
-            }
             let lapsed = Instant::now();
             tokio::time::advance(Duration::from_secs(1)).await;
-            {
+            let cancel = {
                 let mut state = scene.scheduler.inner.lock();
                 let job = state.jobs.get_mut(&id).unwrap();
                 let Phase::Running(attempt) = &mut job.phase else { panic!() };
                 attempt.lease_until = lapsed;
+                attempt.cancel.clone()
+            };
+            for _ in 0..2 {
+                scene.scheduler.inner.look_around();
             }
-            scene.scheduler.inner.look_around();
-            if effects {
+            assert!(cancel.is_cancelled());
+            // It may still be in the middle of something: nothing is done again before its end.
+            assert_eq!(*scene.stage.began.borrow(), 1);
+            assert_eq!(scene.scheduler.inner.lock().counts.lease_losses, 1);
+            end.send(outcome).unwrap();
+            if again {
+                scene.stage.began.subscribe().wait_for(|count| *count == 2).await.unwrap();
+                assert_eq!(scene.scheduler.inner.lock().jobs[&id].task.retry_count, 0);
+            } else {
                 let end = scene.scheduler.ended(id).await;
                 assert_eq!(end, Ok(TaskStatus::Unknown { attempt: 1 }));
-            } else {
-                scene.stage.began.subscribe().wait_for(|count| *count == 2).await.unwrap();
-                let state = scene.scheduler.inner.lock();
-                assert_eq!((state.counts.retries, state.counts.lease_losses), (1, 1));
-                assert_eq!(state.jobs[&id].task.retry_count, 1);
             }
         }
     }

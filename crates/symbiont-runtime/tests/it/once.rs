@@ -170,10 +170,9 @@ async fn a_message_is_handled_again_after_the_process_ended_unless_it_had_an_eff
         let second = open(directory.path()).await;
         // The agent is found failed; what is left for it is there once it runs again.
         second.lifecycle().restart_agent(agent).await.expect("it starts anew");
-        let mut feed = second.watch();
         while again && second.bus().get_message_status(sent).await != Ok(DeliveryStatus::Delivered)
         {
-            feed.recv().await.expect("it is told");
+            tokio::task::yield_now().await;
         }
         let dead: Vec<_> = second.bus().dead_letters().iter().map(|letter| letter.cause).collect();
         let want: &[DeadCause] = if again { &[] } else { &[DeadCause::OutcomeUnknown] };
@@ -220,7 +219,12 @@ async fn what_was_cancelled_stays_cancelled() {
         let agent = started(first, persistent("a", source)).await;
         let (runs, waits) = (task(agent), task(agent));
         scheduler.schedule_task_with_input(runs.clone(), "true").await.expect("it is accepted");
-        first.lifecycle().until(agent, &[AgentState::Running]).await.expect("it runs");
+        while !matches!(
+            scheduler.get_task_status(runs.id).await,
+            Ok(TaskStatus::Running { .. } | TaskStatus::Waiting { .. })
+        ) {
+            tokio::task::yield_now().await;
+        }
         scheduler.schedule_task_with_input(waits.clone(), "true").await.expect("it is accepted");
         for task in [&runs, &waits] {
             scheduler.cancel_task(task.id).await.expect("it has not ended");
@@ -247,7 +251,10 @@ async fn a_scheduler_that_comes_first_waits_for_whoever_runs_the_agents() {
         waits
     });
     let journal = Journal::open(&directory.path().join("data"), Clock::system()).expect("it opens");
-    let scheduler = DefaultScheduler::builder(SchedulerConfig::default()).journal(journal);
+    let places = Directory::new();
+    let scheduler = DefaultScheduler::builder(SchedulerConfig::default())
+        .directory(std::sync::Arc::clone(&places))
+        .journal(journal.clone());
     let scheduler = scheduler.build().await.expect("it builds");
     loop {
         let status = scheduler.get_task_status(waits.id).await.expect("it is known");
@@ -257,7 +264,97 @@ async fn a_scheduler_that_comes_first_waits_for_whoever_runs_the_agents() {
         }
         tokio::task::yield_now().await; // The dispatcher looks at it soon.
     }
+    let lifecycle = DefaultLifecycleController::builder(LifecycleConfig::default())
+        .directory(places)
+        .journal(journal);
+    let lifecycle = lifecycle.build().await.expect("it builds");
+    lifecycle.resume_agent(waits.agent_id).await.expect("it goes on");
+    let end = scheduler.ended(waits.id).await.expect("it ends");
+    assert!(matches!(end, TaskStatus::Completed { .. }), "{end:?}");
     scheduler.shutdown().await.expect("it closes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_comes_last_is_noticed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let waits = process(directory.path(), async |first| {
+        first.scheduler().pause_scheduling().await.expect("it pauses");
+        let agent = started(first, persistent("a", "agent a")).await;
+        first.lifecycle().settled(agent).await.expect("it rests");
+        let waits = task(agent);
+        first.scheduler().schedule_task(waits.clone()).await.expect("it is accepted");
+        waits
+    });
+    let journal = Journal::open(&directory.path().join("data"), Clock::system()).expect("it opens");
+    let places = Directory::new();
+    let scheduler = DefaultScheduler::builder(SchedulerConfig::default())
+        .directory(std::sync::Arc::clone(&places))
+        .journal(journal.clone());
+    let scheduler = scheduler.build().await.expect("it builds");
+    scheduler.resume_scheduling().await.expect("it goes on");
+    let lifecycle = DefaultLifecycleController::builder(LifecycleConfig::default())
+        .directory(places)
+        .journal(journal);
+    let _lifecycle = lifecycle.build().await.expect("it builds");
+    let end = scheduler.ended(waits.id).await.expect("it ends");
+    assert!(matches!(end, TaskStatus::Completed { .. }), "{end:?}");
+    scheduler.shutdown().await.expect("it closes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_waits_for_an_agent_that_recovers() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = r#"agent a { on message(topic, payload) {
+        if memory.get("again") != null { return 1; }
+        memory.set("again", 1); log("info", "begun"); sleep(1h);
+    } }"#;
+    let sent = process(directory.path(), async move |first| {
+        let agent = started(first, persistent("a", source)).await;
+        first.lifecycle().settled(agent).await.expect("it rests");
+        let mut feed = first.watch();
+        let message = message(agent, agent, b"hello");
+        let sent = first.bus().send_message(message).await.expect("it is sent");
+        seen(&mut feed, "log").await;
+        sent
+    });
+    // Its run is found interrupted, and the agent is initialized again by itself.
+    let second = runtime(|c| c.data_dir = Some(directory.path().join("data"))).await;
+    while second.bus().get_message_status(sent).await != Ok(DeliveryStatus::Delivered) {
+        tokio::task::yield_now().await;
+    }
+    assert!(second.shutdown().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mark_says_nothing_of_other_runs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = r#"agent a {
+        on stop { exec("true"); }
+        on message(topic, payload) {
+            if memory.get("again") != null { return 1; }
+            memory.set("again", 1); log("info", "begun"); sleep(1h);
+        }
+    }"#;
+    let (agent, sent) = process(directory.path(), async move |first| {
+        let agent = started(first, persistent("a", source)).await;
+        let lifecycle = first.lifecycle();
+        lifecycle.settled(agent).await.expect("it rests");
+        lifecycle.stop_agent(agent).await.expect("it says goodbye");
+        lifecycle.start_agent(agent).await.expect("it starts again");
+        lifecycle.settled(agent).await.expect("it rests");
+        let mut feed = first.watch();
+        let message = message(agent, agent, b"hello");
+        let sent = first.bus().send_message(message).await.expect("it is sent");
+        seen(&mut feed, "log").await;
+        (agent, sent)
+    });
+    let second = open(directory.path()).await;
+    second.lifecycle().restart_agent(agent).await.expect("it starts anew");
+    while second.bus().get_message_status(sent).await != Ok(DeliveryStatus::Delivered) {
+        tokio::task::yield_now().await;
+    }
+    assert!(second.bus().dead_letters().is_empty());
+    assert!(second.shutdown().await.is_empty());
 }
 
 // Restarts and changes.
@@ -410,6 +507,26 @@ async fn a_second_stop_does_not_cut_the_farewell_short() {
     let said: Vec<_> = records(&runtime, "log").await.into_iter().map(|e| e.details).collect();
     assert_eq!(said, ["bye", "gone"]);
     assert_eq!(first.await.expect("no panic"), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farewell_is_not_put_aside() {
+    let runtime = std::sync::Arc::new(runtime(|_| {}).await);
+    let source = r#"agent a { on stop { log("info", "bye"); exec("sleep", ["0.3"]); log("info", "gone"); } }"#;
+    let id = started(&runtime, persistent("a", source)).await;
+    let lifecycle = runtime.lifecycle();
+    lifecycle.settled(id).await.expect("it rests");
+    let mut feed = runtime.watch();
+    let stopping = {
+        let runtime = std::sync::Arc::clone(&runtime);
+        tokio::spawn(async move { runtime.lifecycle().stop_agent(id).await })
+    };
+    seen(&mut feed, "log").await;
+    lifecycle.suspend_agent(id).await.expect("it is put aside");
+    lifecycle.resume_agent(id).await.expect("it comes back");
+    assert_eq!(stopping.await.expect("no panic"), Ok(()));
+    assert_eq!(lifecycle.get_agent_state(id).await, Ok(AgentState::Ready));
+    assert_eq!(records(&runtime, "log").await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
