@@ -45,6 +45,12 @@ const NEEDS: &[Need] = &[
         tests: "symbiont-sandbox: without_user_namespaces_nothing_is_made",
     },
     Need {
+        program: "script",
+        package: "bsdutils",
+        place: Place::Path,
+        tests: "symbiont-cli, symbiont-sandbox: what happens at a terminal",
+    },
+    Need {
         program: "bwrap",
         package: "bubblewrap",
         place: Place::Path,
