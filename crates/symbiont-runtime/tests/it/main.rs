@@ -2,6 +2,7 @@
 
 mod audit;
 mod bus;
+mod calls;
 mod config_fields;
 mod errors;
 mod hostile;
