@@ -474,8 +474,7 @@ fn of_string(
         "repeat" => {
             let times = usize::try_from(int(name, args, 0)?.max(0)).unwrap_or(usize::MAX);
             let length = string.len().saturating_mul(times);
-            meter.allocate(TEXT.saturating_add(length as u64))?;
-            meter.bulk(length)?;
+            meter.text(length)?;
             Value::from(string.repeat(if string.is_empty() { 0 } else { times }))
         }
         _ => return Ok(None),
@@ -567,9 +566,7 @@ fn of_array(
                     }
                     other => joined.push_str(&shown(other, meter)?),
                 }
-                if joined.len() as u64 > meter.memory_limit {
-                    return Err(meter.out_of_memory());
-                }
+                meter.fits(joined.len())?;
             }
             meter.text(joined.len())?;
             Value::from(joined)

@@ -632,6 +632,35 @@ fn limits_end_a_run() {
 }
 
 #[test]
+fn one_step_makes_no_more_than_one_text() {
+    let limits = Limits { memory: 4 << 30, steps: 1 << 32, ..LIMITS };
+    for (body, want, most) in [
+        (
+            "let s = \"0123456789abcdef\"; while true { s += s }",
+            "! LimitExceeded: a text has at most 64 MiB",
+            1 << 24,
+        ),
+        ("\"x\".repeat(100000000)", "! LimitExceeded: a text has at most 64 MiB", 100),
+        ("to_json(range(0, 4000000000))", "! LimitExceeded: JSON of more", 100),
+        ("hash(range(0, 4000000000))", "! LimitExceeded: JSON of more", 100),
+        ("hash([range(0, 4000000000)])", "! LimitExceeded: JSON of more", 100),
+        (
+            "let n = 0; while n < 1000 { try { hash(range(0, 4000000000)) } catch (e) { n += 1 } } n",
+            "1000",
+            100_000,
+        ),
+        // Writing is paid for by its length.
+        ("to_json(range(0, 1000000)).length", "6888891", 3_000_000),
+    ] {
+        let (got, steps) = run(&agent(body), vec![], limits, 1_000);
+        assert!(got.starts_with(want), "{body}\n  gives {got}\n  not   {want}");
+        assert!(steps <= most, "{body} takes {steps} steps");
+    }
+    let (_, steps) = run(&agent("to_json(range(0, 1000000))"), vec![], limits, 1_000);
+    assert!(steps > 6_888_891 / 4, "{steps} steps are too few");
+}
+
+#[test]
 fn entries_take_their_arguments() {
     let source = "agent test(name: String, level: Option<int>) {
         on message(topic, payload) { return [topic, payload.x, name] }
