@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use symbiont_dsl::definition::Bound;
 use symbiont_dsl::machine::{Entry, Limits, Machine, Step};
 use symbiont_dsl::value::{ErrorValue, Value, to_json_text};
 use symbiont_types::{
@@ -435,12 +436,8 @@ impl Run {
         match bound {
             Err(message) => return RunOutcome::Failed(RunFailure::new("ParseError", message)),
             Ok(None) => {}
-            Ok(Some(program::Arguments { values, ignored })) => {
-                if !ignored.is_empty() {
-                    let text = format!(
-                        "the input has keys that no parameter takes: {}",
-                        ignored.join(", ")
-                    );
+            Ok(Some(Bound { values, unused })) => {
+                if let Some(text) = unused {
                     host::note(self, "input.ignored", &text).await;
                 }
                 plan.push((Entry::With, values));

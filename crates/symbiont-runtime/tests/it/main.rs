@@ -1,5 +1,6 @@
 //! The runtime through its public face.
 
+mod agents;
 mod audit;
 mod bus;
 mod calls;
