@@ -299,6 +299,9 @@ const ATTRIBUTES: [&str; 10] = [
     "model",
 ];
 
+/// Attributes that are read, and change nothing yet.
+const UNSERVED: [&str; 5] = ["network_policy", "security", "privacy", "concurrency", "model"];
+
 const TIERS: [(&str, SecurityTier); 6] = [
     ("tier1", SecurityTier::Tier1),
     ("docker", SecurityTier::Tier1),
@@ -330,6 +333,9 @@ fn attributes(entries: &[Entry], sink: &mut Sink) -> Attributes {
             continue;
         }
         let value = &entry.value;
+        if UNSERVED.contains(&entry.key.node.as_str()) {
+            check::unserved(&format!("the attribute `{}`", entry.key.node), &entry.key.span, sink);
+        }
         match entry.key.node.as_str() {
             "sandbox" => sandbox(value, &mut found, sink),
             "timeout" => {
@@ -427,9 +433,22 @@ fn sandbox(value: &Expr, found: &mut Attributes, sink: &mut Sink) {
 
 fn memory(value: &Expr, sink: &mut Sink) -> Option<MemoryMode> {
     let name = words(value, "memory", sink)?;
-    let known = MEMORY_MODES.iter().find(|(known, _)| *known == name);
-    if known.is_none() {
-        sink.push(
+    let known = MEMORY_MODES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode);
+    match known {
+        Some(MemoryMode::Encrypted) => sink.push(
+            Diagnostic::error(
+                "E0210",
+                "memory that is encrypted where it is kept is not served by this version",
+                value.span.clone(),
+            )
+            .label("it would be kept in clear text")
+            .note("keep nothing secret in a memory, or leave this out and encrypt the disk"),
+        ),
+        Some(MemoryMode::Ephemeral) => {
+            check::unserved("memory that is gone after the run", &value.span, sink);
+        }
+        Some(MemoryMode::Session | MemoryMode::Persistent) => {}
+        None => sink.push(
             Diagnostic::warning(
                 "W0303",
                 format!("there is no memory `{}`", short(&name)),
@@ -441,9 +460,9 @@ fn memory(value: &Expr, sink: &mut Sink) -> Option<MemoryMode> {
                 as_written(value, nearest(&name, MEMORY_MODES.iter().map(|(known, _)| *known)))
                     .as_deref(),
             ),
-        );
+        ),
     }
-    known.map(|(_, mode)| *mode)
+    known
 }
 
 /// A name in the place of `value`: a text where that is one.

@@ -39,7 +39,7 @@ fn attributes_are_read() {
             on message(topic, payload) { print(topic) }
             on start {}
             with sandbox = GVisor, timeout = "30.seconds", max_memory_mb = 256, max_cpu_cores = 1.5,
-                memory: "encrypted", concurrency = 4, model = small { return x + y; }
+                memory: "session", concurrency = 4, model = small { return x + y; }
         }
         policy shared { deny: network_access(any) }"#,
     );
@@ -52,7 +52,7 @@ fn attributes_are_read() {
             timeout: Some(Duration::from_secs(30)),
             max_memory_mb: Some(256),
             max_cpu_cores: Some(1.5),
-            memory: Some(MemoryMode::Encrypted),
+            memory: Some(MemoryMode::Session),
             concurrency: Some(4),
             model: Some("small".to_owned()),
             ..Attributes::default()
