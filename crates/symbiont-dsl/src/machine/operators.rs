@@ -468,7 +468,13 @@ pub(super) fn reach<'v>(
                 let present = map.contains_key(key);
                 let made = last && create;
                 if !present && !made {
-                    return Err(raise("KeyError", format!("no key `{}`", clipped(key))));
+                    // A missing member is null, and a missing element an error of its own.
+                    return Err(match part {
+                        Part::Key(_) => {
+                            type_error(format!("`{}` is null: there is no such key", clipped(key)))
+                        }
+                        Part::Index => raise("KeyError", format!("no key `{}`", clipped(key))),
+                    });
                 }
                 let map = Arc::make_mut(map);
                 map.deepen(below);

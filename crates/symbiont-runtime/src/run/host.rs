@@ -797,7 +797,13 @@ async fn receive(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
 async fn perform(run: &Run, call: &HostCall, operation: &str) -> Result<Done, ErrorValue> {
     match &*call.name {
         "exec" => exec(run, call).await,
-        "fs.read" | "fs.exists" | "fs.list" | "fs.write" | "fs.remove" => files(run, call).await,
+        "fs.read" | "fs.list" => match files(run, call).await {
+            Err(error) if &*error.kind == "SandboxError" => {
+                Err(missing(run, call).await.unwrap_or(error))
+            }
+            made => made,
+        },
+        "fs.exists" | "fs.write" | "fs.remove" => files(run, call).await,
         "send" => send(run, call).await,
         "broadcast" | "publish" => publish(run, call).await,
         "memory.get" | "memory.set" | "memory.remove" | "memory.keys" | "memory.search" => {
@@ -850,6 +856,10 @@ fn sandbox_error(error: &SandboxError) -> ErrorValue {
 /// The agent's sandbox, made if it is not there. What was begun is finished although the run may be
 /// cut off, so that no sandbox is without an owner.
 pub(super) async fn sandbox(run: &Run) -> Result<(SandboxId, Arc<dyn SandboxExt>), ErrorValue> {
+    if let Some(tier) = &run.definition.unserved_tier {
+        let message = format!("`{tier}` is not available: this runtime does not serve it");
+        return Err(ErrorValue::new("TierUnavailable", message));
+    }
     let orchestrator = run.services.sandbox.clone().ok_or_else(|| {
         ErrorValue::new(
             "SandboxError",
@@ -1058,6 +1068,15 @@ async fn files(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
             Ok(Done::new(Value::Null, "removed"))
         }
     }
+}
+
+/// What to say of a file that could not be had because it is not there. A sandbox has one error for
+/// whatever is wrong with a path, so this is asked for.
+async fn missing(run: &Run, call: &HostCall) -> Option<ErrorValue> {
+    let path = operations::absolute(&argument(call, 0)?.to_string());
+    let (id, sandbox) = sandbox(run).await.ok()?;
+    let there = sandbox.stat(id, &path).await.ok()?;
+    there.is_none().then(|| ErrorValue::new("NotFound", format!("there is no `{path}`")))
 }
 
 async fn send(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {

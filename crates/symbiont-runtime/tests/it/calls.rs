@@ -190,3 +190,21 @@ async fn the_trail_shows_arguments_that_were_given_by_name() {
     );
     runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn an_error_says_what_is_wrong_with_a_file_or_a_tier() {
+    for (with, body, kind, told) in [
+        ("", "fs.read(\"nope\");", "NotFound", "there is no `/workspace/nope`"),
+        ("", "fs.list(\"nope/x\");", "NotFound", "there is no `/workspace/nope/x`"),
+        ("", "fs.read(\"/etc/passwd\");", "SandboxError", "`/etc/passwd` is not allowed"),
+        ("", "fs.read(\"../x\");", "SandboxError", "is not allowed"),
+        ("sandbox = \"e2b\"", "exec(\"id\");", "TierUnavailable", "`e2b` is not available"),
+    ] {
+        let runtime = runtime(|_| {}).await;
+        let outcome = run(&runtime, &format!("agent a {{ with {with} {{ {body} }} }}"), "{}").await;
+        let RunOutcome::Failed(failure) = &outcome else { panic!("{body}: {outcome:?}") };
+        assert_eq!(failure.kind, kind, "{body}: {failure:?}");
+        assert!(failure.message.contains(told), "{body}: {failure:?}");
+        runtime.shutdown().await;
+    }
+}
