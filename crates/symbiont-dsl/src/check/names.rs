@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{
-    Arg, Block, BlockKind, Condition, Expr, ExprKind, Function, Literal, Param, Pattern,
+    Arg, Arm, Block, BlockKind, Condition, Expr, ExprKind, Function, Literal, Param, Pattern,
     PatternKind, Program, Span, Spanned, Stmt, StmtKind,
 };
 use crate::operations::{self, AMBIENT, BUILTINS, Given, Misplaced, NAMESPACES, Place, Shape};
@@ -496,6 +496,7 @@ impl<'a> Body<'a, '_, '_> {
             }
             ExprKind::Match { subject, arms } => {
                 self.expr(subject);
+                self.exhaustive(arms, &expr.span);
                 for arm in arms {
                     self.open();
                     self.pattern(&arm.pattern);
@@ -504,6 +505,37 @@ impl<'a> Body<'a, '_, '_> {
                 }
             }
         }
+    }
+
+    /// Says of a `match` that some value may fit none of its arms.
+    fn exhaustive(&mut self, arms: &[Arm], span: &Span) {
+        let all = |pattern: &Pattern| {
+            matches!(pattern.kind, PatternKind::Wildcard | PatternKind::Name(_))
+        };
+        let has = |wanted: &dyn Fn(&PatternKind) -> bool| {
+            arms.iter().any(|arm| wanted(&arm.pattern.kind))
+        };
+        let is = |value| {
+            has(&|kind| matches!(kind, PatternKind::Literal(Literal::Bool(is)) if *is == value))
+        };
+        let complete = arms.iter().any(|arm| all(&arm.pattern))
+            || (is(true) && is(false))
+            || (has(&|kind| matches!(kind, PatternKind::None))
+                && has(&|kind| matches!(kind, PatternKind::Some(inner) if all(inner))))
+            || (has(&|kind| matches!(kind, PatternKind::Ok(inner) if all(inner)))
+                && has(&|kind| matches!(kind, PatternKind::Err(inner) if all(inner))));
+        if complete || !self.whole {
+            return;
+        }
+        self.file.sink.push(
+            Diagnostic::warning(
+                "W0315",
+                "this `match` has no arm for everything else",
+                span.start..span.start + "match".len(),
+            )
+            .label("gives `null` where no arm fits")
+            .note("an arm `_ => ...` takes what no other does"),
+        );
     }
 
     fn called(&mut self, callee: &'a Expr, args: &'a [Arg], span: &Span) {
