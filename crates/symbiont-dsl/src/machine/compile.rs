@@ -710,8 +710,15 @@ impl<'a> Compiler<'a> {
             Op::Load(slot)
         } else if let Some(&function) = self.callable.get(name) {
             Op::Closure { function, captured: 0 }
-        } else if self.declared.contains_key(name) && !AMBIENT.contains(&name) {
-            Op::Const(self.text(name))
+        } else if let Some(kind) = self.declared.get(name)
+            && !AMBIENT.contains(&name)
+        {
+            match kind {
+                Some(BlockKind::Memory) => Op::Const(self.constant(Value::Memory(name.into()))),
+                Some(BlockKind::Schedule | BlockKind::Channel | BlockKind::Webhook) | None => {
+                    Op::Const(self.text(name))
+                }
+            }
         } else if let Some(index) = AMBIENT.iter().position(|ambient| *ambient == name) {
             Op::Ambient(u8::try_from(index).unwrap_or(0))
         } else if name == "any" {
@@ -1119,8 +1126,13 @@ impl<'a> Compiler<'a> {
             + i64::from(number(names.len()))
             + i64::from(self.places[place as usize].indexes);
         let site = self.site(&name.node, positional, names, Target::Value);
-        let effect = i64::from(wanted) - taken;
-        self.emit(Op::Mutate { place, site, wanted }, effect, span);
+        // A memory has a `remove` too, which the host answers.
+        let answered = wanted || name.node == "remove";
+        let effect = i64::from(answered) - taken;
+        self.emit(Op::Mutate { place, site, wanted: answered }, effect, span);
+        if answered && !wanted {
+            self.emit(Op::Pop(1), -1, span);
+        }
         Ok(true)
     }
 }

@@ -228,6 +228,8 @@ impl Count {
             | Value::Time(_)
             | Value::None
             | Value::Range(..)
+            // Its name is the program's own.
+            | Value::Memory(_)
             | Value::Any => {}
         }
     }

@@ -96,7 +96,8 @@ fn tree(value: &Value) -> Result<serde_json::Value, ErrorValue> {
         | Value::Time(_)
         | Value::Function(_)
         | Value::Any
-        | Value::Secret(_) => {
+        | Value::Secret(_)
+        | Value::Memory(_) => {
             let text = to_json_text(value, 64 << 20)?;
             serde_json::from_str(&text)
                 .map_err(|error| ErrorValue::new("TypeError", error.to_string()))?
@@ -240,6 +241,7 @@ pub(crate) fn write(
         },
         Value::Any => out.text("\"any\""),
         Value::Secret(_) => write_text(REDACTED, out),
+        Value::Memory(name) => write_text(name, out),
     }
     if out.length() > limit { Err(Unwritable::TooLong) } else { Ok(()) }
 }

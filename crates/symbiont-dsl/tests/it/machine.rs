@@ -636,6 +636,29 @@ fn limits_end_a_run() {
 }
 
 #[test]
+fn a_declared_memory_is_a_value() {
+    table(&[
+        ("memory n { }\n---\n let m = n; m.get(\"x\", 1)", r#""memory.get(x, 1; store=n)""#),
+        ("memory n { }\n---\n n.get(\"x\")", r#""memory.get(x; store=n)""#),
+        (
+            "memory n { }\nfunction f(m, k) { return m.get(key = k) }\n---\n f(n, \"a\")",
+            r#""memory.get(; key=a; store=n)""#,
+        ),
+        ("memory n { }\n---\n let r = { m: n }; r.m.get(1)", r#""memory.get(1; store=n)""#),
+        (
+            "memory n { }\n---\n let m = n; m.remove(\"x\")",
+            "! ToolNotFound: no tool `memory.remove`",
+        ),
+        (
+            "memory n { }\n---\n let m = n; try { m.remove(\"x\"); } catch (e) { } let y = [1]; y.remove(0); return y",
+            "[]",
+        ),
+        ("memory n { }\n---\n let m = n; m.nothing()", "! TypeError"),
+        ("memory n { }\n---\n let m = n; [type_of(m), m == n, m]", r#"["memory",true,"n"]"#),
+    ]);
+}
+
+#[test]
 fn one_step_makes_no_more_than_one_text() {
     let limits = Limits { memory: 4 << 30, steps: 1 << 32, ..LIMITS };
     for (body, want, most) in [

@@ -566,9 +566,12 @@ fn fact(value: &Value) -> PolicyValue {
         Value::Map(map) => {
             PolicyValue::Record(map.iter().map(|(k, v)| (k.to_string(), fact(v))).collect())
         }
-        Value::String(_) | Value::Bytes(_) | Value::Error(_) | Value::Err(_) | Value::Secret(_) => {
-            PolicyValue::String(value.to_string())
-        }
+        Value::String(_)
+        | Value::Bytes(_)
+        | Value::Error(_)
+        | Value::Err(_)
+        | Value::Secret(_)
+        | Value::Memory(_) => PolicyValue::String(value.to_string()),
     }
 }
 

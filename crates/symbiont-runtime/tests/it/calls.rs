@@ -208,3 +208,21 @@ async fn an_error_says_what_is_wrong_with_a_file_or_a_tier() {
         runtime.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn a_declared_memory_can_be_handed_on() {
+    let runtime = runtime(|_| {}).await;
+    let source = "memory n {}
+        function keep(store, key, value) { store.set(key, value); }
+        agent a { with {
+            let m = n;
+            keep(m, \"x\", 1);
+            m.set(\"y\", 2);
+            m.remove(\"y\");
+            return [n.get(\"x\"), m.keys(), memory.get(\"x\"), memory_search(n, \"x\").len()];
+        } }";
+    let outcome = run(&runtime, source, "{}").await;
+    let RunOutcome::Returned(json) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(&**json, r#"[1,["x"],null,1]"#);
+    runtime.shutdown().await;
+}
