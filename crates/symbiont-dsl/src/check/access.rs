@@ -291,8 +291,9 @@ impl Walk<'_> {
 
 /// The arguments of a call as far as the source tells them.
 enum Texts<'a> {
-    /// Those of a call that was arranged, and those of one that will be refused anyway.
     Args(&'a [Arg], Vec<Place>),
+    /// Those of a call that will be refused for them, of which nothing more is said.
+    Misplaced,
     Path(&'a str),
 }
 
@@ -305,11 +306,10 @@ fn text(value: &Expr) -> Cow<'_, str> {
 
 impl<'a> Texts<'a> {
     fn of(call: &str, args: &'a [Arg]) -> Self {
-        let places = match operations::arrange(call, &super::names::given(args)) {
-            Some(Ok(arranged)) => arranged.places,
-            Some(Err(_)) | None => Vec::new(),
-        };
-        Self::Args(args, places)
+        match operations::arrange(call, &super::names::given(args)) {
+            Some(Ok(arranged)) => Self::Args(args, arranged.places),
+            Some(Err(_)) | None => Self::Misplaced,
+        }
     }
 }
 
@@ -317,6 +317,7 @@ impl Arguments for Texts<'_> {
     fn slot(&self, index: usize) -> Option<Cow<'_, str>> {
         match self {
             Self::Path(path) => (index == 0).then_some(Cow::Borrowed(*path)),
+            Self::Misplaced => Some(Cow::Borrowed(UNKNOWN)),
             Self::Args(args, places) => {
                 let at = places.iter().position(|place| *place == Place::Slot(index))?;
                 Some(text(&args[at].value))
@@ -325,7 +326,11 @@ impl Arguments for Texts<'_> {
     }
 
     fn option(&self, name: &str) -> Option<Cow<'_, str>> {
-        let Self::Args(args, places) = self else { return None };
+        let (args, places) = match self {
+            Self::Args(args, places) => (args, places),
+            Self::Path(_) => return None,
+            Self::Misplaced => return Some(Cow::Borrowed(UNKNOWN)),
+        };
         // Which model answers where none is named is not the program's to say.
         let mut unsaid = name == "model";
         for (arg, place) in args.iter().zip(places) {
