@@ -142,6 +142,11 @@ fn known_keys(kind: BlockKind) -> (&'static [&'static str], &'static [&'static s
     }
 }
 
+fn all_keys(kind: BlockKind) -> impl Iterator<Item = &'static str> {
+    let (keys, inner) = known_keys(kind);
+    keys.iter().chain(inner).copied()
+}
+
 /// The keys of an inner block; `None` where they are the author's.
 fn inner_keys(name: &str) -> Option<&'static [&'static str]> {
     match name {
@@ -151,10 +156,32 @@ fn inner_keys(name: &str) -> Option<&'static [&'static str]> {
     }
 }
 
+/// Says that something is understood and does nothing.
+pub(crate) fn unserved(what: &str, span: &Span, sink: &mut Sink) {
+    sink.push(
+        Diagnostic::warning("W0314", format!("{what} is not served by this version"), span.clone())
+            .label("has no effect"),
+    );
+}
+
 fn keys(block: &BlockDecl, sink: &mut Sink) {
-    let (keys, inner) = known_keys(block.kind);
+    let (_, inner) = known_keys(block.kind);
     let word = block_word(block.kind);
-    let all = || keys.iter().chain(inner).copied();
+    match block.kind {
+        BlockKind::Schedule | BlockKind::Channel | BlockKind::Webhook => {
+            unserved(&format!("a `{word}`"), &block.name.span, sink);
+        }
+        // A store in itself is served; how and where it is kept can't be chosen.
+        BlockKind::Memory => {
+            let keys = block.entries.iter().map(|entry| &entry.key);
+            for key in keys.chain(block.inner.iter().map(|(name, _)| name)) {
+                if all_keys(block.kind).any(|known| known == key.node) {
+                    unserved(&format!("`{}` of a memory", key.node), &key.span, sink);
+                }
+            }
+        }
+    }
+    let all = || all_keys(block.kind);
     for Entry { key, .. } in &block.entries {
         if !all().any(|known| known == key.node) {
             unknown_key(key, word, all(), sink);

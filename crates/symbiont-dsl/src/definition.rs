@@ -8,6 +8,8 @@
 //! - A [`CheckedProgram`] has no errors; its agents and their definitions are in the same order.
 //! - Attributes are within their ranges; what is not is an error diagnostic.
 
+mod input;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +18,21 @@ use symbiont_types::{Policy, SecurityTier};
 
 use crate::check;
 use crate::diagnostic::{Diagnostic, Sink, nearest};
-use crate::hir::{self, Entry, Event, Expr, ExprKind, Literal, Type, TypeKind, UnaryOp};
+use crate::hir::{self, Entry, Event, Expr, ExprKind, Literal, UnaryOp};
+use crate::machine;
 use crate::policy;
 use crate::syntax::literal::short;
 use crate::syntax::{self, KEYWORDS, MAX_SOURCE, SyntaxKind};
+use crate::types::Types;
 
 pub use crate::operations::covers;
+pub use input::{Bound, bind_input};
 
 /// How many bytes of shared policies the agents of a file may use in all, each use counted.
 const MOST_SHARED: usize = 16 * MAX_SOURCE;
+
+/// How many bytes are compiled while a file is checked.
+const MOST_COMPILED: usize = 4 * MAX_SOURCE;
 
 /// What a source text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -180,6 +188,7 @@ pub fn check(source: &str) -> Checked {
         .zip(&hir.policies)
         .map(|(policy, block)| (policy.id.as_str(), (policy, block.span.len())))
         .collect();
+    let types = Types::of(&hir);
     let mut copied = 0;
     for block in hir.blocks.iter().flat_map(|block| &block.policies) {
         policy::compile_into(block, source, &mut sink);
@@ -187,17 +196,41 @@ pub fn check(source: &str) -> Checked {
     let agents: Vec<AgentDefinition> = hir
         .agents
         .iter()
-        .map(|agent| define(agent, &shared, &mut copied, source, &mut sink))
+        .map(|agent| define(agent, &types, &shared, &mut copied, source, &mut sink))
         .collect();
     check::check(&hir, &agents, &mut sink);
+    if !sink.has_errors() {
+        compile(&hir, &mut sink);
+    }
     let faulty = sink.has_errors();
     let diagnostics = sink.finish();
     let program = (!faulty).then(|| Arc::new(CheckedProgram { hir, agents }));
     Checked { diagnostics, program }
 }
 
+/// Reports what can't be compiled: what checks also initializes.
+fn compile(hir: &hir::Program, sink: &mut Sink) {
+    // Each agent is compiled together with the functions of the file. What is beyond the bound is
+    // left to the agent's initialization.
+    let mut budget = MOST_COMPILED;
+    let shared: usize = hir.functions.iter().map(|function| function.body.span.len()).sum();
+    let mut said = HashSet::new();
+    for (number, agent) in hir.agents.iter().enumerate() {
+        let Some(rest) = budget.checked_sub(shared + agent.span.len()) else { return };
+        budget = rest;
+        if let Err(error) = machine::compile(hir, number)
+            && said.insert(error.span.start)
+        {
+            sink.push(
+                Diagnostic::error("E0209", error.message, error.span).label("cannot be compiled"),
+            );
+        }
+    }
+}
+
 fn define(
     agent: &hir::Agent,
+    types: &Types<'_>,
     shared: &HashMap<&str, (&Policy, usize)>,
     copied: &mut usize,
     source: &str,
@@ -231,7 +264,7 @@ fn define(
             .iter()
             .map(|param| ParamInfo {
                 name: param.name.node.clone(),
-                optional: is_optional(param.ty.as_ref()),
+                optional: types.is_optional(param.ty.as_ref()),
             })
             .collect(),
         capabilities: agent
@@ -251,11 +284,6 @@ fn define(
     }
 }
 
-fn is_optional(ty: Option<&Type>) -> bool {
-    matches!(ty, Some(Type { kind: TypeKind::Named(name, _), .. })
-        if matches!(name.as_str(), "Option" | "Maybe" | "Optional"))
-}
-
 // Attributes.
 
 const ATTRIBUTES: [&str; 10] = [
@@ -270,6 +298,9 @@ const ATTRIBUTES: [&str; 10] = [
     "concurrency",
     "model",
 ];
+
+/// Attributes that are read, and change nothing yet.
+const UNSERVED: [&str; 5] = ["network_policy", "security", "privacy", "concurrency", "model"];
 
 const TIERS: [(&str, SecurityTier); 6] = [
     ("tier1", SecurityTier::Tier1),
@@ -302,6 +333,9 @@ fn attributes(entries: &[Entry], sink: &mut Sink) -> Attributes {
             continue;
         }
         let value = &entry.value;
+        if UNSERVED.contains(&entry.key.node.as_str()) {
+            check::unserved(&format!("the attribute `{}`", entry.key.node), &entry.key.span, sink);
+        }
         match entry.key.node.as_str() {
             "sandbox" => sandbox(value, &mut found, sink),
             "timeout" => {
@@ -399,9 +433,22 @@ fn sandbox(value: &Expr, found: &mut Attributes, sink: &mut Sink) {
 
 fn memory(value: &Expr, sink: &mut Sink) -> Option<MemoryMode> {
     let name = words(value, "memory", sink)?;
-    let known = MEMORY_MODES.iter().find(|(known, _)| *known == name);
-    if known.is_none() {
-        sink.push(
+    let known = MEMORY_MODES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode);
+    match known {
+        Some(MemoryMode::Encrypted) => sink.push(
+            Diagnostic::error(
+                "E0210",
+                "memory that is encrypted where it is kept is not served by this version",
+                value.span.clone(),
+            )
+            .label("it would be kept in clear text")
+            .note("keep nothing secret in a memory, or leave this out and encrypt the disk"),
+        ),
+        Some(MemoryMode::Ephemeral) => {
+            check::unserved("memory that is gone after the run", &value.span, sink);
+        }
+        Some(MemoryMode::Session | MemoryMode::Persistent) => {}
+        None => sink.push(
             Diagnostic::warning(
                 "W0303",
                 format!("there is no memory `{}`", short(&name)),
@@ -413,9 +460,9 @@ fn memory(value: &Expr, sink: &mut Sink) -> Option<MemoryMode> {
                 as_written(value, nearest(&name, MEMORY_MODES.iter().map(|(known, _)| *known)))
                     .as_deref(),
             ),
-        );
+        ),
     }
-    known.map(|(_, mode)| *mode)
+    known
 }
 
 /// A name in the place of `value`: a text where that is one.
@@ -454,100 +501,5 @@ fn number(value: &Expr) -> Option<f64> {
         ExprKind::Literal(Literal::Int(value)) => u32::try_from(*value).ok().map(f64::from),
         ExprKind::Unary(UnaryOp::Negate, _) => None,
         _ => None,
-    }
-}
-
-// Input.
-
-/// A run's input, fitted to an agent's parameters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Bound {
-    /// The parameters in order, each with its value; `None` is the program's `None`.
-    pub values: Vec<(String, Option<serde_json::Value>)>,
-    /// The keys of the input that no parameter takes.
-    pub ignored: Vec<String>,
-}
-
-/// Fits a run's input to an agent's parameters.
-///
-/// No input (`null`) is `{}`. A key gives the parameter of its name. An agent with exactly one
-/// parameter takes the whole input when that is no object with its key; an empty object is taken
-/// so only by a parameter that may hold an object. A parameter that is missing is `None` if its
-/// type is an `Option`.
-///
-/// # Errors
-///
-/// The words for whoever gave the input, when a parameter is missing.
-pub fn bind_input(agent: &hir::Agent, input: &serde_json::Value) -> Result<Bound, String> {
-    use serde_json::Value;
-    let empty = serde_json::Map::new();
-    let object = match input {
-        Value::Null => Some(&empty),
-        Value::Object(object) => Some(object),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => None,
-    };
-    if let [param] = agent.params.as_slice() {
-        let nothing = object.is_some_and(serde_json::Map::is_empty);
-        let has_key = object.is_some_and(|object| object.contains_key(&param.name.node));
-        if !has_key && (!nothing || holds_objects(param.ty.as_ref())) {
-            let whole = if nothing { Value::Object(empty) } else { input.clone() };
-            let values = vec![(param.name.node.clone(), Some(whole))];
-            return Ok(Bound { values, ignored: Vec::new() });
-        }
-    }
-    let Some(object) = object else {
-        return match agent.params.len() {
-            0 => Ok(Bound { values: Vec::new(), ignored: Vec::new() }),
-            many => Err(format!(
-                "agent `{}` has {many} parameters: the input must be an object with their names",
-                agent.name.node
-            )),
-        };
-    };
-    let mut values = Vec::with_capacity(agent.params.len());
-    for param in &agent.params {
-        let name = &param.name.node;
-        let optional = is_optional(param.ty.as_ref());
-        match object.get(name) {
-            Some(Value::Null) if optional => values.push((name.clone(), None)),
-            Some(value) => values.push((name.clone(), Some(value.clone()))),
-            None if optional => values.push((name.clone(), None)),
-            None => {
-                let known = object.keys().map(String::as_str);
-                let hint = nearest(name, known)
-                    .map(|near| format!("; the input has `{near}`"))
-                    .unwrap_or_default();
-                return Err(format!(
-                    "agent `{}` needs the parameter `{name}`, which the input does not give{hint}",
-                    agent.name.node
-                ));
-            }
-        }
-    }
-    let taken = |key: &&String| agent.params.iter().any(|param| param.name.node == **key);
-    let ignored = object.keys().filter(|key| !taken(key)).cloned().collect();
-    Ok(Bound { values, ignored })
-}
-
-/// Whether a parameter of this type may hold an object.
-fn holds_objects(ty: Option<&Type>) -> bool {
-    match ty.map(|ty| &ty.kind) {
-        None | Some(TypeKind::Record(_)) => true,
-        Some(TypeKind::Named(name, _)) => !matches!(
-            name.as_str(),
-            "String"
-                | "int"
-                | "float"
-                | "bool"
-                | "duration"
-                | "size"
-                | "bytes"
-                | "time"
-                | "Array"
-                | "List"
-                | "Option"
-                | "Maybe"
-                | "Optional"
-        ),
     }
 }

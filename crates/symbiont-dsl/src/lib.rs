@@ -21,4 +21,5 @@ pub mod machine;
 pub mod operations;
 pub mod policy;
 pub mod syntax;
+mod types;
 pub mod value;

@@ -33,6 +33,7 @@ mod prelude;
 use std::sync::Arc;
 
 use crate::hir::Span;
+use crate::operations;
 use crate::value::{Array, Closure, ErrorValue, Map, Value, json_length};
 
 use builtins::{MUTATORS, Patterns};
@@ -562,9 +563,40 @@ impl Machine {
     }
 
     /// A method of the value below the arguments.
-    fn method(&mut self, code: &Code, site: &Site) -> meter::Result {
+    fn method(&mut self, code: &Code, site: &Site) -> Result<Option<HostCall>, Raise> {
         let args_at = self.values.len() - site.arguments();
         let Some(at) = args_at.checked_sub(1) else { return Err(type_error("nothing to call")) };
+        if let Value::Memory(store) = &self.values[at] {
+            let store = Arc::clone(store);
+            let args = self.values.split_off(args_at);
+            self.values.truncate(at);
+            return self.memory_call(&store, site, args).map(Some);
+        }
+        self.own_method(code, site, at, args_at).map(|()| None)
+    }
+
+    /// What is called of a declared memory, for the host.
+    fn memory_call(
+        &self,
+        store: &Arc<str>,
+        site: &Site,
+        mut args: Vec<Value>,
+    ) -> Result<HostCall, Raise> {
+        let name = format!("memory.{}", site.name);
+        if !operations::is_host_call(&name) {
+            return Err(methods::no_method(&Value::Memory(Arc::clone(store)), &site.name));
+        }
+        let mut detach = Detach::default();
+        let named = args.split_off(usize::from(site.positional));
+        let mut named: Vec<(Arc<str>, Value)> = (site.names.iter().cloned())
+            .zip(named.into_iter().map(|value| detach.value(value)))
+            .collect();
+        named.push((Arc::from("store"), Value::from(&**store)));
+        let args = args.into_iter().map(|value| detach.value(value)).collect();
+        Ok(HostCall { name: Arc::from(name), args, named, span: self.span() })
+    }
+
+    fn own_method(&mut self, code: &Code, site: &Site, at: usize, args_at: usize) -> meter::Result {
         let name = &*site.name;
         if matches!(self.values[at], Value::Null) {
             return Err(type_error(format!("null has no method `{name}`")));
@@ -604,7 +636,13 @@ impl Machine {
     }
 
     /// A method that changes its receiver where that stands.
-    fn mutate(&mut self, base: usize, place: &Place, site: &Site, wanted: bool) -> meter::Result {
+    fn mutate(
+        &mut self,
+        base: usize,
+        place: &Place,
+        site: &Site,
+        wanted: bool,
+    ) -> Result<Option<HostCall>, Raise> {
         if let Some(name) = site.names.first() {
             let message = format!("`{}` has no parameter `{name}`", site.name);
             return Err(type_error(message));
@@ -619,6 +657,9 @@ impl Machine {
                 if matches!(target, Value::Null) {
                     return Err(type_error(format!("null has no method `{}`", site.name)));
                 }
+                if wanted && matches!(target, Value::Memory(_)) {
+                    return Ok(target.clone());
+                }
                 if methods::mutate(target, &site.name, &mut args, &mut self.meter)? {
                     Ok(if wanted { target.clone() } else { Value::Null })
                 } else {
@@ -627,10 +668,13 @@ impl Machine {
             });
         self.values[slot] = root;
         let value = result?;
+        if let Value::Memory(store) = &value {
+            return self.memory_call(store, site, args).map(Some);
+        }
         if wanted {
             self.values.push(value);
         }
-        self.settle()
+        self.settle().map(|()| None)
     }
 
     /// Assigns to a place, or changes it by an operator.
@@ -940,7 +984,10 @@ impl Machine {
                 }
                 Op::Mutate { place, site, wanted } => {
                     let (place, site) = (&code.places[place as usize], &code.sites[site as usize]);
-                    attempt!(self.mutate(base, place, site, wanted));
+                    if let Some(call) = attempt!(self.mutate(base, place, site, wanted)) {
+                        save!();
+                        return Ok(Exit::Call(HostCall { span: self.span(), ..call }));
+                    }
                 }
                 Op::Call(number) => {
                     save!();
@@ -977,7 +1024,9 @@ impl Machine {
                 }
                 Op::Method(site) => {
                     save!();
-                    self.method(code, &code.sites[site as usize])?;
+                    if let Some(call) = self.method(code, &code.sites[site as usize])? {
+                        return Ok(Exit::Call(call));
+                    }
                     reload!();
                 }
                 Op::Return => {

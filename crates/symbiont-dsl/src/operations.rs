@@ -11,7 +11,13 @@
 //! - Paths are absolute and without `.` and doubled slashes; `..` is kept for the sandbox to refuse.
 //! - A name in a policy means at least one operation.
 
+mod parameters;
+
 use std::borrow::Cow;
+
+pub use parameters::{
+    Arranged, Given, Misplaced, Place, Shape, arrange, option, options_slot, slots,
+};
 
 /// What happens to a call whose outcome was lost in a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,14 +49,11 @@ pub struct Operation {
     pub capability_checked: bool,
 }
 
-/// The arguments of a call, as texts.
+/// The arguments of a call that was [arranged](arrange), as texts.
 pub trait Arguments {
-    /// The argument at a position, from 0, as text.
-    fn positional(&self, index: usize) -> Option<Cow<'_, str>>;
-    /// The argument of a name, as text.
-    fn named(&self, name: &str) -> Option<Cow<'_, str>>;
-    /// The entry of a record among the arguments, such as `idempotency_key` in the options of a
-    /// call over HTTP, as text.
+    /// What is in a slot, from 0.
+    fn slot(&self, index: usize) -> Option<Cow<'_, str>>;
+    /// An option, such as `idempotency_key` of a call over HTTP.
     fn option(&self, name: &str) -> Option<Cow<'_, str>>;
 }
 
@@ -59,14 +62,15 @@ pub trait Arguments {
 enum Part {
     /// There is none.
     None,
-    /// The argument of this position or name.
-    Argument(usize, &'static str),
+    /// The first slot.
+    First,
     /// The same, as a path in the sandbox.
     Path,
     /// The named option, or `default`.
     Option(&'static str),
-    /// A URL in this position; the call is also a connection to its host.
-    Url(usize),
+    /// A URL in the first slot; the call is also a connection to its host. Where the name of the
+    /// operation is not whole, its method is in this slot.
+    Url(Option<usize>),
 }
 
 /// A row of the table of host calls.
@@ -114,32 +118,28 @@ const fn free(name: &'static str) -> HostCall {
 
 use EffectClass::{Checkable, Idempotent, NonRepeatable, Read, Recorded};
 
-const TO: Part = Part::Argument(0, "to");
-const TOPIC: Part = Part::Argument(0, "topic");
-const AGENT: Part = Part::Argument(0, "agent");
-
 /// Every host call but the tools.
 #[rustfmt::skip]
 const HOST_CALLS: &[HostCall] = &[
-    walled("exec",             "sandbox.exec",     Part::Argument(0, "command"), NonRepeatable),
+    walled("exec",             "sandbox.exec",     Part::First,                  NonRepeatable),
     walled("fs.read",          "fs.read",          Part::Path,                   Read),
     walled("fs.exists",        "fs.read",          Part::Path,                   Read),
     walled("fs.list",          "fs.read",          Part::Path,                   Read),
     walled("fs.write",         "fs.write",         Part::Path,                   Checkable),
     walled("fs.remove",        "fs.write",         Part::Path,                   Checkable),
-    walled("http.get",         "http.get",         Part::Url(0),                 Read),
-    walled("http.post",        "http.post",        Part::Url(0),                 NonRepeatable),
-    walled("http.put",         "http.put",         Part::Url(0),                 NonRepeatable),
-    walled("http.delete",      "http.delete",      Part::Url(0),                 NonRepeatable),
-    walled("http.request",     "http.",            Part::Url(1),                 NonRepeatable),
-    walled("vault",            "secret.read",      Part::Argument(0, "path"),    Read),
-    walled("spawn",            "agent.spawn",      AGENT,                        Idempotent),
-    walled("delegate",         "agent.spawn",      AGENT,                        Idempotent),
-    walled("schedule",         "agent.spawn",      AGENT,                        Idempotent),
-    governed("send",           "message.send",     TO,                           Idempotent),
-    governed("ask",            "message.send",     TO,                           Idempotent),
-    governed("broadcast",      "message.publish",  TOPIC,                        Idempotent),
-    governed("publish",        "message.publish",  TOPIC,                        Idempotent),
+    walled("http.get",         "http.get",         Part::Url(None),              Read),
+    walled("http.post",        "http.post",        Part::Url(None),              NonRepeatable),
+    walled("http.put",         "http.put",         Part::Url(None),              NonRepeatable),
+    walled("http.delete",      "http.delete",      Part::Url(None),              NonRepeatable),
+    walled("http.request",     "http.",            Part::Url(Some(2)),           NonRepeatable),
+    walled("secret.read",      "secret.read",      Part::First,                  Read),
+    walled("spawn",            "agent.spawn",      Part::First,                  Idempotent),
+    walled("delegate",         "agent.spawn",      Part::First,                  Idempotent),
+    walled("schedule",         "agent.spawn",      Part::First,                  Idempotent),
+    governed("send",           "message.send",     Part::First,                  Idempotent),
+    governed("ask",            "message.send",     Part::First,                  Idempotent),
+    governed("broadcast",      "message.publish",  Part::First,                  Idempotent),
+    governed("publish",        "message.publish",  Part::First,                  Idempotent),
     governed("memory.get",     "memory.read",      Part::None,                   Recorded),
     governed("memory.keys",    "memory.read",      Part::None,                   Recorded),
     governed("memory.search",  "memory.read",      Part::None,                   Recorded),
@@ -148,7 +148,7 @@ const HOST_CALLS: &[HostCall] = &[
     governed("memory_search",  "memory.read",      Part::None,                   Recorded),
     governed("memory_write",   "memory.write",     Part::None,                   Recorded),
     governed("reason",         "model.call",       Part::Option("model"),        Read),
-    governed("tool",           "tool.call",        Part::Argument(0, "name"),    NonRepeatable),
+    governed("tool",           "tool.call",        Part::First,                  NonRepeatable),
     governed("request_approval", "approval.request", Part::None,                 Recorded),
     free("receive"),
     free("sleep"),
@@ -188,6 +188,7 @@ pub const SYNONYMS: &[(&str, &[&str])] = &[
     ("execute", &["sandbox.exec"]),
     ("shell", &["sandbox.exec", "tool.call:shell"]),
     ("sandbox", &["sandbox.*"]),
+    ("vault", &["secret.read"]),
     ("secret", &["secret.*"]),
     ("secrets", &["secret.*"]),
     ("spawn_agent", &["agent.spawn"]),
@@ -265,26 +266,19 @@ pub fn operation(name: &str, arguments: &dyn Arguments) -> Operation {
             capability_checked: false,
         };
     };
-    let argument = |index: usize, name: &str| {
-        arguments.positional(index).or_else(|| arguments.named(name)).unwrap_or_default()
-    };
-    let option = |name: &str| arguments.named(name).or_else(|| arguments.option(name));
+    let slot = |index: usize| arguments.slot(index).unwrap_or_default();
+    let option = |name: &str| arguments.option(name);
     let mut class = call.class;
     let names = match call.part {
         Part::None => vec![call.operation.to_owned()],
-        Part::Argument(index, name) => {
-            vec![format!("{}:{}", call.operation, argument(index, name))]
-        }
-        Part::Path => vec![format!("{}:{}", call.operation, absolute(&argument(0, "path")))],
+        Part::First => vec![format!("{}:{}", call.operation, slot(0))],
+        Part::Path => vec![format!("{}:{}", call.operation, absolute(&slot(0)))],
         Part::Option(name) => {
             vec![format!("{}:{}", call.operation, option(name).as_deref().unwrap_or("default"))]
         }
-        Part::Url(index) => {
-            let url = argument(index, "url");
-            let method = match index {
-                0 => String::new(),
-                _ => argument(0, "method").to_ascii_lowercase(),
-            };
+        Part::Url(method) => {
+            let url = slot(0);
+            let method = method.map(|at| slot(at).to_ascii_lowercase()).unwrap_or_default();
             let operation = format!("{}{method}", call.operation);
             class = match operation.as_str() {
                 "http.get" | "http.head" => Read,
@@ -439,12 +433,8 @@ mod tests {
     struct Texts<'a>(&'a [&'a str], &'a [(&'a str, &'a str)]);
 
     impl Arguments for Texts<'_> {
-        fn positional(&self, index: usize) -> Option<Cow<'_, str>> {
+        fn slot(&self, index: usize) -> Option<Cow<'_, str>> {
             self.0.get(index).map(|text| Cow::Borrowed(*text))
-        }
-
-        fn named(&self, _: &str) -> Option<Cow<'_, str>> {
-            None
         }
 
         fn option(&self, name: &str) -> Option<Cow<'_, str>> {
@@ -476,7 +466,7 @@ mod tests {
         check("http.post", &["http://a"], &key, "net.connect:a:80 http.post:http://a Idempotent");
         check(
             "http.request",
-            &["PUT", "http://a"],
+            &["http://a", "", "PUT"],
             &[],
             "net.connect:a:80 http.put:http://a NonRepeatable",
         );

@@ -7,6 +7,8 @@
 //!
 //! - Nothing is widened: a condition that cannot be expressed makes an `allow` never match, and a
 //!   `deny`, a demanded approval and a limit always hold. The compiler says so.
+//! - A file has one spelling: a path in a rule is compared as the sandbox will see it, which is how a
+//!   request states it.
 //! - Nothing under `require` is silently accepted: a setting that nobody enforces is reported.
 //!
 //! # What is not here
@@ -42,7 +44,8 @@ pub(crate) fn compile_into(block: &PolicyBlock, source: &str, sink: &mut Sink) -
     let mut rules = Vec::new();
     for (at, rule) in block.rules.iter().enumerate() {
         let number = at + 1;
-        let mut compiler = Compiler { source, rule, sink, number, pushed: 0, rules: &mut rules };
+        let mut compiler =
+            Compiler { source, rule, sink, number, pushed: 0, reported: None, rules: &mut rules };
         compiler.rule();
     }
     Policy {
@@ -65,6 +68,15 @@ struct Target {
     names: Vec<(String, Vec<String>)>,
     /// A part of the pattern that cannot be expressed.
     inexpressible: Option<Span>,
+    /// Whether it speaks of files only, so that the first argument is a path.
+    files: bool,
+}
+
+impl Target {
+    /// Whether this fact is the path of a file.
+    fn is_path(&self, fact: &[String]) -> bool {
+        self.files && (fact == ["argument", "0"] || fact == ["named", "path"])
+    }
 }
 
 struct Compiler<'a> {
@@ -74,6 +86,8 @@ struct Compiler<'a> {
     number: usize,
     /// How many rules came of this one so far.
     pushed: usize,
+    /// What of the condition was last said to be inexpressible: several rules may come of it.
+    reported: Option<Span>,
     rules: &'a mut Vec<PolicyRule>,
 }
 
@@ -89,7 +103,7 @@ impl Compiler<'_> {
             },
             Verb::Require => match &rule.what.kind {
                 ExprKind::Record { fields, .. } => self.settings(fields),
-                _ => self.requirement(),
+                _ => self.requirement(&rule.what),
             },
         }
     }
@@ -191,7 +205,7 @@ impl Compiler<'_> {
         }
         let mut conditions = target.conditions.clone();
         if let Some(condition) = &self.rule.condition {
-            match self.condition(condition, &target.names)? {
+            match self.condition(condition, target)? {
                 Condition::All(parts) => conditions.extend(parts),
                 condition => conditions.push(condition),
             }
@@ -200,6 +214,11 @@ impl Compiler<'_> {
     }
 
     fn fails_closed(&mut self, fault: &Span) {
+        // What is missing has been reported where it should stand.
+        if self.text(fault).trim().is_empty() || self.reported.as_ref() == Some(fault) {
+            return;
+        }
+        self.reported = Some(fault.clone());
         let outcome = match self.rule.verb {
             Verb::Allow => "this rule never allows anything",
             Verb::Deny => "this rule always denies",
@@ -240,51 +259,40 @@ impl Compiler<'_> {
             );
             return;
         };
-        let mut target = Target { operations: operations::meant_by(&name), ..Target::default() };
-        for (at, arg) in args.iter().enumerate() {
-            let path = match &arg.name {
-                Some(name) => vec!["named".to_owned(), name.node.clone()],
-                None => vec!["argument".to_owned(), at.to_string()],
-            };
-            self.pattern_part(arg, path, &mut target);
-        }
-        targets.push(target);
-    }
-
-    /// A part of a pattern: a name to bind, `any`, or a literal that the argument has to equal.
-    fn pattern_part(&mut self, arg: &Arg, path: Vec<String>, target: &mut Target) {
-        match &arg.value.kind {
-            ExprKind::Name(name) if name == "any" || name == "_" => {}
-            ExprKind::Name(name) => target.names.push((name.clone(), path)),
-            // Paths are compared as the sandbox will see them.
-            ExprKind::Literal(Literal::String(text))
-                if path == ["argument", "0"]
-                    && !target.operations.is_empty()
-                    && target
-                        .operations
-                        .iter()
-                        .all(|name| matches!(name.as_str(), "fs.read" | "fs.write")) =>
-            {
-                for operation in &mut target.operations {
-                    *operation = format!("{operation}:{}", operations::absolute(text));
-                }
+        let operations = operations::meant_by(&name);
+        let parts: Vec<(&Arg, Vec<String>)> = args
+            .iter()
+            .enumerate()
+            .map(|(at, arg)| {
+                let fact = match &arg.name {
+                    Some(name) => vec!["named".to_owned(), name.node.clone()],
+                    None => vec!["argument".to_owned(), at.to_string()],
+                };
+                (arg, fact)
+            })
+            .collect();
+        let whatever =
+            |arg: &Arg| matches!(&arg.value.kind, ExprKind::Name(name) if is_whatever(name));
+        for mut target in apart(operations, !args.iter().all(whatever)) {
+            for (arg, fact) in &parts {
+                pattern_part(arg, fact.clone(), &mut target);
             }
-            _ => match value(&arg.value) {
-                Some(value) => target.conditions.push(Condition::Compare {
-                    left: Operand::Attribute(path),
-                    op: Comparison::Equal,
-                    right: Operand::Literal(value),
-                }),
-                None => target.inexpressible = Some(arg.value.span.clone()),
-            },
+            targets.push(target);
         }
     }
 
     // What is required.
 
     /// `require: approval(...)`, and what else may stand there.
-    fn requirement(&mut self) {
-        let what = &self.rule.what;
+    fn requirement(&mut self, what: &Expr) {
+        match &what.kind {
+            ExprKind::Array(elements) => {
+                return elements.iter().for_each(|element| self.requirement(element));
+            }
+            ExprKind::Record { fields, .. } => return self.settings(fields),
+            ExprKind::Missing => return,
+            _ => {}
+        }
         let (callee, args) = match &what.kind {
             ExprKind::Call { callee, args } => (&**callee, args.as_slice()),
             _ => (what, &[] as &[Arg]),
@@ -324,7 +332,25 @@ impl Compiler<'_> {
             operations = vec!["*".to_owned()];
         }
         let conditions = self.settings_conditions();
-        self.push(demand.effect(), operations, conditions, Vec::new());
+        let effect = self.demanded(demand);
+        self.push(effect, operations, conditions, Vec::new());
+    }
+
+    /// The effect of a demand, which somebody has to be able to meet.
+    fn demanded(&mut self, demand: Approval) -> PolicyEffect {
+        let named = demand.approvers.len();
+        if let Some(span) = &demand.quorum_span
+            && named > 0
+            && usize::try_from(demand.quorum).is_ok_and(|quorum| quorum > named)
+        {
+            let message = format!("{} have to approve, and only {named} may", demand.quorum);
+            self.sink.push(
+                Diagnostic::error("E0208", message, span.clone())
+                    .label("nobody can reach this")
+                    .note("name more approvers, or none so that anyone may"),
+            );
+        }
+        demand.effect()
     }
 
     /// A record of settings under `require` or `audit`.
@@ -381,7 +407,8 @@ impl Compiler<'_> {
         }
         let conditions = self.settings_conditions();
         if let Some(demand) = demand {
-            self.push(demand.effect(), operations, conditions, obligations);
+            let effect = self.demanded(demand);
+            self.push(effect, operations, conditions, obligations);
         } else if !obligations.is_empty() || self.rule.verb == Verb::Audit {
             self.push(PolicyEffect::Audit, operations, conditions, obligations);
         }
@@ -419,16 +446,23 @@ impl Compiler<'_> {
 
     // Conditions.
 
-    fn condition(&self, expr: &Expr, names: &[(String, Vec<String>)]) -> Result<Condition, Span> {
-        let inner = |expr: &Expr| self.condition(expr, names);
-        let fact = |expr: &Expr| operand(expr, names).ok_or_else(|| expr.span.clone());
+    fn condition(&self, expr: &Expr, target: &Target) -> Result<Condition, Span> {
+        let inner = |expr: &Expr| self.condition(expr, target);
+        let fact = |expr: &Expr| operand(expr, &target.names).ok_or_else(|| expr.span.clone());
+        // The two sides of a comparison, with a path as requests state it.
+        let sides = |left: &Expr, right: &Expr| -> Result<(Operand, Operand), Span> {
+            let (mut left, mut right) = (fact(left)?, fact(right)?);
+            target.compare_paths(&mut left, &mut right);
+            Ok((left, right))
+        };
         match &expr.kind {
             ExprKind::Literal(Literal::Bool(true)) => Ok(Condition::All(Vec::new())),
             ExprKind::Literal(Literal::Bool(false)) => Ok(Condition::Any(Vec::new())),
             ExprKind::Unary(UnaryOp::Not, of) => Ok(Condition::Not(Box::new(inner(of)?))),
             ExprKind::Binary(op, left, right) => {
                 let compare = |op| -> Result<Condition, Span> {
-                    Ok(Condition::Compare { left: fact(left)?, op, right: fact(right)? })
+                    let (left, right) = sides(left, right)?;
+                    Ok(Condition::Compare { left, op, right })
                 };
                 match op {
                     BinaryOp::And => {
@@ -449,11 +483,14 @@ impl Compiler<'_> {
                     BinaryOp::LessOrEqual => compare(Comparison::LessOrEqual),
                     BinaryOp::Greater => compare(Comparison::Greater),
                     BinaryOp::GreaterOrEqual => compare(Comparison::GreaterOrEqual),
-                    BinaryOp::In => Ok(Condition::In { value: fact(left)?, set: fact(right)? }),
-                    BinaryOp::NotIn => Ok(Condition::Not(Box::new(Condition::In {
-                        value: fact(left)?,
-                        set: fact(right)?,
-                    }))),
+                    BinaryOp::In => {
+                        let (value, set) = sides(left, right)?;
+                        Ok(Condition::In { value, set })
+                    }
+                    BinaryOp::NotIn => {
+                        let (value, set) = sides(left, right)?;
+                        Ok(Condition::Not(Box::new(Condition::In { value, set })))
+                    }
                     BinaryOp::Add
                     | BinaryOp::Subtract
                     | BinaryOp::Multiply
@@ -462,13 +499,108 @@ impl Compiler<'_> {
                 }
             }
             ExprKind::Call { callee, args } => {
-                text_condition(callee, args, names).ok_or_else(|| expr.span.clone())
+                text_condition(callee, args, target).ok_or_else(|| expr.span.clone())
             }
             ExprKind::Name(_) | ExprKind::Member(..) | ExprKind::Index(..) => {
                 Ok(Condition::Is(fact(expr)?))
             }
             _ => Err(expr.span.clone()),
         }
+    }
+}
+
+/// The operations as targets. Where their arguments matter, those on files are apart from the
+/// others: of a glob that covers both, each half has a condition that says so.
+fn apart(operations: Vec<String>, by_argument: bool) -> Vec<Target> {
+    const FILES: &str = "fs.";
+    if !by_argument {
+        return vec![Target { operations, ..Target::default() }];
+    }
+    let (files, rest): (Vec<_>, Vec<_>) =
+        operations.into_iter().partition(|name| name.starts_with(FILES));
+    let (both, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|name| {
+        name.split_once('*').is_some_and(|(before, _)| FILES.starts_with(before))
+    });
+    let on_files = Condition::Like {
+        value: Operand::Attribute(vec!["operation".to_owned()]),
+        pattern: format!("{FILES}*"),
+    };
+    let not_on_files = Condition::Not(Box::new(on_files.clone()));
+    [
+        (others, false, None),
+        (files, true, None),
+        (both.clone(), true, Some(on_files)),
+        (both, false, Some(not_on_files)),
+    ]
+    .into_iter()
+    .filter(|(operations, ..)| !operations.is_empty())
+    .map(|(operations, files, condition)| Target {
+        operations,
+        conditions: condition.into_iter().collect(),
+        files,
+        ..Target::default()
+    })
+    .collect()
+}
+
+/// Whether a part of a pattern matches all and binds nothing.
+fn is_whatever(name: &str) -> bool {
+    matches!(name, "any" | "_")
+}
+
+/// A part of a pattern: a name to bind, `any`, or a literal that the argument has to equal.
+fn pattern_part(arg: &Arg, fact: Vec<String>, target: &mut Target) {
+    if let ExprKind::Name(name) = &arg.value.kind {
+        if !is_whatever(name) {
+            target.names.push((name.clone(), fact));
+        }
+        return;
+    }
+    let Some(value) = value(&arg.value) else {
+        target.inexpressible = Some(arg.value.span.clone());
+        return;
+    };
+    let (mut left, mut right) = (Operand::Attribute(fact), Operand::Literal(value));
+    target.compare_paths(&mut left, &mut right);
+    // One path is part of the operation's name, unless a star in it could stand for others.
+    if let (Operand::Attribute(fact), Operand::Literal(PolicyValue::String(path))) = (&left, &right)
+        && target.is_path(fact)
+        && !path.contains('*')
+        && target.operations.iter().all(|name| matches!(name.as_str(), "fs.read" | "fs.write"))
+    {
+        for operation in &mut target.operations {
+            *operation = format!("{operation}:{path}");
+        }
+        return;
+    }
+    target.conditions.push(Condition::Compare { left, op: Comparison::Equal, right });
+}
+
+impl Target {
+    /// Makes the paths that one side is compared with absolute, if the other is a path.
+    fn compare_paths(&self, left: &mut Operand, right: &mut Operand) {
+        match (left, right) {
+            (Operand::Attribute(fact), Operand::Literal(value))
+            | (Operand::Literal(value), Operand::Attribute(fact))
+                if self.is_path(fact) =>
+            {
+                absolute(value);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The path, or each of the paths, as the sandbox will see it.
+fn absolute(value: &mut PolicyValue) {
+    match value {
+        PolicyValue::String(path) => *path = operations::absolute(path),
+        PolicyValue::List(paths) => paths.iter_mut().for_each(absolute),
+        PolicyValue::Null
+        | PolicyValue::Bool(_)
+        | PolicyValue::Int(_)
+        | PolicyValue::Float(_)
+        | PolicyValue::Record(_) => {}
     }
 }
 
@@ -484,22 +616,26 @@ fn both(
 }
 
 /// `x.starts_with("a")`, `x.ends_with("a")` and `x.contains("a")`.
-fn text_condition(
-    callee: &Expr,
-    args: &[Arg],
-    names: &[(String, Vec<String>)],
-) -> Option<Condition> {
+fn text_condition(callee: &Expr, args: &[Arg], target: &Target) -> Option<Condition> {
     let ExprKind::Member(of, method) = &callee.kind else { return None };
-    let value = operand(of, names)?;
+    let value = operand(of, &target.names)?;
     let [Arg { name: None, value: argument }] = args else { return None };
     let literal = self::value(argument)?;
     if method.node == "contains" {
         return Some(Condition::In { value: Operand::Literal(literal), set: value });
     }
     // In a form `*` stands for any text, and there is no way to say that it does not.
-    let PolicyValue::String(text) = literal else { return None };
+    let PolicyValue::String(mut text) = literal else { return None };
     if text.contains('*') {
         return None;
+    }
+    if let Operand::Attribute(fact) = &value
+        && target.is_path(fact)
+        && method.node == "starts_with"
+        && !text.is_empty()
+    {
+        let slash = if text.ends_with('/') && text != "/" { "/" } else { "" };
+        text = operations::absolute(&text) + slash;
     }
     match method.node.as_str() {
         "starts_with" => Some(Condition::Like { value, pattern: format!("{text}*") }),
@@ -512,9 +648,30 @@ fn text_condition(
 fn operand(expr: &Expr, names: &[(String, Vec<String>)]) -> Option<Operand> {
     match value(expr) {
         Some(value) => Some(Operand::Literal(value)),
-        None => path(expr, names).map(Operand::Attribute),
+        None => path(expr, names).filter(|path| is_fact(path)).map(Operand::Attribute),
     }
 }
+
+/// Whether a request can have a fact under this path.
+fn is_fact(path: &[String]) -> bool {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    match path.as_slice() {
+        ["operation", rest @ ..] => rest.is_empty(),
+        ["time", rest @ ..] => matches!(rest, ["unix" | "hour" | "weekday"]),
+        ["limits", rest @ ..] => {
+            matches!(rest, ["memory_mb" | "cpu_cores" | "disk_io_mbps" | "network_io_mbps"])
+        }
+        ["agent", rest @ ..] => matches!(rest, ["id" | "name" | "tier"] | ["metadata", _]),
+        ["metadata", rest @ ..] => rest.len() == 1,
+        _ => true,
+    }
+}
+
+/// What programs may read of a value without parentheses, and no fact has.
+const COMPUTED: [&str; 11] = [
+    "len", "length", "is_empty", "first", "last", "keys", "values", "lower", "upper", "trim",
+    "lines",
+];
 
 fn path(expr: &Expr, names: &[(String, Vec<String>)]) -> Option<Vec<String>> {
     const FACTS: [&str; 5] = ["operation", "time", "limits", "metadata", "context"];
@@ -529,6 +686,16 @@ fn path(expr: &Expr, names: &[(String, Vec<String>)]) -> Option<Vec<String>> {
         },
         ExprKind::Member(of, name) => {
             let mut path = path(of, names)?;
+            match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                // `current_time.hour`
+                ["time", "unix"] if matches!(of.kind, ExprKind::Name(_)) => {
+                    path.pop();
+                }
+                ["argument" | "named", ..] if COMPUTED.contains(&name.node.as_str()) => {
+                    return None;
+                }
+                _ => {}
+            }
             path.push(name.node.clone());
             Some(path)
         }
@@ -552,6 +719,10 @@ fn value(expr: &Expr) -> Option<PolicyValue> {
         ExprKind::Literal(Literal::Int(value)) => PolicyValue::Int(*value),
         ExprKind::Literal(Literal::Float(value)) => PolicyValue::Float(*value),
         ExprKind::Literal(Literal::String(value)) => PolicyValue::String(value.clone()),
+        // Seconds, as a request states them.
+        ExprKind::Literal(Literal::Duration(duration)) => {
+            PolicyValue::Float(duration.as_secs_f64())
+        }
         ExprKind::Literal(Literal::Size(bytes)) => PolicyValue::Int(i64::try_from(*bytes).ok()?),
         ExprKind::Unary(UnaryOp::Negate, of) => match value(of)? {
             PolicyValue::Int(value) => PolicyValue::Int(value.checked_neg()?),
@@ -617,12 +788,14 @@ fn is_approval(key: &str) -> bool {
 struct Approval {
     approvers: Vec<String>,
     quorum: u32,
+    /// Where the quorum is written, if it is.
+    quorum_span: Option<Span>,
     ttl: Duration,
 }
 
 impl Default for Approval {
     fn default() -> Self {
-        Self { approvers: Vec::new(), quorum: 1, ttl: APPROVAL_TTL }
+        Self { approvers: Vec::new(), quorum: 1, quorum_span: None, ttl: APPROVAL_TTL }
     }
 }
 
@@ -638,6 +811,7 @@ impl Approval {
             }
             "quorum" | "approval_quorum" => match value.kind {
                 ExprKind::Literal(Literal::Int(quorum)) if quorum > 0 => {
+                    self.quorum_span = Some(value.span.clone());
                     u32::try_from(quorum).map(|quorum| self.quorum = quorum).is_ok()
                 }
                 _ => false,
@@ -661,7 +835,7 @@ impl Approval {
     }
 
     fn effect(self) -> PolicyEffect {
-        let Self { approvers, quorum, ttl } = self;
+        let Self { approvers, quorum, ttl, quorum_span: _ } = self;
         PolicyEffect::RequireApproval { approvers, quorum, ttl }
     }
 }

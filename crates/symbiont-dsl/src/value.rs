@@ -73,6 +73,8 @@ pub enum Value {
     Any,
     /// A secret: used where it is needed, shown nowhere.
     Secret(Arc<Secret>),
+    /// A declared memory, by its name: what is called of it is asked of the host.
+    Memory(Arc<str>),
 }
 
 /// Values in order. It reads as a slice.
@@ -296,7 +298,8 @@ impl Value {
                 | Value::Error(_)
                 | Value::Range(..)
                 | Value::Any
-                | Value::Secret(_) => return wrappers,
+                | Value::Secret(_)
+                | Value::Memory(_) => return wrappers,
             }
         }
     }
@@ -322,6 +325,7 @@ impl Value {
             Value::Function(_) => "function",
             Value::Any => "any",
             Value::Secret(_) => "secret",
+            Value::Memory(_) => "memory",
         }
     }
 
@@ -358,6 +362,7 @@ impl Value {
             (Value::Range(a, b), Value::Range(c, d)) => (a, b) == (c, d) || (a >= b && c >= d),
             (Value::Error(a), Value::Error(b)) => a == b,
             (Value::Secret(a), Value::Secret(b)) => a.text == b.text,
+            (Value::Memory(a), Value::Memory(b)) => a == b,
             (Value::Some(a), Value::Some(b))
             | (Value::Ok(a), Value::Ok(b))
             | (Value::Err(a), Value::Err(b)) => a.equals(b, budget)?,
@@ -426,6 +431,7 @@ impl Value {
             Value::Function(_) => out.push_str("function"),
             Value::Any => out.push_str("any"),
             Value::Secret(_) => out.push_str(REDACTED),
+            Value::Memory(name) => out.push_str(name),
             Value::None => out.push_str("None"),
             Value::Some(inner) => wrapped("Some(", inner, out, limit)?,
             Value::Ok(inner) => wrapped("Ok(", inner, out, limit)?,

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use symbiont_dsl::definition::Bound;
 use symbiont_dsl::machine::{Entry, Limits, Machine, Step};
 use symbiont_dsl::value::{ErrorValue, Value, to_json_text};
 use symbiont_types::{
@@ -309,14 +310,15 @@ pub(crate) trait Blocking: Send + Sync {
     fn name_of(&self, id: AgentId) -> Option<String>;
     /// What the agent is now, which may be less than when its run began.
     fn definition(&self, id: AgentId) -> Option<Arc<Definition>>;
-    /// Has another agent work on an input for a run, and gives how that ended; or why it can't.
+    /// Has another agent work on an input for a run, and gives how that ended, and whether it had an
+    /// effect that must not be repeated blindly; or why it can't.
     async fn delegate(
         &self,
         from: AgentId,
         run: Uuid,
         to: AgentId,
         input: Arc<str>,
-    ) -> Result<RunOutcome, String>;
+    ) -> Result<(RunOutcome, bool), String>;
 }
 
 /// Everything that a run can reach.
@@ -449,12 +451,8 @@ impl Run {
         match bound {
             Err(message) => return RunOutcome::Failed(RunFailure::new("ParseError", message)),
             Ok(None) => {}
-            Ok(Some(program::Arguments { values, ignored })) => {
-                if !ignored.is_empty() {
-                    let text = format!(
-                        "the input has keys that no parameter takes: {}",
-                        ignored.join(", ")
-                    );
+            Ok(Some(Bound { values, unused })) => {
+                if let Some(text) = unused {
                     host::note(self, "input.ignored", &text).await;
                 }
                 plan.push((Entry::With, values));

@@ -88,7 +88,9 @@ pub enum Operand {
     ///
     /// - `operation` the whole operation, such as `fs.read:/workspace/a`; `resource` its part after
     ///   the first colon
-    /// - `argument.N` the call's argument at position N, from 0; `named.X` its argument named X
+    /// - `argument.N` the call's argument at position N, from 0; `named.X` its argument named X. Each
+    ///   argument of a host call has both, however it was written, and a path is the absolute one in
+    ///   the sandbox
     /// - `agent.id`, `agent.name`, `agent.tier` (1 to 3), `agent.metadata.K`
     /// - `metadata.K` of the [`PolicyContext`]
     /// - `limits.memory_mb`, `limits.cpu_cores`, `limits.disk_io_mbps`, `limits.network_io_mbps`

@@ -11,7 +11,7 @@ use crate::hir::{
     Agent, Arg, Block, Condition, Expr, ExprKind, Function, Literal, Param, Program, Span, Stmt,
     StmtKind,
 };
-use crate::operations::{self, Arguments, BUILTINS, Operation, covers, glob_covers};
+use crate::operations::{self, Arguments, BUILTINS, Operation, Place, covers, glob_covers};
 use crate::syntax::literal::short;
 
 /// How many expressions are walked and rules compared before the rest goes without: agents may share
@@ -227,8 +227,8 @@ impl Walk<'_> {
             ExprKind::Literal(_) | ExprKind::None | ExprKind::Missing => {}
             ExprKind::Name(name) => self.named.push((name.clone(), None)),
             ExprKind::Secret(path) => {
-                let operation = operations::operation("vault", &Texts::Path(path));
-                let name = "vault".to_owned();
+                let operation = operations::operation("secret.read", &Texts::Path(path));
+                let name = "secret.read".to_owned();
                 self.found.push(Call { name, operation, span: expr.span.clone() });
             }
             ExprKind::Array(elements) => elements.iter().for_each(|element| self.expr(element)),
@@ -269,7 +269,7 @@ impl Walk<'_> {
                 self.named.push((name.clone(), None));
             }
             ExprKind::Name(name) => {
-                let operation = operations::operation(name, &Texts::Args(args));
+                let operation = operations::operation(name, &Texts::of(name, args));
                 let call = Call { name: name.clone(), operation, span: span.clone() };
                 self.named.push((name.clone(), Some(call)));
             }
@@ -277,7 +277,7 @@ impl Walk<'_> {
                 if let ExprKind::Name(namespace) = &of.kind {
                     let name = format!("{namespace}.{}", member.node);
                     if operations::is_host_call(&name) {
-                        let operation = operations::operation(&name, &Texts::Args(args));
+                        let operation = operations::operation(&name, &Texts::of(&name, args));
                         self.found.push(Call { name, operation, span: span.clone() });
                         return;
                     }
@@ -291,7 +291,9 @@ impl Walk<'_> {
 
 /// The arguments of a call as far as the source tells them.
 enum Texts<'a> {
-    Args(&'a [Arg]),
+    Args(&'a [Arg], Vec<Place>),
+    /// Those of a call that will be refused for them, of which nothing more is said.
+    Misplaced,
     Path(&'a str),
 }
 
@@ -302,35 +304,50 @@ fn text(value: &Expr) -> Cow<'_, str> {
     }
 }
 
-impl Arguments for Texts<'_> {
-    fn positional(&self, index: usize) -> Option<Cow<'_, str>> {
-        match self {
-            Self::Path(path) => (index == 0).then_some(Cow::Borrowed(*path)),
-            Self::Args(args) => {
-                let arg = args.iter().filter(|arg| arg.name.is_none()).nth(index)?;
-                Some(text(&arg.value))
-            }
+impl<'a> Texts<'a> {
+    fn of(call: &str, args: &'a [Arg]) -> Self {
+        match operations::arrange(call, &super::names::given(args)) {
+            Some(Ok(arranged)) => Self::Args(args, arranged.places),
+            Some(Err(_)) | None => Self::Misplaced,
         }
     }
+}
 
-    fn named(&self, name: &str) -> Option<Cow<'_, str>> {
-        let Self::Args(args) = self else { return None };
-        let named = |arg: &&Arg| arg.name.as_ref().is_some_and(|known| known.node == name);
-        args.iter().find(named).map(|arg| text(&arg.value))
+impl Arguments for Texts<'_> {
+    fn slot(&self, index: usize) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Path(path) => (index == 0).then_some(Cow::Borrowed(*path)),
+            Self::Misplaced => Some(Cow::Borrowed(UNKNOWN)),
+            Self::Args(args, places) => {
+                let at = places.iter().position(|place| *place == Place::Slot(index))?;
+                Some(text(&args[at].value))
+            }
+        }
     }
 
     fn option(&self, name: &str) -> Option<Cow<'_, str>> {
-        let Self::Args(args) = self else { return None };
-        let mut fields = args.iter().filter_map(|arg| match &arg.value.kind {
-            ExprKind::Record { fields, .. } => Some(fields),
-            _ => None,
-        });
-        match fields.next() {
-            Some(fields) => {
-                fields.iter().find(|(key, _)| key.node == name).map(|(_, value)| text(value))
+        let (args, places) = match self {
+            Self::Args(args, places) => (args, places),
+            Self::Path(_) => return None,
+            Self::Misplaced => return Some(Cow::Borrowed(UNKNOWN)),
+        };
+        // Which model answers where none is named is not the program's to say.
+        let mut unsaid = name == "model";
+        for (arg, place) in args.iter().zip(places) {
+            match (place, &arg.value.kind, &arg.name) {
+                (Place::Option, _, Some(given)) if given.node == name => {
+                    return Some(text(&arg.value));
+                }
+                (Place::Options, ExprKind::Record { fields, .. }, _) => {
+                    if let Some((_, value)) = fields.iter().find(|(key, _)| key.node == name) {
+                        return Some(text(value));
+                    }
+                    unsaid = false;
+                }
+                (Place::Options, _, _) => return Some(Cow::Borrowed(UNKNOWN)),
+                (Place::Slot(_) | Place::Option | Place::Rest, _, _) => {}
             }
-            // Which model answers where none is named is not the program's to say.
-            None => (name == "model").then_some(Cow::Borrowed(UNKNOWN)),
         }
+        unsaid.then_some(Cow::Borrowed(UNKNOWN))
     }
 }

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{
-    Arg, Block, BlockKind, Condition, Expr, ExprKind, Function, Param, Pattern, PatternKind,
-    Program, Span, Spanned, Stmt, StmtKind,
+    Arg, Arm, Block, BlockKind, Condition, Expr, ExprKind, Function, Literal, Param, Pattern,
+    PatternKind, Program, Span, Spanned, Stmt, StmtKind,
 };
-use crate::operations::{self, AMBIENT, BUILTINS, NAMESPACES};
+use crate::operations::{self, AMBIENT, BUILTINS, Given, Misplaced, NAMESPACES, Place, Shape};
 use crate::syntax::literal::short;
 
 /// How many names of tools are compared with those of functions, in one file.
@@ -246,9 +246,45 @@ impl<'a> Body<'a, '_, '_> {
         } else if let Some(function) = self.functions.get(name) {
             self.file.called.insert(name);
             self.arity(function, args, span);
-        } else if !BUILTINS.contains(&name) && !operations::is_host_call(name) {
+        } else if operations::is_host_call(name) {
+            self.host_call(name, args, span);
+        } else if !BUILTINS.contains(&name) {
             self.tool(name, &callee.span);
         }
+    }
+
+    /// What a host call is given and does not take.
+    fn host_call(&mut self, call: &str, args: &[Arg], span: &Span) {
+        let Some(arranged) = operations::arrange(call, &given(args)) else { return };
+        let places = match arranged {
+            Ok(arranged) => arranged.places,
+            Err(Misplaced { argument, message, nearest }) => {
+                let place = args.get(argument).map_or(span, |arg| match &arg.name {
+                    Some(name) => &name.span,
+                    None => &arg.value.span,
+                });
+                self.refused(message, place, nearest);
+                return;
+            }
+        };
+        for (arg, place) in args.iter().zip(&places) {
+            let (Place::Options, ExprKind::Record { fields, .. }) = (place, &arg.value.kind) else {
+                continue;
+            };
+            for (key, _) in fields {
+                if let Err((message, nearest)) = operations::option(call, &key.node) {
+                    self.refused(message, &key.span, nearest);
+                }
+            }
+        }
+    }
+
+    fn refused(&mut self, message: String, span: &Span, nearest: Option<&str>) {
+        self.file.sink.push(
+            Diagnostic::warning("W0313", message, span.clone())
+                .label("will fail with `TypeError`")
+                .did_you_mean(nearest),
+        );
     }
 
     fn arity(&mut self, function: &Function, args: &[Arg], span: &Span) {
@@ -299,12 +335,20 @@ impl<'a> Body<'a, '_, '_> {
         }
     }
 
-    fn namespaced(&mut self, namespace: &str, of: &Expr, member: &Spanned<String>) {
+    fn namespaced(
+        &mut self,
+        namespace: &str,
+        of: &Expr,
+        member: &Spanned<String>,
+        args: &[Arg],
+        span: &Span,
+    ) {
         let name = format!("{namespace}.{}", member.node);
-        if operations::is_host_call(&name)
-            || member.node.is_empty()
-            || self.file.sink.is_full(Severity::Warning)
-        {
+        if operations::is_host_call(&name) {
+            self.host_call(&name, args, span);
+            return;
+        }
+        if member.node.is_empty() || self.file.sink.is_full(Severity::Warning) {
             return;
         }
         let span = of.span.start..member.span.end;
@@ -452,6 +496,7 @@ impl<'a> Body<'a, '_, '_> {
             }
             ExprKind::Match { subject, arms } => {
                 self.expr(subject);
+                self.exhaustive(arms, &expr.span);
                 for arm in arms {
                     self.open();
                     self.pattern(&arm.pattern);
@@ -460,6 +505,37 @@ impl<'a> Body<'a, '_, '_> {
                 }
             }
         }
+    }
+
+    /// Says of a `match` that some value may fit none of its arms.
+    fn exhaustive(&mut self, arms: &[Arm], span: &Span) {
+        let all = |pattern: &Pattern| {
+            matches!(pattern.kind, PatternKind::Wildcard | PatternKind::Name(_))
+        };
+        let has = |wanted: &dyn Fn(&PatternKind) -> bool| {
+            arms.iter().any(|arm| wanted(&arm.pattern.kind))
+        };
+        let is = |value| {
+            has(&|kind| matches!(kind, PatternKind::Literal(Literal::Bool(is)) if *is == value))
+        };
+        let complete = arms.iter().any(|arm| all(&arm.pattern))
+            || (is(true) && is(false))
+            || (has(&|kind| matches!(kind, PatternKind::None))
+                && has(&|kind| matches!(kind, PatternKind::Some(inner) if all(inner))))
+            || (has(&|kind| matches!(kind, PatternKind::Ok(inner) if all(inner)))
+                && has(&|kind| matches!(kind, PatternKind::Err(inner) if all(inner))));
+        if complete || !self.whole {
+            return;
+        }
+        self.file.sink.push(
+            Diagnostic::warning(
+                "W0315",
+                "this `match` has no arm for everything else",
+                span.start..span.start + "match".len(),
+            )
+            .label("gives `null` where no arm fits")
+            .note("an arm `_ => ...` takes what no other does"),
+        );
     }
 
     fn called(&mut self, callee: &'a Expr, args: &'a [Arg], span: &Span) {
@@ -471,7 +547,12 @@ impl<'a> Body<'a, '_, '_> {
                     if NAMESPACES.contains(&namespace.as_str())
                         && self.find(namespace).is_none() =>
                 {
-                    self.namespaced(namespace, of, member);
+                    self.namespaced(namespace, of, member, args, span);
+                }
+                ExprKind::Name(name)
+                    if self.file.memories.contains(name.as_str()) && self.find(name).is_none() =>
+                {
+                    self.host_call(&format!("memory.{}", member.node), args, span);
                 }
                 _ => self.expr(of),
             },
@@ -514,6 +595,36 @@ impl<'a> Body<'a, '_, '_> {
             }
         }
     }
+}
+
+/// The arguments of a call, as far as their places depend on them.
+pub(super) fn given(args: &[Arg]) -> Vec<Given<'_>> {
+    args.iter()
+        .map(|arg| Given {
+            name: arg.name.as_ref().map(|name| name.node.as_str()),
+            shape: match &arg.value.kind {
+                ExprKind::Record { .. } => Shape::Record,
+                ExprKind::Literal(Literal::Null) | ExprKind::None | ExprKind::Missing => {
+                    Shape::Open
+                }
+                ExprKind::Literal(_)
+                | ExprKind::Array(_)
+                | ExprKind::Lambda { .. }
+                | ExprKind::Secret(_)
+                | ExprKind::Some(_)
+                | ExprKind::Ok(_)
+                | ExprKind::Err(_)
+                | ExprKind::Unary(..)
+                | ExprKind::Binary(..) => Shape::Other,
+                ExprKind::Name(_)
+                | ExprKind::Member(..)
+                | ExprKind::Index(..)
+                | ExprKind::Call { .. }
+                | ExprKind::If { .. }
+                | ExprKind::Match { .. } => Shape::Open,
+            },
+        })
+        .collect()
 }
 
 /// Whether a name is known everywhere.

@@ -261,8 +261,8 @@ pub(super) fn shown(value: &Value, meter: &mut Meter) -> Result<String> {
     let mut text = String::new();
     let limit = meter.text_limit();
     let complete = value.show(&mut text, limit).is_some();
-    meter.text(text.len())?;
-    if complete { Ok(text) } else { Err(meter.out_of_memory()) }
+    meter.text(text.len().min(limit))?;
+    if complete { Ok(text) } else { Err(meter.too_long()) }
 }
 
 /// A value as JSON, paid for in the same way.
@@ -270,7 +270,9 @@ fn json(value: &Value, meter: &mut Meter) -> Result<String> {
     let mut text = String::new();
     let limit = meter.text_limit();
     let written = write(value, &mut text, limit, Strictness::Data);
-    meter.text(text.len())?;
+    // Numbers and quotes take longer to write than to copy.
+    meter.work(text.len() as u64 / 4)?;
+    meter.text(text.len().min(limit))?;
     written.map_err(|why| why.error(limit))?;
     Ok(text)
 }
@@ -293,9 +295,7 @@ fn format_text(args: &[Value], meter: &mut Meter) -> Result<Value> {
             Some(value) => out.push_str(&shown(value, meter)?),
             None => return Err(type_error("`format` has more braces than values")),
         }
-        if out.len() as u64 > meter.memory_limit {
-            return Err(meter.out_of_memory());
-        }
+        meter.fits(out.len())?;
     }
     if values.next().is_some() {
         return Err(type_error("`format` has more values than braces"));

@@ -9,8 +9,10 @@ use super::names::Names;
 use super::prelude;
 use crate::hir::{
     Arg, Arm, BinaryOp, Block, BlockKind, Condition, Event, Expr, ExprKind, Literal, Param,
-    Pattern, PatternKind, Program, Span, Stmt, StmtKind, Type, TypeKind, UnaryOp,
+    Pattern, PatternKind, Program, Span, Stmt, StmtKind, UnaryOp,
 };
+use crate::operations::{self, NAMESPACES};
+use crate::types::Types;
 use crate::value::Value;
 
 /// The names that the runtime may fill in.
@@ -61,8 +63,11 @@ pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
         let span = with.span.clone();
         compiler.function(number as usize, "with", &agent.params, &[], &with.body, span)?;
         let function = &mut compiler.functions[number as usize];
-        function.optional =
-            agent.params.iter().map(|param| compiler.types.optional(param)).collect();
+        function.optional = agent
+            .params
+            .iter()
+            .map(|param| compiler.types.is_optional(param.ty.as_ref()))
+            .collect();
     }
     for handler in &agent.handlers {
         let (entry, name) = match handler.event {
@@ -80,7 +85,8 @@ pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
         compiler.function(number as usize, name, &params, &[], &handler.body, span)?;
         let function = &mut compiler.functions[number as usize];
         function.positional = handler.params.len();
-        function.optional = params.iter().map(|param| compiler.types.optional(param)).collect();
+        function.optional =
+            params.iter().map(|param| compiler.types.is_optional(param.ty.as_ref())).collect();
     }
     Ok(Code {
         functions: compiler.functions,
@@ -95,26 +101,6 @@ pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
 
 fn names_of(params: &[Param]) -> Box<[Arc<str>]> {
     params.iter().map(|param| Arc::from(param.name.node.as_str())).collect()
-}
-
-/// The types that somebody named.
-struct Types<'a>(HashMap<&'a str, &'a Type>);
-
-impl Types<'_> {
-    /// Whether a parameter may be missing: its type is `Option`, perhaps by another name.
-    fn optional(&self, param: &Param) -> bool {
-        let mut ty = param.ty.as_ref();
-        for _ in 0..=self.0.len() {
-            match ty.map(|ty| &ty.kind) {
-                Some(TypeKind::Named(name, _)) => match self.0.get(name.as_str()) {
-                    Some(alias) => ty = Some(alias),
-                    None => return matches!(name.as_str(), "Option" | "Maybe" | "Optional"),
-                },
-                Some(TypeKind::Record(_)) | None => return false,
-            }
-        }
-        false
-    }
 }
 
 /// What is being compiled.
@@ -194,9 +180,8 @@ impl<'a> Compiler<'a> {
         for block in &program.blocks {
             declared.insert(block.name.node.as_str(), Some(block.kind));
         }
-        let types = program.types.iter().map(|ty| (ty.name.node.as_str(), &ty.ty)).collect();
         Compiler {
-            types: Types(types),
+            types: Types::of(program),
             callable: HashMap::new(),
             declared,
             functions: Vec::new(),
@@ -725,8 +710,15 @@ impl<'a> Compiler<'a> {
             Op::Load(slot)
         } else if let Some(&function) = self.callable.get(name) {
             Op::Closure { function, captured: 0 }
-        } else if self.declared.contains_key(name) && !AMBIENT.contains(&name) {
-            Op::Const(self.text(name))
+        } else if let Some(kind) = self.declared.get(name)
+            && !AMBIENT.contains(&name)
+        {
+            match kind {
+                Some(BlockKind::Memory) => Op::Const(self.constant(Value::Memory(name.into()))),
+                Some(BlockKind::Schedule | BlockKind::Channel | BlockKind::Webhook) | None => {
+                    Op::Const(self.text(name))
+                }
+            }
         } else if let Some(index) = AMBIENT.iter().position(|ambient| *ambient == name) {
             Op::Ambient(u8::try_from(index).unwrap_or(0))
         } else if name == "any" {
@@ -734,7 +726,14 @@ impl<'a> Compiler<'a> {
         } else if let Some(builtin) = Builtin::named(name) {
             Op::Closure { function: self.builtin_value(name, builtin, span), captured: 0 }
         } else {
-            return failure(format!("nothing is called `{name}`"), span);
+            let message = if NAMESPACES.contains(&name) {
+                format!("`{name}` is no value: it is the first half of calls such as `{name}.get`")
+            } else if operations::is_host_call(name) {
+                format!("`{name}` is no value: it can only be called, if need be in a lambda")
+            } else {
+                format!("nothing is called `{name}`")
+            };
+            return failure(message, span);
         };
         self.emit(op, 1, span);
         Ok(())
@@ -1127,8 +1126,13 @@ impl<'a> Compiler<'a> {
             + i64::from(number(names.len()))
             + i64::from(self.places[place as usize].indexes);
         let site = self.site(&name.node, positional, names, Target::Value);
-        let effect = i64::from(wanted) - taken;
-        self.emit(Op::Mutate { place, site, wanted }, effect, span);
+        // A memory has a `remove` too, which the host answers.
+        let answered = wanted || name.node == "remove";
+        let effect = i64::from(answered) - taken;
+        self.emit(Op::Mutate { place, site, wanted: answered }, effect, span);
+        if answered && !wanted {
+            self.emit(Op::Pop(1), -1, span);
+        }
         Ok(true)
     }
 }

@@ -63,7 +63,8 @@ impl Detach {
             | Value::Error(_)
             | Value::Range(..)
             | Value::Any
-            | Value::Secret(_) => return,
+            | Value::Secret(_)
+            | Value::Memory(_) => return,
         };
         if let Some((_, copy)) = self.copies.get(&address) {
             *value = copy.clone();

@@ -49,6 +49,9 @@ pub(super) const ENTRY: u64 = VALUE + 56;
 /// Bytes of a text's own.
 pub(super) const TEXT: u64 = 40;
 
+/// The longest text, whatever the run's memory: one is made in one go, which nothing interrupts.
+pub(super) const LONGEST_TEXT: u64 = 64 << 20;
+
 /// Steps and bytes of a run.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -102,11 +105,29 @@ impl Meter {
     /// How long a text that is yet to be written may get.
     pub(super) fn text_limit(&self) -> usize {
         let by_steps = self.left().saturating_mul(16);
-        usize::try_from(self.memory_limit.min(by_steps)).unwrap_or(usize::MAX)
+        usize::try_from(self.memory_limit.min(by_steps).min(LONGEST_TEXT)).unwrap_or(usize::MAX)
+    }
+
+    /// A text that got longer than it may.
+    #[cold]
+    pub(super) fn too_long(&self) -> Raise {
+        if self.memory_limit < LONGEST_TEXT {
+            return self.out_of_memory();
+        }
+        raise("LimitExceeded", format!("a text has at most {} MiB", LONGEST_TEXT >> 20))
+    }
+
+    /// Refuses a text of this length if it is too long.
+    pub(super) fn fits(&self, length: usize) -> Result {
+        match length as u64 > self.memory_limit.min(LONGEST_TEXT) {
+            true => Err(self.too_long()),
+            false => Ok(()),
+        }
     }
 
     /// Pays for a new text.
     pub(super) fn text(&mut self, length: usize) -> Result {
+        self.fits(length)?;
         self.bulk(length)?;
         self.allocate(TEXT + length as u64)
     }
@@ -207,6 +228,8 @@ impl Count {
             | Value::Time(_)
             | Value::None
             | Value::Range(..)
+            // Its name is the program's own.
+            | Value::Memory(_)
             | Value::Any => {}
         }
     }

@@ -84,9 +84,12 @@ fn known(value: &Value) -> &'static [&'static str] {
         Value::Some(_) | Value::None => &["is_some", "is_none", "unwrap", "unwrap_or"],
         Value::Ok(_) | Value::Err(_) => &["is_ok", "is_err", "unwrap", "unwrap_or", "error"],
         Value::Error(_) => &["kind", "message", "operation", "retryable"],
-        Value::Null | Value::Bool(_) | Value::Function(_) | Value::Any | Value::Secret(_) => {
-            &["to_string"]
-        }
+        Value::Null
+        | Value::Bool(_)
+        | Value::Function(_)
+        | Value::Any
+        | Value::Secret(_)
+        | Value::Memory(_) => &["to_string"],
     }
 }
 
@@ -348,7 +351,12 @@ pub(super) fn call(
             }))
         }
         Value::Null if name == "to_string" => Err(type_error("null has no members")),
-        Value::Null | Value::Bool(_) | Value::Function(_) | Value::Any | Value::Secret(_) => {
+        Value::Null
+        | Value::Bool(_)
+        | Value::Function(_)
+        | Value::Any
+        | Value::Secret(_)
+        | Value::Memory(_) => {
             arity(name, args, 0, 0)?;
             Ok(Some(Value::from(shown(receiver, meter)?)))
         }
@@ -474,8 +482,7 @@ fn of_string(
         "repeat" => {
             let times = usize::try_from(int(name, args, 0)?.max(0)).unwrap_or(usize::MAX);
             let length = string.len().saturating_mul(times);
-            meter.allocate(TEXT.saturating_add(length as u64))?;
-            meter.bulk(length)?;
+            meter.text(length)?;
             Value::from(string.repeat(if string.is_empty() { 0 } else { times }))
         }
         _ => return Ok(None),
@@ -567,9 +574,7 @@ fn of_array(
                     }
                     other => joined.push_str(&shown(other, meter)?),
                 }
-                if joined.len() as u64 > meter.memory_limit {
-                    return Err(meter.out_of_memory());
-                }
+                meter.fits(joined.len())?;
             }
             meter.text(joined.len())?;
             Value::from(joined)

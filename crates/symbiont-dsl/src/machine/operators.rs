@@ -168,17 +168,15 @@ fn append(left: &mut Text, right: &str, meter: &mut Meter) -> Result {
     } else {
         meter.bulk(right.len())?;
         meter.allocate(right.len() as u64)?;
-        if (left.len() + right.len()) as u64 > meter.memory_limit {
-            return Err(meter.out_of_memory());
-        }
+        meter.fits(left.len() + right.len())?;
     }
     left.push_str(right);
     Ok(())
 }
 
 fn secret(path: &Arc<str>, parts: [&str; 2], meter: &mut Meter) -> Result<Value> {
+    meter.text(parts[0].len() + parts[1].len())?;
     let text = parts.concat();
-    meter.text(text.len())?;
     Ok(Value::Secret(Arc::new(Secret { path: Arc::clone(path), text: Arc::from(text) })))
 }
 
@@ -470,7 +468,13 @@ pub(super) fn reach<'v>(
                 let present = map.contains_key(key);
                 let made = last && create;
                 if !present && !made {
-                    return Err(raise("KeyError", format!("no key `{}`", clipped(key))));
+                    // A missing member is null, and a missing element an error of its own.
+                    return Err(match part {
+                        Part::Key(_) => {
+                            type_error(format!("`{}` is null: there is no such key", clipped(key)))
+                        }
+                        Part::Index => raise("KeyError", format!("no key `{}`", clipped(key))),
+                    });
                 }
                 let map = Arc::make_mut(map);
                 map.deepen(below);

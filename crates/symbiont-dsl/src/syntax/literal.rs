@@ -86,6 +86,14 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     scaled(number, nanoseconds).and_then(from_nanoseconds)
 }
 
+/// A size in words that stand in a text: `512MB`, `1.5 GiB`, and a bare number of bytes.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = split_quantity(text.trim());
+    let unit = unit.trim();
+    let bytes = if unit.is_empty() { 1 } else { size_unit(unit)? };
+    scaled(number, bytes).and_then(|bytes| u64::try_from(bytes).ok())
+}
+
 fn from_nanoseconds(nanoseconds: u128) -> Option<Duration> {
     let seconds = u64::try_from(nanoseconds / u128::from(SECOND)).ok()?;
     let rest = u32::try_from(nanoseconds % u128::from(SECOND)).ok()?;

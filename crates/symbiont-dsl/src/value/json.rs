@@ -96,7 +96,8 @@ fn tree(value: &Value) -> Result<serde_json::Value, ErrorValue> {
         | Value::Time(_)
         | Value::Function(_)
         | Value::Any
-        | Value::Secret(_) => {
+        | Value::Secret(_)
+        | Value::Memory(_) => {
             let text = to_json_text(value, 64 << 20)?;
             serde_json::from_str(&text)
                 .map_err(|error| ErrorValue::new("TypeError", error.to_string()))?
@@ -221,15 +222,16 @@ pub(crate) fn write(
             out.text("}");
         }
         Value::Range(from, to) => {
+            let length = range_length(*from, *to).saturating_add(out.length() as u128);
+            if length > limit as u128 {
+                return Err(Unwritable::TooLong);
+            }
             out.text("[");
             for number in *from..*to {
                 if number > *from {
                     out.text(",");
                 }
                 out.text(super::itoa(number, &mut [0; 20]));
-                if out.length() > limit {
-                    return Err(Unwritable::TooLong);
-                }
             }
             out.text("]");
         }
@@ -239,8 +241,34 @@ pub(crate) fn write(
         },
         Value::Any => out.text("\"any\""),
         Value::Secret(_) => write_text(REDACTED, out),
+        Value::Memory(name) => write_text(name, out),
     }
     if out.length() > limit { Err(Unwritable::TooLong) } else { Ok(()) }
+}
+
+/// How many bytes the numbers of a range take, with brackets and commas.
+fn range_length(from: i64, to: i64) -> u128 {
+    if from >= to {
+        return 2;
+    }
+    // The digits of all numbers from 0 up to and without `end`.
+    let digits = |end: u128| {
+        let (mut total, mut first, mut width) = (0, 1_u128, 1);
+        while first < end {
+            total += width * (end.min(first * 10) - first);
+            (first, width) = (first * 10, width + 1);
+        }
+        total + u128::from(end > 0)
+    };
+    let (low, high) = (i128::from(from), i128::from(to));
+    let below = |number: i128| digits(number.max(0).unsigned_abs());
+    let positive = below(high) - below(low);
+    // Those below zero have a sign as well; zero itself is among the others.
+    let negative = |number: i128| (number.min(0)).unsigned_abs() + 1;
+    let signs = negative(low) - negative(high);
+    let negative = digits(negative(low)) - digits(negative(high)) + signs;
+    let commas = (high - low - 1).unsigned_abs();
+    positive + negative + commas + 2
 }
 
 fn write_text(text: &str, out: &mut impl Sink) {
@@ -344,5 +372,23 @@ impl<'de> Visitor<'de> for Seed {
             map.insert(key, value);
         }
         Ok(Value::Map(Arc::new(map)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_range_is_known_before_it_is_written() {
+        let ends =
+            [-1001, -1000, -101, -100, -99, -11, -10, -9, -1, 0, 1, 9, 10, 11, 99, 100, 1001];
+        for from in ends {
+            for to in ends {
+                let text = to_json_text(&Value::Range(from, to), 1 << 20).unwrap();
+                assert_eq!(range_length(from, to), text.len() as u128, "{from} to {to}: {text}");
+            }
+        }
+        assert_eq!(range_length(i64::MIN, i64::MAX) >> 68, 1);
     }
 }

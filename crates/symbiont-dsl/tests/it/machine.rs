@@ -232,7 +232,11 @@ fn variables_belong_where_they_are_declared() {
         ("let a = {x: {y: 1}}; let b = a; b.x.y = 2; [a.x.y, b.x.y]", "[1,2]"),
         ("let a = [[1], [2]]; a[0][0] = 9; a[-1].push(3); a", "[[9],[2,3]]"),
         ("let m = {}; m.a = 1; m[\"b\"] = 2; m.a += 5; m[\"b\"] *= 4; m", r#"{"a":6,"b":8}"#),
-        ("let m = {}; m.a.b = 1", "! KeyError"),
+        ("let m = {}; m.a.b = 1", "! TypeError: `a` is null: there is no such key"),
+        ("let m = {}; m.a += 1", "! TypeError: `a` is null: there is no such key"),
+        ("let m = { a: null }; m.a += 1", "! TypeError"),
+        ("let m = {}; m[\"a\"] += 1", "! KeyError: no key `a`"),
+        ("let m = {}; m[\"a\"].b = 1", "! KeyError: no key `a`"),
         ("let m = {a: null}; m.a.b = 1", "! TypeError"),
         ("let a = [1]; a[1] = 1", "! IndexError"),
         ("let a = [1]; a[-2] = 1", "! IndexError"),
@@ -533,7 +537,7 @@ fn methods_of_arrays_and_maps_do_their_work() {
             r#"{"list":[2]}"#,
         ),
         ("let o = {n: [{x: []}]}; o.n[0].x.append({y: 1}); o", r#"{"n":[{"x":[{"y":1}]}]}"#),
-        ("let m = {}; m.list.push(1)", "! KeyError"),
+        ("let m = {}; m.list.push(1)", "! TypeError: `list` is null"),
         ("let m = {x: null}; m.x.push(1)", "! TypeError"),
         ("let r = range(0, 2); r.push(5); r", "[0,1,5]"),
         ("{a: 1}.merge(5)", "! TypeError"),
@@ -629,6 +633,58 @@ fn limits_end_a_run() {
         // What is let go does not count.
         ("for i in range(0, 100) { let s = \"x\".repeat(100000); n = s.length } n", "100000"),
     ]);
+}
+
+#[test]
+fn a_declared_memory_is_a_value() {
+    table(&[
+        ("memory n { }\n---\n let m = n; m.get(\"x\", 1)", r#""memory.get(x, 1; store=n)""#),
+        ("memory n { }\n---\n n.get(\"x\")", r#""memory.get(x; store=n)""#),
+        (
+            "memory n { }\nfunction f(m, k) { return m.get(key = k) }\n---\n f(n, \"a\")",
+            r#""memory.get(; key=a; store=n)""#,
+        ),
+        ("memory n { }\n---\n let r = { m: n }; r.m.get(1)", r#""memory.get(1; store=n)""#),
+        (
+            "memory n { }\n---\n let m = n; m.remove(\"x\")",
+            "! ToolNotFound: no tool `memory.remove`",
+        ),
+        (
+            "memory n { }\n---\n let m = n; try { m.remove(\"x\"); } catch (e) { } let y = [1]; y.remove(0); return y",
+            "[]",
+        ),
+        ("memory n { }\n---\n let m = n; m.nothing()", "! TypeError"),
+        ("memory n { }\n---\n let m = n; [type_of(m), m == n, m]", r#"["memory",true,"n"]"#),
+    ]);
+}
+
+#[test]
+fn one_step_makes_no_more_than_one_text() {
+    let limits = Limits { memory: 4 << 30, steps: 1 << 32, ..LIMITS };
+    for (body, want, most) in [
+        (
+            "let s = \"0123456789abcdef\"; while true { s += s }",
+            "! LimitExceeded: a text has at most 64 MiB",
+            1 << 24,
+        ),
+        ("\"x\".repeat(100000000)", "! LimitExceeded: a text has at most 64 MiB", 100),
+        ("to_json(range(0, 4000000000))", "! LimitExceeded: JSON of more", 100),
+        ("hash(range(0, 4000000000))", "! LimitExceeded: JSON of more", 100),
+        ("hash([range(0, 4000000000)])", "! LimitExceeded: JSON of more", 100),
+        (
+            "let n = 0; while n < 1000 { try { hash(range(0, 4000000000)) } catch (e) { n += 1 } } n",
+            "1000",
+            100_000,
+        ),
+        // Writing is paid for by its length.
+        ("to_json(range(0, 1000000)).length", "6888891", 3_000_000),
+    ] {
+        let (got, steps) = run(&agent(body), vec![], limits, 1_000);
+        assert!(got.starts_with(want), "{body}\n  gives {got}\n  not   {want}");
+        assert!(steps <= most, "{body} takes {steps} steps");
+    }
+    let (_, steps) = run(&agent("to_json(range(0, 1000000))"), vec![], limits, 1_000);
+    assert!(steps > 6_888_891 / 4, "{steps} steps are too few");
 }
 
 #[test]

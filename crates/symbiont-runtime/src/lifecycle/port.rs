@@ -289,7 +289,7 @@ impl Blocking for Inner {
         run: Uuid,
         to: AgentId,
         input: Arc<str>,
-    ) -> Result<RunOutcome, String> {
+    ) -> Result<(RunOutcome, bool), String> {
         let gone = || "the agent is gone".to_owned();
         let me = self.fleet.find(from).ok_or_else(gone)?;
         let worker = self.fleet.find(to).ok_or_else(gone)?;

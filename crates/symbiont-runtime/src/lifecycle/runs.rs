@@ -450,21 +450,21 @@ impl Inner {
         readiness(&member.cell())
     }
 
-    /// Has another agent do something for a run, and gives what it returned. When the caller stops
-    /// waiting, so does the work.
+    /// Has another agent do something for a run, and gives what it returned, and whether it had an
+    /// effect that must not be repeated blindly. When the caller stops waiting, so does the work.
     pub(super) async fn delegate_to(
         &self,
         from: AgentId,
         member: &Arc<Member>,
         input: Arc<str>,
-    ) -> RunOutcome {
+    ) -> (RunOutcome, bool) {
         let cancel = CancellationToken::new();
         let _until_the_caller_leaves = cancel.clone().drop_guard();
         let mut changes = member.changes.subscribe();
         loop {
             changes.borrow_and_update();
             if let Err(error) = self.make_ready(member).await {
-                return failed("AgentError", error.to_string());
+                return (failed("AgentError", error.to_string()), false);
             }
             let work = Work {
                 cause: Cause::Agent(from),
@@ -476,12 +476,14 @@ impl Inner {
             let (inner, worker) = (self.me(), Arc::clone(member));
             let worked = self.tasks.finish(async move { inner.work(&worker, work).await }).await;
             let Some((outcome, report)) = worked else {
-                return RunOutcome::Cancelled("the runtime is shutting down".to_owned());
+                // Whatever it had begun was cut off.
+                let by = "the runtime is shutting down".to_owned();
+                return (RunOutcome::Cancelled(by), true);
             };
             if let Some(report) = report {
-                return report.outcome.clone();
+                return (report.outcome.clone(), report.effects || report.unfinished);
             }
-            return match outcome {
+            let outcome = match outcome {
                 AttemptOutcome::NotNow(_) => match changes.changed().await {
                     Ok(()) => continue,
                     Err(_) => failed("AgentError", "the agent is gone".to_owned()),
@@ -495,6 +497,7 @@ impl Inner {
                     failed("AgentError", "the agent's run was cut off".to_owned())
                 }
             };
+            return (outcome, false); // No run was begun.
         }
     }
 

@@ -7,11 +7,13 @@ use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use symbiont_dsl::machine::HostCall;
-use symbiont_dsl::operations::{self, Arguments, EffectClass, Operation};
+use symbiont_dsl::operations::{
+    self, Arguments, EffectClass, Given, Misplaced, Operation, Place, Shape,
+};
 use symbiont_dsl::value::{ErrorValue, Value, from_json_text, to_json_text};
 use symbiont_types::{
     AgentId, AuditEventType, FilesystemConfig, Message, MessageId, NetworkConfig, Obligation,
@@ -51,7 +53,11 @@ type Answer = Result<Result<Value, ErrorValue>, RunFailure>;
 
 /// Decides, makes and records one call.
 pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
-    let call = &addressed(run, call);
+    let call = match canonical(call) {
+        Ok(call) => addressed(run, call),
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let call = &call;
     let operation = operations::operation(&call.name, &Texts(call));
     if !operation.governed {
         return free(run, call, line).await;
@@ -103,20 +109,24 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
         .with_some("level", terms.level.as_ref());
     change = change.record(begin);
     let effect = operation.class == EffectClass::NonRepeatable;
-    if effect {
-        let whose = run.cause.mark_of(run.agent_id);
+    // What another agent does for this run can be told again by nobody: it is as repeatable as that
+    // agent's own effects are, which are known when it has ended.
+    let delegates = &*call.name == "delegate";
+    let whose = run.cause.mark_of(run.agent_id);
+    if effect || delegates {
         change = change.put(RUNS, whose, &RunMark { run: run.active.id });
     }
     run.commit(change).await?;
     let meter = &run.active.meter;
     if effect {
         meter.effects.store(true, Ordering::Relaxed);
-        meter.in_effect.store(true, Ordering::Relaxed);
     }
+    meter.in_effect.store(effect || delegates, Ordering::Relaxed);
     let made = perform(run, call, &shown);
     let done = match terms.timeout {
         None => made.await,
         Some(limit) => tokio::time::timeout(limit, made).await.unwrap_or_else(|_| {
+            meter.effects.fetch_or(delegates, Ordering::Relaxed);
             let message = format!("a policy gives it {limit:?}, and it took longer");
             Err(ErrorValue::new("Timeout", message).with_retryable(true))
         }),
@@ -134,7 +144,10 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
         }
     };
     meter.in_effect.store(false, Ordering::Relaxed);
-    let (change, note, failed) = settled;
+    let (mut change, note, failed) = settled;
+    if delegates && !meter.effects.load(Ordering::Relaxed) {
+        change = change.remove(RUNS, whose);
+    }
     let event_type = match failed {
         Some(_) => AuditEventType::ErrorOccurred,
         None => AuditEventType::SecurityEvent,
@@ -149,30 +162,111 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
     Ok(answer)
 }
 
+/// The call in the one form in which policies, the trail and the host see it, however it was
+/// written: its arguments in their slots, and behind them the record of its options. What is left
+/// out in between is null.
+///
+/// # Errors
+///
+/// An argument that the call does not take.
+fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
+    let refused = |message: String, nearest: Option<&str>| {
+        let hint = nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+        ErrorValue::new("TypeError", message + &hint)
+    };
+    let values = || call.args.iter().chain(call.named.iter().map(|(_, value)| value));
+    let names = call.named.iter().map(|(name, _)| Some(&**name));
+    let given: Vec<Given<'_>> = std::iter::repeat_n(None, call.args.len())
+        .chain(names)
+        .zip(values())
+        .map(|(name, value)| {
+            let shape = match value {
+                Value::Map(_) => Shape::Record,
+                Value::Null | Value::None => Shape::Open,
+                _ => Shape::Other,
+            };
+            Given { name, shape }
+        })
+        .collect();
+    let arranged = match operations::arrange(&call.name, &given) {
+        // What a tool takes is the tool's affair.
+        None => return Ok(call.clone()),
+        Some(Ok(arranged)) => arranged,
+        Some(Err(Misplaced { message, nearest, .. })) => return Err(refused(message, nearest)),
+    };
+    let mut args: Vec<Value> = Vec::with_capacity(given.len());
+    let mut put = |slot: usize, value: Value| {
+        if args.len() <= slot {
+            args.resize(slot + 1, Value::Null);
+        }
+        args[slot] = value;
+    };
+    let mut options: Vec<(Arc<str>, Value)> = Vec::new();
+    let (mut rest, mut named) = (Vec::new(), Vec::new());
+    for ((place, value), given) in arranged.places.iter().zip(values()).zip(&given) {
+        match (place, value) {
+            (Place::Slot(slot), value) => put(*slot, value.clone()),
+            (Place::Options, Value::Map(map)) => {
+                for (key, value) in map.iter() {
+                    operations::option(&call.name, key)
+                        .map_err(|(message, nearest)| refused(message, nearest))?;
+                    options.push((Arc::clone(key), value.clone()));
+                }
+            }
+            // No options.
+            (Place::Options, _) => {}
+            (Place::Option, value) => {
+                options.push((Arc::from(given.name.unwrap_or_default()), value.clone()));
+            }
+            (Place::Rest, value) => match given.name {
+                None => rest.push(value.clone()),
+                Some(name) => named.push((Arc::from(name), value.clone())),
+            },
+        }
+    }
+    for (key, value) in &mut options {
+        // A bare number is milliseconds, also where a rule compares it with a duration.
+        if let ("timeout", Value::Int(millis)) = (&**key, &*value) {
+            *value = u64::try_from(*millis)
+                .map(|millis| Value::Duration(Duration::from_millis(millis)))
+                .map_err(|_| ErrorValue::new("TypeError", "`timeout` is negative"))?;
+        }
+    }
+    for (at, (key, _)) in options.iter().enumerate() {
+        if options[..at].iter().any(|(earlier, _)| earlier == key) {
+            return Err(refused(format!("`{}` is given `{key}` twice", call.name), None));
+        }
+    }
+    if !options.is_empty() {
+        put(operations::options_slot(arranged.name()), Value::map(options));
+    }
+    args.extend(rest);
+    // What is sent without a topic has this one; what is written is text.
+    match (arranged.name(), args.as_mut_slice()) {
+        ("send", [_, topic @ Value::Null, _]) => *topic = Value::from("message"),
+        ("fs.write", [_, content, ..]) => match content {
+            Value::String(_) | Value::Bytes(_) | Value::Secret(_) => {}
+            other => *other = Value::from(to_json_text(other, LARGEST_FILE as u64)?),
+        },
+        _ => {}
+    }
+    Ok(HostCall { name: Arc::from(arranged.name()), args, named, span: call.span.clone() })
+}
+
 /// The call with its receiver by name: policies speak of names, and an id must be no way around
 /// them.
-fn addressed<'a>(run: &Run, call: &'a HostCall) -> Cow<'a, HostCall> {
-    if !matches!(&*call.name, "send" | "ask" | "delegate" | "spawn") {
-        return Cow::Borrowed(call);
+fn addressed(run: &Run, mut call: HostCall) -> HostCall {
+    if !matches!(&*call.name, "send" | "ask" | "delegate" | "spawn" | "schedule") {
+        return call;
     }
-    let Some(first) = call.args.first() else { return Cow::Borrowed(call) };
-    let name = first
-        .to_string()
-        .parse::<AgentId>()
-        .ok()
-        .and_then(|id| run.services.owner.upgrade()?.name_of(id));
-    match name {
-        // The same agent has to be meant by the name.
-        Some(name)
-            if run.services.owner.upgrade().and_then(|owner| owner.named(&name))
-                == first.to_string().parse().ok() =>
-        {
-            let mut call = call.clone();
-            call.args[0] = Value::from(name);
-            Cow::Owned(call)
-        }
-        Some(_) | None => Cow::Borrowed(call),
+    let Some(first) = call.args.first_mut() else { return call };
+    let Ok(id) = first.to_string().parse::<AgentId>() else { return call };
+    let Some(owner) = run.services.owner.upgrade() else { return call };
+    // The same agent has to be meant by the name.
+    if let Some(name) = owner.name_of(id).filter(|name| owner.named(name) == Some(id)) {
+        *first = Value::from(name);
     }
+    call
 }
 
 /// Whether a rule denies the receiver of a message by its id.
@@ -342,8 +436,7 @@ struct Decided {
 }
 
 fn ask(run: &Run, call: &HostCall, facts: &[PolicyValue], operation: &str) -> PolicyDecision {
-    let named: Named =
-        call.named.iter().map(|(name, value)| (name.to_string(), fact(value))).collect();
+    let named = named(call, facts);
     run.services.policy.decide(&Question {
         agent_id: run.agent_id,
         operation,
@@ -351,10 +444,15 @@ fn ask(run: &Run, call: &HostCall, facts: &[PolicyValue], operation: &str) -> Po
         named: &named,
         limits: Some(&run.definition.limits),
         metadata: &HashMap::new(),
-        ambient: &Named::new(),
+        ambient: &AMBIENT,
         own_policies: true,
     })
 }
+
+/// The names that the runtime may fill, of which it has nothing yet.
+static AMBIENT: LazyLock<Named> = LazyLock::new(|| {
+    operations::AMBIENT.iter().map(|name| ((*name).to_owned(), PolicyValue::Null)).collect()
+});
 
 fn decide(
     run: &Run,
@@ -382,22 +480,77 @@ fn decide(
     Decided { entry, refusal, obligations: decision.obligations }
 }
 
-/// The call's arguments as policies see them. Those of a command are the texts that it will get, so
-/// that a number is no way around a rule about a text.
+/// The call's arguments as policies see them: what the call will act on. A path is the one in the
+/// sandbox, and what a command or a file gets is text, so that another spelling is no way around a
+/// rule.
 fn facts(call: &HostCall) -> Vec<PolicyValue> {
-    if &*call.name != "exec" {
-        return call.args.iter().map(fact).collect();
-    }
     let text = |value: &Value| PolicyValue::String(value.to_string());
-    let each = |value: &Value| match value {
-        Value::Array(items) => PolicyValue::List(items.iter().map(text).collect()),
-        other => fact(other),
-    };
-    let mut facts: Vec<PolicyValue> = call.args.iter().map(each).collect();
-    if let (Some(first), Some(program)) = (facts.first_mut(), call.args.first()) {
-        *first = text(program);
+    let mut facts: Vec<PolicyValue> = call.args.iter().map(fact).collect();
+    match (&*call.name, call.args.as_slice(), facts.as_mut_slice()) {
+        ("exec", [program, rest @ ..], [first, others @ ..]) => {
+            *first = text(program);
+            for (value, fact) in rest.iter().zip(others) {
+                match (value, fact) {
+                    (Value::Array(items), PolicyValue::List(facts)) => {
+                        *facts = items.iter().map(text).collect();
+                    }
+                    (Value::Map(options), PolicyValue::Record(facts)) => {
+                        for (key, value) in options.iter() {
+                            match (&**key, value) {
+                                ("stdin", value) => {
+                                    facts.insert("stdin".to_owned(), written(value));
+                                }
+                                ("cwd", value) => {
+                                    facts.insert("cwd".to_owned(), text(value));
+                                }
+                                ("env", Value::Map(env)) => {
+                                    let env = env.iter().map(|(k, v)| (k.to_string(), text(v)));
+                                    let env = PolicyValue::Record(env.collect());
+                                    facts.insert("env".to_owned(), env);
+                                }
+                                _ => {}
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        ("fs.write", [path, content], [first, second]) => {
+            *first = PolicyValue::String(operations::absolute(&path.to_string()));
+            *second = written(content);
+        }
+        (name, [path, ..], [first, ..]) if name.starts_with("fs.") => {
+            *first = PolicyValue::String(operations::absolute(&path.to_string()));
+        }
+        _ => {}
     }
     facts
+}
+
+/// What a value is where it is written as bytes, as far as it is text. A secret is not shown.
+fn written(value: &Value) -> PolicyValue {
+    match value {
+        Value::Bytes(bytes) => PolicyValue::String(String::from_utf8_lossy(bytes).into_owned()),
+        Value::String(_) | Value::Secret(_) => PolicyValue::String(value.to_string()),
+        other => bytes(other).map_or(PolicyValue::Null, |bytes| {
+            PolicyValue::String(String::from_utf8_lossy(&bytes).into_owned())
+        }),
+    }
+}
+
+/// The arguments by name: those in slots, the options, and whatever a tool is given.
+fn named(call: &HostCall, facts: &[PolicyValue]) -> Named {
+    let mut named: Named =
+        call.named.iter().map(|(name, value)| (name.to_string(), fact(value))).collect();
+    if operations::is_host_call(&call.name)
+        && let Some(PolicyValue::Record(options)) = facts.get(operations::options_slot(&call.name))
+    {
+        named.extend(options.iter().map(|(name, fact)| (name.clone(), fact.clone())));
+    }
+    let slots = operations::slots(&call.name);
+    named.extend(slots.filter_map(|(at, name)| Some((name.to_owned(), facts.get(at)?.clone()))));
+    named
 }
 
 /// A value as policies see it.
@@ -417,9 +570,12 @@ fn fact(value: &Value) -> PolicyValue {
         Value::Map(map) => {
             PolicyValue::Record(map.iter().map(|(k, v)| (k.to_string(), fact(v))).collect())
         }
-        Value::String(_) | Value::Bytes(_) | Value::Error(_) | Value::Err(_) | Value::Secret(_) => {
-            PolicyValue::String(value.to_string())
-        }
+        Value::String(_)
+        | Value::Bytes(_)
+        | Value::Error(_)
+        | Value::Err(_)
+        | Value::Secret(_)
+        | Value::Memory(_) => PolicyValue::String(value.to_string()),
     }
 }
 
@@ -467,13 +623,8 @@ fn cut(text: &str) -> String {
 struct Texts<'a>(&'a HostCall);
 
 impl Arguments for Texts<'_> {
-    fn positional(&self, index: usize) -> Option<Cow<'_, str>> {
+    fn slot(&self, index: usize) -> Option<Cow<'_, str>> {
         self.0.args.get(index).map(|value| Cow::Owned(value.to_string()))
-    }
-
-    fn named(&self, name: &str) -> Option<Cow<'_, str>> {
-        let (_, value) = self.0.named.iter().find(|(there, _)| **there == *name)?;
-        Some(Cow::Owned(value.to_string()))
     }
 
     fn option(&self, name: &str) -> Option<Cow<'_, str>> {
@@ -482,26 +633,21 @@ impl Arguments for Texts<'_> {
     }
 }
 
-/// An argument by name, or an entry of the last argument if that is a record.
+/// An entry of the options.
 fn option<'a>(call: &'a HostCall, name: &str) -> Option<&'a Value> {
-    if let Some((_, value)) = call.named.iter().find(|(there, _)| **there == *name) {
-        return Some(value);
-    }
-    match call.args.last()? {
+    match call.args.get(operations::options_slot(&call.name))? {
         Value::Map(map) => map.get(name),
         _ => None,
     }
 }
 
-/// An argument by position, or else by name.
-fn argument<'a>(call: &'a HostCall, index: usize, name: &str) -> Option<&'a Value> {
-    call.args
-        .get(index)
-        .or_else(|| call.named.iter().find(|(there, _)| **there == *name).map(|(_, value)| value))
+/// What is in a slot, unless it was left out.
+fn argument(call: &HostCall, index: usize) -> Option<&Value> {
+    call.args.get(index)
 }
 
 fn text(call: &HostCall, index: usize, name: &str) -> Result<String, ErrorValue> {
-    match argument(call, index, name) {
+    match argument(call, index) {
         Some(value @ Value::String(_)) => Ok(value.to_string()),
         Some(other) => Err(type_error(call, name, "a string", other)),
         None => Err(ErrorValue::new(
@@ -543,7 +689,7 @@ async fn free(run: &Run, call: &HostCall, line: usize) -> Answer {
     Ok(match &*call.name {
         "log" | "print" | "emit" | "checkpoint" => return say(run, call, line).await,
         "now" => now(run),
-        "time_since" => match (argument(call, 0, "t"), now(run)) {
+        "time_since" => match (argument(call, 0), now(run)) {
             (Some(Value::Time(then)), Ok(Value::Time(now))) => Ok(Value::Duration(
                 Duration::from_nanos(now.saturating_sub(*then).max(0).unsigned_abs()),
             )),
@@ -563,13 +709,14 @@ fn now(run: &Run) -> Result<Value, ErrorValue> {
 }
 
 async fn say(run: &Run, call: &HostCall, line: usize) -> Answer {
-    let texts: Vec<String> = call.args.iter().map(ToString::to_string).collect();
-    let (level, message) = match (&*call.name, texts.as_slice()) {
-        ("log", [level, rest @ ..]) if !rest.is_empty() => {
-            (Some(level.to_lowercase()), rest.join(" "))
-        }
-        _ => (None, texts.join(" ")),
+    let (level, rest) = match (&*call.name, call.args.as_slice()) {
+        ("log", [Value::Null, rest @ ..]) => (None, rest),
+        ("log", [level, rest @ ..]) => (Some(level.to_string().to_lowercase()), rest),
+        (_, all) => (None, all),
     };
+    let named = call.named.iter().map(|(name, value)| format!("{name} = {value}"));
+    let message: Vec<String> = rest.iter().map(ToString::to_string).chain(named).collect();
+    let message = message.join(" ");
     let kind = match &*call.name {
         "log" => "log",
         "print" => "print",
@@ -585,7 +732,7 @@ async fn say(run: &Run, call: &HostCall, line: usize) -> Answer {
 }
 
 async fn sleep(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
-    let Some(value) = argument(call, 0, "duration") else {
+    let Some(value) = argument(call, 0) else {
         return Err(ErrorValue::new("TypeError", "`sleep` needs a duration"));
     };
     let duration = duration(call, "duration", value)?;
@@ -616,8 +763,7 @@ async fn sleep(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
 }
 
 async fn receive(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
-    let timeout =
-        argument(call, 0, "timeout").map(|value| duration(call, "timeout", value)).transpose()?;
+    let timeout = argument(call, 0).map(|value| duration(call, "timeout", value)).transpose()?;
     let mail = run.services.directory.mail(run.agent_id).ok_or_else(no_bus)?;
     let until = timeout.map(Clock::instant_in);
     let mut blocked = false;
@@ -658,11 +804,18 @@ async fn receive(run: &Run, call: &HostCall) -> Result<Value, ErrorValue> {
 async fn perform(run: &Run, call: &HostCall, operation: &str) -> Result<Done, ErrorValue> {
     match &*call.name {
         "exec" => exec(run, call).await,
-        "fs.read" | "fs.exists" | "fs.list" | "fs.write" | "fs.remove" => files(run, call).await,
+        "fs.read" | "fs.list" => match files(run, call).await {
+            Err(error) if &*error.kind == "SandboxError" => {
+                Err(missing(run, call).await.unwrap_or(error))
+            }
+            made => made,
+        },
+        "fs.exists" | "fs.write" | "fs.remove" => files(run, call).await,
         "send" => send(run, call).await,
         "broadcast" | "publish" => publish(run, call).await,
-        "memory.get" | "memory.set" | "memory.remove" | "memory.keys" | "memory.search"
-        | "memory_search" | "memory_write" => remember(run, call).await,
+        "memory.get" | "memory.set" | "memory.remove" | "memory.keys" | "memory.search" => {
+            remember(run, call).await
+        }
         "delegate" => delegate(run, call).await,
         "reason" => Err(ErrorValue::new(
             "ModelError",
@@ -710,6 +863,10 @@ fn sandbox_error(error: &SandboxError) -> ErrorValue {
 /// The agent's sandbox, made if it is not there. What was begun is finished although the run may be
 /// cut off, so that no sandbox is without an owner.
 pub(super) async fn sandbox(run: &Run) -> Result<(SandboxId, Arc<dyn SandboxExt>), ErrorValue> {
+    if let Some(tier) = &run.definition.unserved_tier {
+        let message = format!("`{tier}` is not available: this runtime does not serve it");
+        return Err(ErrorValue::new("TierUnavailable", message));
+    }
     let orchestrator = run.services.sandbox.clone().ok_or_else(|| {
         ErrorValue::new(
             "SandboxError",
@@ -831,8 +988,8 @@ async fn make_sandbox(
 async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     let program = text(call, 0, "command")?;
     let mut command = Command::new(program);
-    match argument(call, 1, "args") {
-        None | Some(Value::Null | Value::Map(_)) => {}
+    match argument(call, 1) {
+        None | Some(Value::Null) => {}
         Some(Value::Array(args)) => {
             for arg in args.iter() {
                 command.args.push(match arg {
@@ -909,11 +1066,11 @@ fn micros_of(duration: Duration) -> u64 {
 }
 
 async fn files(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
-    let path = match (&*call.name, argument(call, 0, "path")) {
+    let path = match (&*call.name, argument(call, 0)) {
         ("fs.list", None) => "/workspace".to_owned(),
         _ => operations::absolute(&text(call, 0, "path")?),
     };
-    let content = match (&*call.name, argument(call, 1, "content")) {
+    let content = match (&*call.name, argument(call, 1)) {
         ("fs.write", Some(value)) => bytes(value)?,
         ("fs.write", None) => {
             return Err(ErrorValue::new("TypeError", "`fs.write` needs its content"));
@@ -970,16 +1127,21 @@ async fn touch(
     }
 }
 
+/// What to say of a file that could not be had because it is not there. A sandbox has one error for
+/// whatever is wrong with a path, so this is asked for.
+async fn missing(run: &Run, call: &HostCall) -> Option<ErrorValue> {
+    let path = operations::absolute(&argument(call, 0)?.to_string());
+    let (id, sandbox) = sandbox(run).await.ok()?;
+    let there = sandbox.stat(id, &path).await.ok()?;
+    there.is_none().then(|| ErrorValue::new("NotFound", format!("there is no `{path}`")))
+}
+
 async fn send(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     let to = text(call, 0, "to")?;
-    let (topic, payload) = match (argument(call, 1, "topic"), argument(call, 2, "payload")) {
-        (Some(topic), Some(payload)) => (topic.to_string(), bytes(payload)?),
-        (Some(payload), None) => ("message".to_owned(), bytes(payload)?),
-        (None, Some(payload)) => ("message".to_owned(), bytes(payload)?),
-        (None, None) => {
-            return Err(ErrorValue::new("TypeError", "`send` needs a topic and a payload"));
-        }
+    let (Some(topic), Some(payload)) = (argument(call, 1), argument(call, 2)) else {
+        return Err(ErrorValue::new("TypeError", "`send` needs a topic and a payload"));
     };
+    let (topic, payload) = (topic.to_string(), bytes(payload)?);
     let owner = run.services.owner.upgrade();
     let receiver = owner
         .and_then(|owner| owner.named(&to))
@@ -1004,7 +1166,7 @@ async fn send(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
 
 async fn publish(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     let topic = text(call, 0, "topic")?;
-    let payload = argument(call, 1, "payload").map_or(Ok(Vec::new()), bytes)?;
+    let payload = argument(call, 1).map_or(Ok(Vec::new()), bytes)?;
     let mail = run.services.directory.mail(run.agent_id).ok_or_else(no_bus)?;
     let outgoing = Outgoing { topic, payload, priority: Priority::Normal, ttl: Duration::ZERO };
     let ids = mail
@@ -1035,12 +1197,10 @@ async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         ErrorValue::new("StorageError", error.to_string()).with_retryable(true)
     };
     let journal = &run.services.journal;
-    let legacy = call.name.starts_with("memory_");
-    let store = match legacy {
-        true => argument(call, 0, "store").map(ToString::to_string).unwrap_or_default(),
-        false => option_text(call, "store"),
+    let store = match argument(call, 2) {
+        None | Some(Value::Null) => String::new(),
+        Some(store) => store.to_string(),
     };
-    let first = usize::from(legacy);
     match &*call.name {
         "memory.get" => {
             let key = memory_key(run, &store, &text(call, 0, "key")?)?;
@@ -1051,9 +1211,9 @@ async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
                 format!("{} bytes", kept.len()),
             ))
         }
-        "memory.set" | "memory_write" => {
-            let key = memory_key(run, &store, &text(call, first, "key")?)?;
-            let value = argument(call, first + 1, "value").unwrap_or(&Value::Null);
+        "memory.set" => {
+            let key = memory_key(run, &store, &text(call, 0, "key")?)?;
+            let value = argument(call, 1).unwrap_or(&Value::Null);
             let json = to_json_text(value, LARGEST_MEMORY)?;
             let note = format!("{} bytes", json.len());
             let change = Change::new().put_bytes(MEMORY, key, json.into_bytes());
@@ -1070,13 +1230,21 @@ async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         _ => {
             let wanted = match &*call.name {
                 "memory.keys" => None,
-                _ => Some(text(call, first, "query")?.to_lowercase()),
+                _ => Some(text(call, 0, "query")?.to_lowercase()),
             };
             let prefix = memory_key(run, &store, "")?;
             let rows =
                 journal.store().scan(MEMORY, &prefix, None, MOST_KEYS).await.map_err(storage)?;
+            let limit = match option(call, "limit") {
+                None | Some(Value::Null) => MOST_KEYS,
+                Some(Value::Int(limit)) => usize::try_from(*limit).unwrap_or(0),
+                Some(other) => return Err(type_error(call, "limit", "a whole number", other)),
+            };
             let mut found = Vec::new();
             for (key, json) in rows {
+                if found.len() >= limit {
+                    break;
+                }
                 let key = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
                 let json = String::from_utf8_lossy(&json).into_owned();
                 match &wanted {
@@ -1097,11 +1265,6 @@ async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     }
 }
 
-fn option_text(call: &HostCall, name: &str) -> String {
-    let named = call.named.iter().find(|(there, _)| **there == *name);
-    named.map(|(_, value)| value.to_string()).unwrap_or_default()
-}
-
 async fn delegate(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     let name = text(call, 0, "agent")?;
     let owner = run
@@ -1118,14 +1281,15 @@ async fn delegate(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
             "an agent can't delegate to itself: it is busy with this run",
         ));
     }
-    let input = match argument(call, 1, "input") {
+    let input = match argument(call, 1) {
         None => "{}".to_owned(),
         Some(value) => to_json_text(value, LARGEST_MEMORY)?,
     };
-    let outcome = owner
+    let (outcome, effects) = owner
         .delegate(run.agent_id, run.active.id, to, input.into())
         .await
         .map_err(|reason| ErrorValue::new("AgentError", reason))?;
+    run.active.meter.effects.fetch_or(effects, Ordering::Relaxed);
     match outcome {
         RunOutcome::Returned(json) => {
             Ok(Done::new(from_json_text(&json)?, format!("agent `{name}` returned")))

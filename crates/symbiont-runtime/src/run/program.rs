@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use symbiont_dsl::definition::{
-    AgentDefinition, CheckedProgram, MemoryMode, SourceKind, bind_input, check, classify,
+    AgentDefinition, Bound, CheckedProgram, MemoryMode, SourceKind, bind_input, check, classify,
 };
 use symbiont_dsl::diagnostic::{Severity, render};
 use symbiont_dsl::machine::{Code, compile};
-use symbiont_dsl::value::{Value, from_json};
 use symbiont_types::{
     AgentConfig, AgentId, Capability, ExecutionMode, Policy, ResourceLimits, SecurityTier,
 };
@@ -87,15 +86,6 @@ struct Source {
     lines: Vec<usize>,
 }
 
-/// What an input gives a program.
-#[derive(Debug)]
-pub(crate) struct Arguments {
-    /// The parameters with their values.
-    pub(crate) values: Vec<(String, Value)>,
-    /// Keys of the input that no parameter takes.
-    pub(crate) ignored: Vec<String>,
-}
-
 impl Program {
     pub(crate) fn agent(&self) -> &AgentDefinition {
         &self.source.checked.agents[self.index]
@@ -106,21 +96,13 @@ impl Program {
         self.source.lines.partition_point(|start| *start <= byte)
     }
 
-    /// The arguments that an input gives, and its keys that nobody takes.
-    pub(crate) fn bind(&self, input: &serde_json::Value) -> Result<Arguments, String> {
-        let bound = bind_input(&self.source.checked.hir.agents[self.index], input)?;
-        let mut arguments = Vec::with_capacity(bound.values.len());
-        for (name, value) in bound.values {
-            let value = match value {
-                None => Value::None,
-                Some(json) => from_json(&json).map_err(|error| error.message.to_string())?,
-            };
-            arguments.push((name, value));
-        }
-        Ok(Arguments { values: arguments, ignored: bound.ignored })
+    /// The arguments that an input gives, and what of it nobody takes.
+    pub(crate) fn bind(&self, input: &serde_json::Value) -> Result<Bound, String> {
+        let program = &self.source.checked.hir;
+        bind_input(program, &program.agents[self.index], input)
     }
 
-    pub(crate) fn bind_text(&self, input: &Input) -> Result<Arguments, String> {
+    pub(crate) fn bind_text(&self, input: &Input) -> Result<Bound, String> {
         let json = match input {
             Input::None | Input::Message(_) => serde_json::Value::Null,
             Input::Json(text) => serde_json::from_str(text)

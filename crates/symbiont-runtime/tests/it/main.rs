@@ -1,7 +1,9 @@
 //! The runtime through its public face.
 
+mod agents;
 mod audit;
 mod bus;
+mod calls;
 mod config_fields;
 mod errors;
 mod hostile;

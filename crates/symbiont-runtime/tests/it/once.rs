@@ -71,6 +71,39 @@ async fn a_task_that_was_stopped_after_an_effect_is_unknown_and_not_done_again()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_agent_did_for_a_task_is_not_done_again() {
+    // What the helper does, what the task does afterwards, and how the task ends.
+    let cases = [
+        ("sleep(1h);", "", "unknown"), // Cut off in the middle: nobody knows.
+        ("exec(\"true\");", "while true { }", "failed, tried once"),
+        ("return 1;", "while true { }", "timed out, tried twice"),
+    ];
+    for (work, then, want) in cases {
+        let runtime = runtime(|c| {
+            c.scheduler.retry_attempts = 1;
+            c.lifecycle.termination_timeout = Duration::from_millis(200);
+        })
+        .await;
+        let helper = format!("agent helper {{ with {{ {work} }} }}");
+        let helper = ephemeral("helper", &helper);
+        runtime.lifecycle().create_agent(helper).await.expect("it is created");
+        let source =
+            format!(r#"agent a(go: bool) {{ with {{ delegate("helper", {{}}); {then} }} }}"#);
+        let agent = started(&runtime, persistent("a", &source)).await;
+        let task = ScheduledTask { timeout: Duration::from_millis(500), ..task(agent) };
+        let scheduler = runtime.scheduler();
+        scheduler.schedule_task_with_input(task.clone(), "true").await.expect("it is accepted");
+        let end = match scheduler.ended(task.id).await.expect("it ends") {
+            TaskStatus::Unknown { attempt: 1 } => "unknown",
+            TaskStatus::Failed { attempts: 1, .. } => "failed, tried once",
+            TaskStatus::TimedOut { attempts: 2 } => "timed out, tried twice",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(end, want);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_was_stopped_before_any_effect_waits_and_is_done() {
     let runtime = runtime(|_| {}).await;
     let (lifecycle, scheduler) = (runtime.lifecycle(), runtime.scheduler());

@@ -3,7 +3,8 @@
 use super::Parser;
 use crate::diagnostic::Diagnostic;
 use crate::hir::{
-    Arg, Arm, BinaryOp, Block, Condition, Expr, ExprKind, Literal, Param, Spanned, UnaryOp,
+    Arg, Arm, BinaryOp, Block, Condition, Expr, ExprKind, Literal, Param, Spanned, Stmt, StmtKind,
+    UnaryOp,
 };
 use crate::syntax::SyntaxKind;
 use crate::syntax::literal;
@@ -24,8 +25,24 @@ impl Parser<'_> {
 
     /// The expression in the head of a statement, where `{` opens the statement's block.
     pub(super) fn head(&mut self) -> Expr {
-        let outer = std::mem::replace(&mut self.in_head, true);
+        // A record, of which the block of the statement follows: it is read as what was meant.
+        let start = self.at;
+        let after = self.closing[start] as usize + 1;
+        let record = self.at(SyntaxKind::LeftBrace)
+            && after > 1
+            && self.tokens[after].kind == SyntaxKind::LeftBrace;
+        if record {
+            let span = self.span().start..self.tokens[after - 1].end as usize;
+            let text = format!("({})", &self.source[span.clone()]);
+            let diagnostic =
+                Diagnostic::error("E0121", "a record needs parentheses here", span.clone())
+                    .label("a `{` here would open the block")
+                    .fix(span, text, "put it into parentheses");
+            self.report(diagnostic);
+        }
+        let outer = std::mem::replace(&mut self.in_head, !record);
         let expression = self.expression();
+        self.in_head = true;
         if self.at(SyntaxKind::Equals) {
             let diagnostic =
                 Diagnostic::error("E0115", "`=` assigns, and `==` compares", self.span())
@@ -409,11 +426,37 @@ impl Parser<'_> {
         if self.at(SyntaxKind::LeftBrace) && (empty || !record) {
             return self.block();
         }
+        if matches!(self.word(), "return" | "break" | "continue") {
+            return self.bare_statement();
+        }
         let head = std::mem::replace(&mut self.in_head, false);
         let value = self.expression();
         self.in_head = head;
         let span = value.span.clone();
         Block { statements: Vec::new(), value: Some(Box::new(value)), span }
+    }
+
+    /// `return e`, `break` or `continue` where an expression or a block should be.
+    fn bare_statement(&mut self) -> Block {
+        let (start, word) = (self.at, self.word());
+        let place = self.span();
+        self.bump();
+        let head = std::mem::replace(&mut self.in_head, false);
+        let value = (word == "return" && self.begins_expression()).then(|| self.expression());
+        self.in_head = head;
+        let span = self.span_from(start);
+        let statement = &self.source[span.clone()];
+        self.sink.push(
+            Diagnostic::error("E0120", format!("`{word}` needs a block here"), place)
+                .label("expected an expression or `{`")
+                .fix(span.clone(), format!("{{ {statement}; }}"), "put it into a block"),
+        );
+        let kind = match word {
+            "break" => StmtKind::Break,
+            "continue" => StmtKind::Continue,
+            _ => StmtKind::Return(value),
+        };
+        Block { statements: vec![Stmt { kind, span: span.clone() }], value: None, span }
     }
 
     // `if` and `match`.

@@ -1,6 +1,7 @@
 //! Types, parameters and patterns.
 
 use super::{PARAMETERS, Parser};
+use crate::diagnostic::Diagnostic;
 use crate::hir::{Literal, Param, Pattern, PatternKind, Type, TypeKind};
 use crate::syntax::SyntaxKind;
 use crate::syntax::literal;
@@ -72,6 +73,15 @@ impl Parser<'_> {
         let start = self.at;
         let name = self.name("a parameter's name")?;
         let ty = self.eat(SyntaxKind::Colon).then(|| self.ty());
+        if self.at(SyntaxKind::Equals) {
+            let diagnostic =
+                Diagnostic::error("E0119", "a parameter has no value of its own", self.span())
+                    .label("expected `,` or `)`")
+                    .note("make its type an `Option`, and decide in the body what `None` means");
+            self.report(diagnostic);
+            self.bump();
+            self.expression();
+        }
         self.node(SyntaxKind::Parameter, start);
         Some(Param { name, ty })
     }
