@@ -218,7 +218,7 @@ impl DefaultResourceManager {
             config,
             directory: Directory::new(),
             journal: Journal::in_memory(Clock::system()),
-            data: std::env::temp_dir(),
+            data: PathBuf::from("/tmp"),
         }
     }
 
@@ -262,7 +262,7 @@ impl ResourceManagerBuilder {
         Self { journal, ..self }
     }
 
-    /// Measures disk space where `path` is.
+    /// Measures disk space where `path` is, and not in `/tmp`.
     #[must_use]
     pub fn data(self, path: &Path) -> Self {
         Self { data: path.to_owned(), ..self }

@@ -39,6 +39,19 @@ fn process<T: Send + 'static>(
     process.join().expect("no panic")
 }
 
+/// A scheduler over `directory`, and the controller that is to come after it.
+async fn scheduler_first(directory: &Path) -> (DefaultScheduler, LifecycleBuilder) {
+    let journal = Journal::open(&directory.join("data"), Clock::system()).expect("it opens");
+    let places = Directory::new();
+    let scheduler = DefaultScheduler::builder(SchedulerConfig::default())
+        .directory(std::sync::Arc::clone(&places))
+        .journal(journal.clone());
+    let lifecycle = DefaultLifecycleController::builder(LifecycleConfig::default())
+        .directory(places)
+        .journal(journal);
+    (scheduler.build().await.expect("it builds"), lifecycle)
+}
+
 /// Waits for a record of this kind.
 async fn seen(feed: &mut tokio::sync::broadcast::Receiver<std::sync::Arc<AuditEvent>>, kind: &str) {
     while feed.recv().await.expect("it is told").metadata["kind"] != kind {}
@@ -283,12 +296,7 @@ async fn a_scheduler_that_comes_first_waits_for_whoever_runs_the_agents() {
         first.scheduler().schedule_task(waits.clone()).await.expect("it is accepted");
         waits
     });
-    let journal = Journal::open(&directory.path().join("data"), Clock::system()).expect("it opens");
-    let places = Directory::new();
-    let scheduler = DefaultScheduler::builder(SchedulerConfig::default())
-        .directory(std::sync::Arc::clone(&places))
-        .journal(journal.clone());
-    let scheduler = scheduler.build().await.expect("it builds");
+    let (scheduler, lifecycle) = scheduler_first(directory.path()).await;
     loop {
         let status = scheduler.get_task_status(waits.id).await.expect("it is known");
         let TaskStatus::Pending { reason, .. } = status else { panic!("{status:?}") };
@@ -297,9 +305,6 @@ async fn a_scheduler_that_comes_first_waits_for_whoever_runs_the_agents() {
         }
         tokio::task::yield_now().await; // The dispatcher looks at it soon.
     }
-    let lifecycle = DefaultLifecycleController::builder(LifecycleConfig::default())
-        .directory(places)
-        .journal(journal);
     let lifecycle = lifecycle.build().await.expect("it builds");
     lifecycle.resume_agent(waits.agent_id).await.expect("it goes on");
     let end = scheduler.ended(waits.id).await.expect("it ends");
@@ -318,16 +323,8 @@ async fn a_controller_that_comes_last_is_noticed() {
         first.scheduler().schedule_task(waits.clone()).await.expect("it is accepted");
         waits
     });
-    let journal = Journal::open(&directory.path().join("data"), Clock::system()).expect("it opens");
-    let places = Directory::new();
-    let scheduler = DefaultScheduler::builder(SchedulerConfig::default())
-        .directory(std::sync::Arc::clone(&places))
-        .journal(journal.clone());
-    let scheduler = scheduler.build().await.expect("it builds");
+    let (scheduler, lifecycle) = scheduler_first(directory.path()).await;
     scheduler.resume_scheduling().await.expect("it goes on");
-    let lifecycle = DefaultLifecycleController::builder(LifecycleConfig::default())
-        .directory(places)
-        .journal(journal);
     let _lifecycle = lifecycle.build().await.expect("it builds");
     let end = scheduler.ended(waits.id).await.expect("it ends");
     assert!(matches!(end, TaskStatus::Completed { .. }), "{end:?}");

@@ -70,7 +70,7 @@ pub(crate) fn meeting_place(given: Option<&Path>, root: bool) -> PathBuf {
     if fs::metadata(&of_the_user).is_ok_and(|there| there.is_dir() && there.uid() == user) {
         of_the_user.join("symbiont")
     } else {
-        std::env::temp_dir().join(format!("symbiont-{user}"))
+        Path::new("/tmp").join(format!("symbiont-{user}"))
     }
 }
 
