@@ -148,7 +148,10 @@ async fn looped(count: usize) -> Result<f64> {
             return sum;
         }} }}"
     );
-    let id = lifecycle.create_agent(config(&source, ExecutionMode::Ephemeral)).await?.id;
+    let mut config = config(&source, ExecutionMode::Ephemeral);
+    // With less it would be held to less.
+    config.resource_limits.cpu_cores = 1.0;
+    let id = lifecycle.create_agent(config).await?.id;
     lifecycle.initialize_agent(id).await?;
     lifecycle.start_agent(id).await?;
     let run = lifecycle.settled(id).await?.context("the agent has not run")?;
