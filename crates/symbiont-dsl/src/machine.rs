@@ -24,17 +24,19 @@ mod builtins;
 mod code;
 mod compile;
 mod detach;
+mod heights;
 mod meter;
 mod methods;
 mod names;
 mod operators;
 mod prelude;
+mod saved;
 
 use std::sync::Arc;
 
 use crate::hir::Span;
 use crate::operations;
-use crate::value::{Array, Closure, ErrorValue, Map, Value, json_length};
+use crate::value::{Array, Closure, ErrorValue, Map, Secret, Value, json_length};
 
 use builtins::{MUTATORS, Patterns};
 pub use code::Code;
@@ -42,6 +44,7 @@ use code::{Function, Op, Place, Site, Target, Wrapper};
 pub use compile::{CompileError, compile};
 use detach::Detach;
 use meter::{Count, Meter, Raise, TEXT, VALUE, raise, type_error};
+pub use saved::RestoreError;
 
 /// What of an agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -184,6 +187,7 @@ impl Machine {
         let mut detach = Detach::default();
         let mut surroundings = vec![Value::Null; compile::AMBIENT.len()];
         for (name, value) in ambient {
+            operators::check_depth(value.depth()).map_err(error_of)?;
             if let Some(at) = compile::AMBIENT.iter().position(|known| *known == name) {
                 surroundings[at] = detach.value(value);
             }
@@ -302,8 +306,34 @@ impl Machine {
     /// Brings the answer to the last host call. Without one that waits, it is dropped.
     pub fn resume(&mut self, result: Result<Value, ErrorValue>) {
         if matches!(self.status, Status::Waiting) {
-            self.status = Status::Answered(result);
+            let taken = result.and_then(|value| {
+                operators::check_depth(value.depth()).map_err(error_of)?;
+                Ok(Detach::default().value(value))
+            });
+            self.status = Status::Answered(taken);
         }
+    }
+
+    /// The run as bytes, from which [`Machine::restore`] makes it again, with the same code.
+    ///
+    /// The text of a secret is written as `seal` gives it. A host that must not write secrets gives
+    /// nothing, and reads the secret again when it is asked to open it; what a program has put
+    /// together from a secret has that secret's path, but another text.
+    pub fn save(&self, mut seal: impl FnMut(&Secret) -> Vec<u8>) -> Vec<u8> {
+        saved::save(self, &mut seal)
+    }
+
+    /// The run that was saved as these bytes, with what it may use from now on.
+    ///
+    /// It goes on exactly as the saved one would have. `open` gives a secret's text for its path and
+    /// what `seal` has made of it.
+    pub fn restore(
+        code: Arc<Code>,
+        bytes: &[u8],
+        limits: Limits,
+        mut open: impl FnMut(&str, &[u8]) -> Option<Arc<str>>,
+    ) -> Result<Machine, RestoreError> {
+        saved::restore(code, bytes, limits, &mut open)
     }
 
     /// Steps used so far.
@@ -341,8 +371,6 @@ impl Machine {
     fn take_answer(&mut self, answer: Result<Value, ErrorValue>) -> meter::Result {
         match answer {
             Ok(value) => {
-                operators::check_depth(value.depth())?;
-                let value = Detach::default().value(value);
                 let mut count = Count::default();
                 count.value(&value);
                 self.meter.work(count.visited / 8)?;

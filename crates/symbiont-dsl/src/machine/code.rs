@@ -3,11 +3,14 @@
 //! Code holds no addresses: a place in it is the number of a function and of an instruction, so
 //! that the state of a run is data that can be written down and read back.
 
-use std::sync::Arc;
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
+
+use sha2::{Digest as _, Sha256};
 
 use super::builtins::Builtin;
 use crate::hir::{BinaryOp, Span};
-use crate::value::Value;
+use crate::value::{Form, Value};
 
 /// The behaviour of one agent, compiled. It is shared between runs.
 #[derive(Debug)]
@@ -22,6 +25,53 @@ pub struct Code {
     pub(super) sites: Vec<Site>,
     /// Entries by number: `with`, `on start`, `on stop`, `on message`.
     pub(super) entries: [Option<u32>; 4],
+    /// Found out when it is first asked for.
+    pub(super) digest: OnceLock<[u8; 32]>,
+}
+
+impl Code {
+    /// A digest of all that the code says, the same in every process: what a saved run belongs to.
+    ///
+    /// It is taken of the form that code is debugged in, which tells of every instruction and table.
+    pub fn digest(&self) -> &[u8; 32] {
+        self.digest.get_or_init(|| {
+            let Code { functions, constants, names, shapes, places, sites, entries, digest: _ } =
+                self;
+            let all = (functions, constants, names, shapes, places, sites, entries);
+            let mut hash = Hashing(Sha256::new());
+            write!(hash, "{all:?}").expect("hashing takes whatever it is given");
+            hash.0.finalize().into()
+        })
+    }
+
+    /// The texts that values of a run may share with the code.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &Arc<str>> {
+        let constants = self.constants.iter().filter_map(|constant| match constant {
+            Value::String(text) => match text.form() {
+                Form::Fixed(text) => Some(text),
+                Form::Grown(_) => None,
+            },
+            Value::Memory(name) => Some(name),
+            _ => None,
+        });
+        let shapes = self.shapes.iter().flat_map(|shape| shape.iter());
+        let keys = self.places.iter().flat_map(|place| place.parts.iter());
+        let keys = keys.filter_map(|part| match part {
+            Part::Key(key) => Some(key),
+            Part::Index => None,
+        });
+        constants.chain(shapes).chain(keys)
+    }
+}
+
+/// Takes text in for a digest.
+struct Hashing(Sha256);
+
+impl std::fmt::Write for Hashing {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.update(text);
+        Ok(())
+    }
 }
 
 /// One function, lambda, handler or `with` block.
@@ -44,6 +94,11 @@ pub(super) struct Function {
 }
 
 impl Function {
+    /// Whether it can have captured so many values.
+    pub(super) fn captures(&self, count: usize) -> bool {
+        self.params.len() + count <= self.slots as usize
+    }
+
     /// Where an instruction comes from.
     pub(super) fn span(&self, pc: usize) -> Span {
         self.spans.get(pc).map_or(0..0, |&(start, end)| start as usize..end as usize)

@@ -1,7 +1,7 @@
 //! From the program as data to instructions.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::builtins::{Builtin, MUTATORS};
 use super::code::{Code, Function, Op, Part, Place, Site, Target, Wrapper};
@@ -96,6 +96,7 @@ pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
         places: compiler.places,
         sites: compiler.sites,
         entries,
+        digest: OnceLock::new(),
     })
 }
 

@@ -159,7 +159,7 @@ impl Count {
     }
 
     fn text(&mut self, text: &Text) {
-        if !text.is_shared() || self.seen.insert(text.as_ptr()) {
+        if !text.is_shared() || self.seen.insert(text.address()) {
             self.bytes += TEXT + text.len() as u64;
         }
     }

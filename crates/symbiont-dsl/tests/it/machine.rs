@@ -8,11 +8,13 @@ use symbiont_dsl::machine::{Code, Entry, HostCall, Limits, Machine, Step, compil
 use symbiont_dsl::syntax::parse;
 use symbiont_dsl::value::{ErrorValue, Secret, Value, from_json_text, to_json_text};
 
+use super::saving;
+
 const LIMITS: Limits = Limits { steps: 2_000_000, memory: 4 << 20, depth: 200, output: 1 << 20 };
 
 /// Compiles a whole source, whose first agent is meant.
 #[track_caller]
-fn code(source: &str) -> Arc<Code> {
+pub(crate) fn code(source: &str) -> Arc<Code> {
     let parsed = parse(source);
     let errors: Vec<_> =
         parsed.diagnostics.iter().filter(|d| d.severity == Severity::Error).collect();
@@ -30,7 +32,7 @@ fn agent(body: &str) -> String {
 }
 
 /// A host that is honest about the little it can do.
-fn answer(call: &HostCall) -> Result<Value, ErrorValue> {
+pub(crate) fn answer(call: &HostCall) -> Result<Value, ErrorValue> {
     let first = || call.args.first().cloned().unwrap_or_default();
     match &*call.name {
         "echo" => Ok(first()),
@@ -75,9 +77,17 @@ fn show(result: Result<Value, ErrorValue>) -> String {
     }
 }
 
-fn run(source: &str, input: Vec<(String, Value)>, limits: Limits, fuel: u64) -> (String, u64) {
+fn started(
+    source: &str,
+    input: Vec<(String, Value)>,
+    limits: Limits,
+) -> Result<Machine, ErrorValue> {
     let ambient = vec![("user".to_owned(), Value::from("ann"))];
-    match Machine::start(code(source), Entry::With, input, ambient, limits) {
+    Machine::start(code(source), Entry::With, input, ambient, limits)
+}
+
+fn run(source: &str, input: Vec<(String, Value)>, limits: Limits, fuel: u64) -> (String, u64) {
+    match started(source, input, limits) {
         Ok(mut machine) => (show(drive(&mut machine, fuel)), machine.steps()),
         Err(error) => (format!("! {error}"), 0),
     }
@@ -92,7 +102,12 @@ fn check(body: &str, want: &str) {
     assert!(fits, "{body}\n  gives {got}\n  not   {want}");
     // However the fuel is sliced, it is the same run.
     assert_eq!(run(&source, vec![], LIMITS, 1), (got.clone(), steps), "{body}");
-    assert_eq!(run(&source, vec![], LIMITS, 7), (got, steps), "{body}");
+    assert_eq!(run(&source, vec![], LIMITS, 7), (got.clone(), steps), "{body}");
+    // And wherever it is saved and restored.
+    let every = 1 + steps / 20;
+    let mut machine = started(&source, vec![], LIMITS).expect("it has no parameters");
+    let moved = show(saving::drive(&mut machine, &code(&source), every, LIMITS));
+    assert_eq!((moved, machine.steps()), (got, steps), "{body}");
 }
 
 #[track_caller]

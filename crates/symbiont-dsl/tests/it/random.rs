@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use symbiont_dsl::machine::{Entry, Limits, Machine, Step, compile};
+use symbiont_dsl::machine::{Code, Entry, Limits, Machine, Step, compile};
 use symbiont_dsl::syntax::parse;
 use symbiont_dsl::value::{ErrorValue, Value};
+
+use super::saving;
 
 fn expression() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
@@ -135,17 +137,28 @@ const LIMITS: Limits = Limits { steps: 20_000, memory: 1 << 20, depth: 30, outpu
 
 /// The end of a run, its steps, and the most memory that was seen at a host call.
 fn run(source: &str, fuel: u64) -> (String, u64, u64) {
+    run_moved(source, fuel, |_, _| {})
+}
+
+/// The same, with something done to the machine wherever it stops.
+fn run_moved(
+    source: &str,
+    fuel: u64,
+    moved: impl Fn(&mut Machine, &Arc<Code>),
+) -> (String, u64, u64) {
     let parsed = parse(source);
     // Compiling refuses what the checker would have refused; that is an end too.
     let code = match compile(&parsed.program, 0) {
         Ok(code) => Arc::new(code),
         Err(error) => return (error.to_string(), 0, 0),
     };
-    let mut machine =
-        Machine::start(code, Entry::With, vec![], vec![], LIMITS).expect("no parameters");
+    let mut machine = Machine::start(Arc::clone(&code), Entry::With, vec![], vec![], LIMITS)
+        .expect("no parameters");
     let mut most = 0;
     loop {
-        match machine.run(fuel) {
+        let step = machine.run(fuel);
+        moved(&mut machine, &code);
+        match step {
             Step::Call(call) => {
                 most = most.max(machine.memory());
                 assert!(most <= LIMITS.memory, "{most} bytes");
@@ -175,6 +188,7 @@ proptest! {
     #[test]
     fn every_run_ends_and_is_the_same_run_in_any_slices(
         lines in prop::collection::vec(statements(), 1..8),
+        fuel in 200_u64..4_000,
     ) {
         // Most random expressions are errors; caught, they do not hide what comes after them.
         let caught = |line: &String| format!("try {{ {line} }} catch (e) {{ seen = e.kind }}");
@@ -185,5 +199,7 @@ proptest! {
         let whole = run(&source, u64::MAX);
         prop_assert_eq!(&run(&source, 1), &whole);
         prop_assert_eq!(&run(&source, 13), &whole);
+        let moved = |machine: &mut Machine, code: &Arc<Code>| saving::moved(machine, code, LIMITS);
+        prop_assert_eq!(&run_moved(&source, fuel, moved), &whole);
     }
 }
