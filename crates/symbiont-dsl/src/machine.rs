@@ -31,6 +31,7 @@ mod names;
 mod operators;
 mod prelude;
 mod saved;
+mod work;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub use compile::{CompileError, compile};
 use detach::Detach;
 use meter::{Count, Meter, Raise, TEXT, VALUE, raise, type_error};
 pub use saved::RestoreError;
+use work::Work;
 
 /// What of an agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -548,6 +550,10 @@ impl Machine {
                     return Err(type_error(message));
                 }
                 let args = &self.values[args_at..];
+                if let Some(work) = Work::of(&site.name, args) {
+                    self.enter(code, prelude::function_of(work), None, args_at, args_at, &[])?;
+                    return Ok(None);
+                }
                 let value = builtins::call(builtin, args, &mut self.patterns, &mut self.meter)?;
                 self.values.truncate(args_at);
                 self.values.push(value);
@@ -635,6 +641,14 @@ impl Machine {
             {
                 builtins::arity(name, &self.values[args_at..], count, count)?;
                 return self.enter(code, function, None, at, at, &[]);
+            }
+            let list = matches!(self.values[at], Value::Array(_) | Value::Range(..));
+            if name == "join" && list && args_at == self.values.len() {
+                self.values.push(Value::from(""));
+            }
+            // `zip` is no method.
+            if let Some(work) = Work::of(name, &self.values[at..]).filter(|w| *w != Work::Zip) {
+                return self.enter(code, prelude::function_of(work), None, at, at, &[]);
             }
             if MUTATORS.contains(&name) {
                 let mut args = self.values.split_off(args_at);
@@ -989,7 +1003,20 @@ impl Machine {
                         pc = target as usize;
                     }
                 }
-                Op::Member(name) => attempt!(self.member(&code.names[name as usize])),
+                Op::Member(name) => {
+                    let name = &code.names[name as usize];
+                    let at = self.values.len() - 1;
+                    let own =
+                        |value: &Value| matches!(value, Value::Map(map) if map.contains_key(name));
+                    match Work::of(name, &self.values[at..]) {
+                        Some(work) if !own(&self.values[at]) => {
+                            save!();
+                            self.enter(code, prelude::function_of(work), None, at, at, &[])?;
+                            reload!();
+                        }
+                        _ => attempt!(self.member(name)),
+                    }
+                }
                 Op::Index => {
                     let index = self.pop();
                     if let Some(whole) = self.values.last_mut() {
@@ -1122,11 +1149,20 @@ impl Machine {
                         None => pc = end as usize,
                     }
                 }
+                Op::Work(work) => {
+                    let slots = &mut self.values[base..base + 5];
+                    match attempt!(work.stride(slots, &mut self.meter)) {
+                        Some(value) => self.values.push(value),
+                        None => pc -= 1,
+                    }
+                    attempt!(self.settle());
+                }
                 Op::AppendTo(slot) => {
                     let value = self.pop();
                     attempt!(self.meter.allocate(VALUE));
                     attempt!(operators::check_depth(value.depth() + 1));
                     if let Value::Array(array) = &mut slot!(slot) {
+                        attempt!(self.meter.list(array.len() + 1));
                         Arc::make_mut(array).push(value);
                     }
                     attempt!(self.settle());

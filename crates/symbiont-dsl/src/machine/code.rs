@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest as _, Sha256};
 
 use super::builtins::Builtin;
+use super::work::Work;
 use crate::hir::{BinaryOp, Span};
 use crate::value::{Form, Value};
 
@@ -246,4 +247,6 @@ pub(super) enum Op {
     UnlessNone(u32),
     /// Pops a map; pushes the field of that name, or jumps.
     Field(u32, u32),
+    /// Does a stride of work in the frame's slots, and is done again until it can push the result.
+    Work(Work),
 }

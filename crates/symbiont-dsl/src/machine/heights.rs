@@ -37,7 +37,9 @@ fn effect(code: &Code, op: Op) -> Effect {
     let indexes = |place: u32| usize::from(code.places[place as usize].indexes);
     let arguments = |site: u32| code.sites[site as usize].arguments();
     match op {
-        Op::Const(_) | Op::Int(_) | Op::Null | Op::Bool(_) | Op::None | Op::Any => plain(0, 1),
+        Op::Work(_) | Op::Const(_) | Op::Int(_) | Op::Null | Op::Bool(_) | Op::None | Op::Any => {
+            plain(0, 1)
+        }
         Op::Load(_) | Op::Ambient(_) | Op::IndexLocals(..) => plain(0, 1),
         Op::BinaryLocals(..) | Op::BinaryLocalInt(..) => plain(0, 1),
         Op::Pop(count) => plain(count as usize, 0),

@@ -501,15 +501,18 @@ fn frames(
             | Op::CallVariable(_, number)
             | Op::CallValue(number)
             | Op::Method(number) => site(number).arguments(),
+            Op::Member(_) => 0,
             _ => return None,
         };
         (base, floor) = match op {
             Op::CallValue(_) => (top - given, top - given - 1),
-            Op::Method(_) if callee.prelude => (top - given - 1, top - given - 1),
-            Op::Method(_) => (top - given, top - given - 1),
+            Op::Method(_) | Op::Member(_) if callee.prelude => (top - given - 1, top - given - 1),
+            Op::Method(_) | Op::Member(_) => (top - given, top - given - 1),
             _ => (top - given, top - given),
         };
-        if callee.params.len() != top - base {
+        // What the program leaves out is given to the prelude by the machine.
+        let given = top - base;
+        if callee.params.len() < given || (!callee.prelude && callee.params.len() > given) {
             return None;
         }
     }
@@ -564,9 +567,8 @@ impl Reader<'_, '_> {
 
     /// How many of something follow, each of which takes a byte at least.
     fn length(&mut self) -> Read<usize> {
-        let left = self.bytes.len() - self.at;
         match usize::try_from(self.number()?) {
-            Ok(length) if length <= left => Ok(length),
+            Ok(length) if length <= self.bytes.len() - self.at => Ok(length),
             _ => self.damaged("more than there can be"),
         }
     }
