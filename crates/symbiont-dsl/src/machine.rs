@@ -31,6 +31,7 @@ mod names;
 mod operators;
 mod prelude;
 mod saved;
+mod session;
 mod work;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub use compile::{CompileError, compile};
 use detach::Detach;
 use meter::{Count, Meter, Raise, TEXT, VALUE, raise, type_error};
 pub use saved::RestoreError;
+pub use session::Session;
 use work::Work;
 
 /// What of an agent runs.
@@ -184,8 +186,6 @@ impl Machine {
         ambient: Vec<(String, Value)>,
         limits: Limits,
     ) -> Result<Machine, ErrorValue> {
-        let meter =
-            Meter { steps: 0, step_limit: limits.steps, charged: 0, memory_limit: limits.memory };
         let mut detach = Detach::default();
         let mut surroundings = vec![Value::Null; compile::AMBIENT.len()];
         for (name, value) in ambient {
@@ -194,19 +194,8 @@ impl Machine {
                 surroundings[at] = detach.value(value);
             }
         }
-        let mut machine = Machine {
-            code: Arc::clone(&code),
-            values: Vec::new(),
-            frames: Vec::new(),
-            attempts: Vec::new(),
-            ambient: surroundings,
-            meter,
-            depth_limit: limits.depth,
-            output_limit: limits.output,
-            owed: 0,
-            status: Status::Ready,
-            patterns: Patterns::default(),
-        };
+        let mut machine = Machine::new(Arc::clone(&code), Status::Ready, limits);
+        machine.ambient = surroundings;
         let index = match entry {
             Entry::With => 0,
             Entry::OnStart => 1,
@@ -249,6 +238,28 @@ impl Machine {
         machine.meter.charged = machine.memory();
         machine.settle().map_err(error_of)?;
         Ok(machine)
+    }
+
+    /// A machine in which nothing has been done.
+    fn new(code: Arc<Code>, status: Status, limits: Limits) -> Machine {
+        Machine {
+            code,
+            values: Vec::new(),
+            frames: Vec::new(),
+            attempts: Vec::new(),
+            ambient: vec![Value::Null; compile::AMBIENT.len()],
+            meter: Meter {
+                steps: 0,
+                step_limit: limits.steps,
+                charged: 0,
+                memory_limit: limits.memory,
+            },
+            depth_limit: limits.depth,
+            output_limit: limits.output,
+            owed: 0,
+            status,
+            patterns: Patterns::default(),
+        }
     }
 
     /// Runs for at most `fuel` steps. What one instruction costs beyond them is taken from the
@@ -393,7 +404,7 @@ impl Machine {
         match failure {
             Some(error) => self.fail(error),
             None => {
-                self.release(0);
+                self.release();
                 self.status = Status::Ended(Ok(value.clone()), 0..0);
                 Step::Done(value)
             }
@@ -402,13 +413,14 @@ impl Machine {
 
     fn fail(&mut self, error: ErrorValue) -> Step {
         let span = self.span();
-        self.release(0);
+        self.release();
         self.status = Status::Ended(Err(error.clone()), span);
         Step::Failed(error)
     }
 
-    fn release(&mut self, height: usize) {
-        self.values.truncate(height);
+    /// Lets everything go but what the code says is left.
+    fn release(&mut self) {
+        self.values.truncate(self.code.kept());
         self.frames.clear();
         self.attempts.clear();
     }

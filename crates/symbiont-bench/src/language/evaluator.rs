@@ -98,6 +98,18 @@ const PROGRAMS: [Program; 5] = [
     },
 ];
 
+/// What does much in one instruction, to see how long a host may have to wait for a run to yield.
+const LONG: [&str; 8] = [
+    "range(0, n).map(i => i * 7919 % 1000003).sort()[0]",
+    "range(0, n).map(i => i * 7919 % 1000003).join(\",\").split(\",\").length",
+    "\"abcdefgh \".repeat(n).replace(\"abc\", \"x\").length",
+    "let text = \"abcdefgh \".repeat(n); if regex_match(text, \"[a-z]+z\") { 1 } else { 0 }",
+    "zip(range(0, n), range(0, n)).length",
+    "let a = range(0, n).reverse(); let b = a; b.push(1); if a == b { 1 } else { 0 }",
+    "to_json(range(0, n).map(i => i)).length",
+    "parse_json(to_json(range(0, n).map(i => i))).length",
+];
+
 pub(super) async fn measure(scale: Scale, rows: &mut Rows<'_>) {
     for program in &PROGRAMS {
         let n = scale.of(program.full, program.quick);
@@ -106,6 +118,8 @@ pub(super) async fn measure(scale: Scale, rows: &mut Rows<'_>) {
     }
     let count = scale.of(10_000, 100);
     rows.add("run of a trivial program", "us", format!("{count} runs"), trivial(count));
+    let n = scale.of(1_000_000, 1_000);
+    rows.add("longest time to yield", "ms", format!("n = {n}"), longest(n).map(|ms| (ms, None)));
 }
 
 /// Milliseconds that both take, which have to give the same.
@@ -149,6 +163,25 @@ fn trivial(count: usize) -> Result<(f64, Option<Peer>)> {
         Ok(())
     })?;
     Ok((value, Some(Peer::new("rhai", peer))))
+}
+
+/// The longest that a slice took, in milliseconds.
+fn longest(n: usize) -> Result<f64> {
+    let mut longest: f64 = 0.0;
+    for body in LONG {
+        let mut machine = started(&compiled(body)?, i64::try_from(n)?)?;
+        loop {
+            let began = Instant::now();
+            let step = machine.run(SLICE);
+            longest = longest.max(millis(began.elapsed()));
+            match step {
+                Step::Yielded => {}
+                Step::Done(Value::Int(_)) => break,
+                other => return Err(anyhow!("`{body}` ended with {other:?}")),
+            }
+        }
+    }
+    Ok(longest)
 }
 
 fn compiled(body: &str) -> Result<Arc<Code>> {

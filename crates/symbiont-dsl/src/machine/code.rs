@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest as _, Sha256};
 
 use super::builtins::Builtin;
+use super::prelude;
 use super::work::Work;
 use crate::hir::{BinaryOp, Span};
 use crate::value::{Form, Value};
@@ -26,19 +27,51 @@ pub struct Code {
     pub(super) sites: Vec<Site>,
     /// Entries by number: `with`, `on start`, `on stop`, `on message`.
     pub(super) entries: [Option<u32>; 4],
+    /// The variables that are left when a run of a session ends: where they stand, and whether they
+    /// are there only from a `let` on. Otherwise there are none.
+    pub(super) variables: Vec<(Arc<str>, u16, bool)>,
     /// Found out when it is first asked for.
     pub(super) digest: OnceLock<[u8; 32]>,
 }
 
 impl Code {
+    /// What is in all code.
+    pub(super) fn empty() -> Code {
+        Code {
+            functions: prelude::functions(),
+            constants: Vec::new(),
+            names: Vec::new(),
+            shapes: Vec::new(),
+            places: Vec::new(),
+            sites: prelude::sites(),
+            entries: [None; 4],
+            variables: Vec::new(),
+            digest: OnceLock::new(),
+        }
+    }
+
+    /// How many values are left when a run ends.
+    pub(super) fn kept(&self) -> usize {
+        self.variables.iter().map(|(_, slot, _)| usize::from(*slot) + 1).max().unwrap_or(0)
+    }
+
     /// A digest of all that the code says, the same in every process: what a saved run belongs to.
     ///
     /// It is taken of the form that code is debugged in, which tells of every instruction and table.
     pub fn digest(&self) -> &[u8; 32] {
         self.digest.get_or_init(|| {
-            let Code { functions, constants, names, shapes, places, sites, entries, digest: _ } =
-                self;
-            let all = (functions, constants, names, shapes, places, sites, entries);
+            let Code {
+                functions,
+                constants,
+                names,
+                shapes,
+                places,
+                sites,
+                entries,
+                variables,
+                digest: _,
+            } = self;
+            let all = (functions, constants, names, shapes, places, sites, entries, variables);
             let mut hash = Hashing(Sha256::new());
             write!(hash, "{all:?}").expect("hashing takes whatever it is given");
             hash.0.finalize().into()
@@ -76,7 +109,7 @@ impl std::fmt::Write for Hashing {
 }
 
 /// One function, lambda, handler or `with` block.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Function {
     pub(super) name: Arc<str>,
     /// Its parameters; they take the first slots. What it captured takes the next ones.
@@ -107,7 +140,7 @@ impl Function {
 }
 
 /// Something that can be assigned to or changed where it is: a variable and a way into it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) slot: u16,
     pub(super) parts: Box<[Part]>,
@@ -125,7 +158,7 @@ pub(super) enum Part {
 }
 
 /// A call as it stands in the source.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Site {
     /// What is called, for messages and for the host.
     pub(super) name: Arc<str>,

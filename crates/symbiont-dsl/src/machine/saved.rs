@@ -411,7 +411,7 @@ pub(super) fn restore(
     }
     let consistent = match &status {
         Status::Ended(..) => {
-            (places.is_empty() && values.is_empty()).then(|| (Vec::new(), Vec::new()))
+            (places.is_empty() && values.len() <= code.kept()).then(|| (Vec::new(), Vec::new()))
         }
         Status::Ready => frames(&code, &places, values.len(), false),
         Status::Waiting | Status::Answered(_) => frames(&code, &places, values.len(), true),

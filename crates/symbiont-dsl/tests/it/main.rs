@@ -9,6 +9,7 @@ mod parsing;
 mod policies;
 mod random;
 mod saving;
+mod session;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {
