@@ -104,7 +104,7 @@ fn check(body: &str, want: &str) {
     assert_eq!(run(&source, vec![], LIMITS, 1), (got.clone(), steps), "{body}");
     assert_eq!(run(&source, vec![], LIMITS, 7), (got.clone(), steps), "{body}");
     // And wherever it is saved and restored.
-    let every = 1 + steps / 20;
+    let every = 1 + steps / 3;
     let mut machine = started(&source, vec![], LIMITS).expect("it has no parameters");
     let moved = show(saving::drive(&mut machine, &code(&source), every, LIMITS));
     assert_eq!((moved, machine.steps()), (got, steps), "{body}");
