@@ -8,6 +8,7 @@ mod machine;
 mod parsing;
 mod policies;
 mod random;
+mod types;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {
