@@ -11,10 +11,12 @@
 //!
 //! What is wrong with a program: that is [`crate::definition::check`]'s.
 
+use crate::diagnostic::Sink;
 use crate::hir::{Function, Program, Span};
 use crate::infer::{Inferred, Ty, TyId, infer, kind};
 use crate::resolve::{Names, Origin, Resolution, Scope, visible};
 use crate::signatures::{self, FUNCTIONS, Signature};
+use crate::syntax::{SyntaxKind, lex};
 
 pub use crate::resolve::{Meaning, Role, SymbolKind};
 
@@ -93,7 +95,7 @@ impl Analysis {
                 id,
                 name: binding.name.to_owned(),
                 kind: binding.kind,
-                span: binding.span.clone(),
+                span: bare(source, &binding.span),
                 scope: within(&names.scopes[binding.scope].span),
                 from: binding.from,
             })
@@ -101,16 +103,17 @@ impl Analysis {
         let mut references = vec![Vec::new(); symbols.len()];
         let mut places = Vec::with_capacity(names.occurrences.len());
         for place in &names.occurrences {
+            let span = bare(source, &(place.start..place.end));
             if let Meaning::Symbol(id) = place.meaning {
-                references[id].push(place.start..place.end);
+                references[id].push(span.clone());
             }
             let (meaning, role) = (place.meaning, place.role);
-            let name = source.get(place.start..place.end);
+            let name = source.get(span.clone());
             let signature = match meaning {
                 Meaning::Builtin | Meaning::HostCall => name.and_then(signatures::function),
                 _ => None,
             };
-            places.push(Place { span: place.start..place.end, meaning, role, signature });
+            places.push(Place { span, meaning, role, signature });
         }
         let mut types = Shown {
             inferred: infer(program, &names),
@@ -202,6 +205,18 @@ impl Analysis {
         let longest = before.max_by_key(|(span, _)| span.len());
         longest.map_or(&[], |(_, ty)| self.types[*ty].members.as_slice())
     }
+}
+
+/// The name alone, without the parentheses that an expression has around it.
+fn bare(source: &str, span: &Span) -> Span {
+    let Some(text) = source.get(span.clone()).filter(|text| text.starts_with('(')) else {
+        return span.clone();
+    };
+    let tokens = lex(text, &mut Sink::default()).tokens;
+    let name = tokens.iter().find(|token| token.kind == SyntaxKind::Name);
+    name.map_or(span.clone(), |name| {
+        span.start + name.start as usize..span.start + name.end as usize
+    })
 }
 
 /// The types that were shown so far.

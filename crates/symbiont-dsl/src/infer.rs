@@ -23,7 +23,7 @@ pub(crate) use store::{Store, Ty, TyId};
 
 use store::{Field, Inside};
 
-use crate::diagnostic::{Diagnostic, Sink, nearest};
+use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{
     Arg, BinaryOp, Block, Condition, Expr, ExprKind, Function, Literal, Param, Pattern,
     PatternKind, Program, Span, Spanned, Stmt, StmtKind, Type, UnaryOp,
@@ -236,9 +236,14 @@ impl<'a, 'r> Infer<'a, 'r> {
 
     // Reports.
 
-    fn tell(&mut self, at: usize, diagnostic: impl FnOnce(&Store<'a>) -> Diagnostic) {
+    fn tell(
+        &mut self,
+        severity: Severity,
+        at: usize,
+        diagnostic: impl FnOnce(&Store<'a>) -> Diagnostic,
+    ) {
         if let Some(Report { broken, sink }) = &mut self.report
-            && !sink.is_full(crate::diagnostic::Severity::Error)
+            && !sink.is_full(severity)
             && !broken(at)
         {
             sink.push(diagnostic(&self.store));
@@ -265,7 +270,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             }
             _ => {}
         }
-        self.tell(expr.span.start, |store| {
+        self.tell(Severity::Error, expr.span.start, |store| {
             let (ty, got) = (store.show(want.ty), store.show(got));
             let message = match want.place {
                 Place::Variable(name) => {
@@ -505,12 +510,9 @@ impl<'a, 'r> Infer<'a, 'r> {
     }
 
     /// The type of a field, where the type has one of that name.
-    fn field(&self, of: Ty<'a>, name: &str) -> Option<TyId> {
+    fn field(&self, of: Ty<'a>, name: &'a str) -> Option<TyId> {
         match of {
-            Ty::Record { fields, .. } => {
-                let fields = self.store.fields(fields);
-                fields.iter().find(|(known, _)| *known == name).map(|(_, ty)| *ty)
-            }
+            Ty::Record { fields, .. } => self.store.field(fields, name),
             Ty::Map(value) if self.trusting => Some(value),
             _ => None,
         }
@@ -524,32 +526,34 @@ impl<'a, 'r> Infer<'a, 'r> {
         wanted: u32,
         span: &Span,
     ) {
-        let wanted: Vec<Field<'a>> = self.store.fields(wanted).to_vec();
-        let by_name: Names<&str, TyId> = wanted.iter().copied().collect();
         for (key, value) in given {
-            let Some(&field) = by_name.get(key.node.as_str()) else {
+            let Some(field) = self.store.field(wanted, &key.node) else {
                 self.expr(value);
-                self.tell(key.span.start, |store| {
+                self.tell(Severity::Error, key.span.start, |store| {
                     let shown = store.show(ty);
                     let message = format!("`{shown}` has no field `{}`", short(&key.node));
+                    let known = store.fields(wanted).iter().map(|(name, _)| *name);
                     Diagnostic::error("E0222", message, key.span.clone())
                         .label("no such field")
-                        .did_you_mean(nearest(&key.node, wanted.iter().map(|(name, _)| *name)))
+                        .did_you_mean(nearest(&key.node, known))
                 });
                 continue;
             };
             self.wanted(value, Some(Want { ty: field, place: Place::Field(&key.node) }));
         }
-        if self.report.is_none() {
+        if self.report.is_none() || !self.store.affords(self.store.fields(wanted).len()) {
             return;
         }
         let given: Names<&str, ()> = given.iter().map(|(key, _)| (key.node.as_str(), ())).collect();
-        let missing: Vec<&str> = (wanted.iter())
-            .filter(|(name, field)| !given.contains_key(name) && !self.store.may_be_missing(*field))
-            .map(|(name, _)| *name)
-            .collect();
+        let mut missing = Vec::new();
+        for at in 0..self.store.fields(wanted).len() {
+            let (name, field) = self.store.fields(wanted)[at];
+            if !given.contains_key(name) && !self.store.may_be_missing(field) {
+                missing.push(name);
+            }
+        }
         if !missing.is_empty() {
-            self.tell(span.start, |store| {
+            self.tell(Severity::Error, span.start, |store| {
                 let names: Vec<String> =
                     missing.iter().take(5).map(|name| format!("`{}`", short(name))).collect();
                 let (names, plural) = (names.join(", "), if missing.len() == 1 { "" } else { "s" });
@@ -675,9 +679,8 @@ impl<'a, 'r> Infer<'a, 'r> {
         if let Ty::Record { fields, written: true } = head
             && !name.node.is_empty()
         {
-            let known: Vec<&str> =
-                self.store.fields(fields).iter().map(|(name, _)| *name).collect();
-            self.tell(name.span.start, |store| {
+            self.tell(Severity::Warning, name.span.start, |store| {
+                let known = store.fields(fields).iter().map(|(name, _)| *name);
                 let message =
                     format!("`{}` has no field `{}`", store.show(receiver), short(&name.node));
                 Diagnostic::warning("W0321", message, name.span.clone())
@@ -854,7 +857,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             return ty;
         }
         if self.report.is_some() && self.is_written(left) && self.is_written(right) {
-            self.tell(span.start, |store| {
+            self.tell(Severity::Error, span.start, |store| {
                 let (a, b) = (store.show(a), store.show(b));
                 let message = format!("`{}` does not go with `{a}` and `{b}`", sign(op));
                 Diagnostic::error("E0223", message, span.clone())

@@ -18,6 +18,9 @@ const FUEL: usize = 1_000_000;
 /// How deeply types are compared; what is deeper is taken to fit.
 const DEEPEST: u32 = 64;
 
+/// Up to how many fields are looked through for one.
+const SMALL: usize = 8;
+
 /// About how long a type is when it is shown.
 const LONGEST: usize = 200;
 
@@ -105,6 +108,8 @@ pub(crate) struct Store<'a> {
     types: Vec<Ty<'a>>,
     numbers: Names<Ty<'a>, TyId>,
     records: Vec<Vec<Field<'a>>>,
+    /// Where the fields of large records are.
+    places: Names<(u32, &'a str), usize>,
     /// The declared types by name, and what each stands for once somebody has asked.
     declared: Names<&'a str, u32>,
     names: Vec<&'a str>,
@@ -131,6 +136,7 @@ impl<'a> Store<'a> {
             types: FIXED.to_vec(),
             numbers: FIXED.into_iter().zip((0..).map(TyId)).collect(),
             records: Vec::new(),
+            places: Names::default(),
             declared: numbered.collect(),
             heads: vec![None; names.len()],
             names,
@@ -156,12 +162,27 @@ impl<'a> Store<'a> {
     /// A record. One that is inferred is a type of its own.
     pub(crate) fn record(&mut self, fields: Vec<Field<'a>>, written: bool) -> TyId {
         let number = u32::try_from(self.records.len()).unwrap_or(0);
+        if fields.len() > SMALL {
+            let places = fields.iter().enumerate().map(|(at, (name, _))| ((number, *name), at));
+            self.places.extend(places);
+        }
         self.records.push(fields);
         self.make(Ty::Record { fields: number, written })
     }
 
     pub(crate) fn fields(&self, number: u32) -> &[Field<'a>] {
         &self.records[number as usize]
+    }
+
+    /// The type of a field, if the record has one of that name.
+    pub(crate) fn field(&self, number: u32, name: &'a str) -> Option<TyId> {
+        let fields = self.fields(number);
+        let found = if fields.len() > SMALL {
+            self.places.get(&(number, name)).map(|at| &fields[*at])
+        } else {
+            fields.iter().find(|(known, _)| *known == name)
+        };
+        found.map(|(_, ty)| *ty)
     }
 
     /// A written type.
@@ -251,11 +272,15 @@ impl<'a> Store<'a> {
         self.fits_within(from, to, DEEPEST)
     }
 
+    /// Takes the cost of comparing so many fields; `false` where it is too much.
+    pub(crate) fn affords(&mut self, fields: usize) -> bool {
+        let rest = self.fuel.checked_sub(fields);
+        self.fuel = rest.unwrap_or(0);
+        rest.is_some()
+    }
+
     fn fits_within(&mut self, from: TyId, to: TyId, depth: u32) -> bool {
-        let (Some(fuel), Some(depth)) = (self.fuel.checked_sub(1), depth.checked_sub(1)) else {
-            return true;
-        };
-        self.fuel = fuel;
+        let Some(depth) = depth.checked_sub(1).filter(|_| self.affords(1)) else { return true };
         if from == to {
             return true;
         }
@@ -273,31 +298,36 @@ impl<'a> Store<'a> {
             (_, Ty::Option(b)) => self.fits_within(from, b, depth),
             // What is in a map is seen when it is read.
             (Ty::Map(_), Ty::Record { .. }) => true,
-            (Ty::Record { fields, .. }, Ty::Map(b)) => (0..self.fields(fields).len())
-                .all(|at| self.fits_within(self.fields(fields)[at].1, b, depth)),
+            (Ty::Record { fields, .. }, Ty::Map(b)) => self.remembered(from, to, |store| {
+                (0..store.fields(fields).len())
+                    .all(|at| store.fits_within(store.fields(fields)[at].1, b, depth))
+            }),
             (Ty::Record { fields: a, .. }, Ty::Record { fields: b, .. }) => {
-                a == b || self.record_fits(from, a, to, b, depth)
+                a == b || self.remembered(from, to, |store| store.record_fits(a, b, depth))
             }
             (from, to) => from == to,
         }
     }
 
-    fn record_fits(&mut self, from: TyId, a: u32, to: TyId, b: u32, depth: u32) -> bool {
-        if let Some(known) = self.fits.insert((from, to), true) {
-            self.fits.insert((from, to), known);
+    /// What comparing the two types gave, or gives now.
+    fn remembered(&mut self, from: TyId, to: TyId, compare: impl Fn(&mut Self) -> bool) -> bool {
+        if let Some(&known) = self.fits.get(&(from, to)) {
             return known;
         }
-        let given: Names<&str, TyId> = self.fields(a).iter().copied().collect();
-        let mut fits = true;
-        for at in 0..self.fields(b).len() {
-            let (name, wanted) = self.fields(b)[at];
-            fits &= match given.get(name) {
-                Some(given) => self.fits_within(*given, wanted, depth),
-                None => self.may_be_missing(wanted),
-            };
-        }
+        self.fits.insert((from, to), true);
+        let fits = compare(self);
         self.fits.insert((from, to), fits);
         fits
+    }
+
+    fn record_fits(&mut self, a: u32, b: u32, depth: u32) -> bool {
+        (0..self.fields(b).len()).all(|at| {
+            let (name, wanted) = self.fields(b)[at];
+            match self.field(a, name) {
+                Some(given) => self.fits_within(given, wanted, depth),
+                None => self.may_be_missing(wanted),
+            }
+        })
     }
 
     /// Whether a field of this type may be left out.
@@ -320,7 +350,8 @@ impl<'a> Store<'a> {
             (Ty::Map(_), Ty::Map(_)) => self.make(Ty::Map(TyId::Any)),
             (Ty::Result(..), Ty::Result(..)) => self.make(Ty::Result(TyId::Any, TyId::Any)),
             (Ty::Record { fields, written }, Ty::Record { fields: other, .. })
-                if self.fields(fields) == self.fields(other) =>
+                if self.fields(fields).len() <= SMALL
+                    && self.fields(fields) == self.fields(other) =>
             {
                 self.make(Ty::Record { fields, written })
             }
