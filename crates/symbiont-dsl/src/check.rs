@@ -12,8 +12,8 @@
 //! # What is not here
 //!
 //! Attributes are checked where they are read ([`crate::definition`]), policy rules where they are
-//! compiled ([`crate::policy`]). Types are not compared yet: inference belongs beside [`names`], and
-//! opaque types are all that is said about them.
+//! compiled ([`crate::policy`]). What names mean is found by the resolver and types are compared by
+//! inference, both of which editors ask as well.
 
 mod access;
 mod flow;

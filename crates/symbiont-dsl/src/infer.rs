@@ -526,8 +526,10 @@ impl<'a, 'r> Infer<'a, 'r> {
         wanted: u32,
         span: &Span,
     ) {
+        let mut unknown = false;
         for (key, value) in given {
             let Some(field) = self.store.field(wanted, &key.node) else {
+                unknown = true;
                 self.expr(value);
                 self.tell(Severity::Error, key.span.start, |store| {
                     let shown = store.show(ty);
@@ -541,7 +543,9 @@ impl<'a, 'r> Infer<'a, 'r> {
             };
             self.wanted(value, Some(Want { ty: field, place: Place::Field(&key.node) }));
         }
-        if self.report.is_none() || !self.store.affords(self.store.fields(wanted).len()) {
+        // What is lacking was probably misspelt.
+        if unknown || self.report.is_none() || !self.store.affords(self.store.fields(wanted).len())
+        {
             return;
         }
         let given: Names<&str, ()> = given.iter().map(|(key, _)| (key.node.as_str(), ())).collect();

@@ -3,7 +3,8 @@
 //! A source text is read into a tree and a program ([`syntax`]), checked
 //! and turned into what the runtime needs to know of each agent ([`definition`]); its policy blocks
 //! become policies ([`policy`]). [`machine`] runs the behaviour and yields host calls, whose names
-//! and classes are in [`operations`].
+//! and classes are in [`operations`]. Editors ask [`analysis`] what its names mean and which types it
+//! has, and [`signatures`] what builtins, host calls and methods take and give.
 //!
 //! # What holds
 //!
