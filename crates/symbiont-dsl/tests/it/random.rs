@@ -134,7 +134,7 @@ fn statements() -> impl Strategy<Value = String> {
 const LIMITS: Limits = Limits { steps: 20_000, memory: 1 << 20, depth: 30, output: 1 << 16 };
 
 /// The end of a run, its steps, and the most memory that was seen at a host call.
-fn run(source: &str, fuel: u64) -> (String, u64, u64) {
+pub(super) fn run(source: &str, fuel: u64) -> (String, u64, u64) {
     let parsed = parse(source);
     // Compiling refuses what the checker would have refused; that is an end too.
     let code = match compile(&parsed.program, 0) {

@@ -2,7 +2,10 @@
 
 use symbiont_dsl::analysis::{Analysis, Meaning};
 use symbiont_dsl::definition::check;
+use symbiont_dsl::signatures::Receiver;
 use symbiont_dsl::syntax::parse;
+
+use super::random::run;
 
 /// What types everything of these declarations, and then the statements of a body.
 const AROUND: &str = "
@@ -422,4 +425,33 @@ fn what_the_file_does_not_define_is_known_too() {
     assert_eq!(means("agent.id"), Some(Meaning::Ambient));
     assert_eq!(means("any"), Some(Meaning::Any));
     assert_eq!(means("bar"), Some(Meaning::Undefined));
+}
+
+#[test]
+fn the_methods_of_the_table_are_those_of_the_machine() {
+    for receiver in Receiver::ALL {
+        let value = match receiver {
+            Receiver::String => "\"text\"",
+            Receiver::Array => "[1]",
+            Receiver::Map => "{ a: 1 }",
+            // Bytes come from outside alone, and moments from the host.
+            Receiver::Bytes | Receiver::Time => continue,
+            Receiver::Number => "4",
+            Receiver::Duration => "30s",
+            Receiver::Size => "1KB",
+            Receiver::Option => "Some(1)",
+            Receiver::Result => "Ok(1)",
+            Receiver::Error => "error(\"no\")",
+            Receiver::Other => "true",
+        };
+        let ends = |name: &str| {
+            run(&format!("agent a {{ with {{ let x = {value}; return x.{name}() }} }}"), 1_000).0
+        };
+        for method in receiver.methods() {
+            let end = ends(method.name);
+            assert!(!end.contains("has no member or method"), "{receiver:?} {method}: {end}");
+        }
+        let end = ends("nothing_of_that_name");
+        assert!(end.contains("has no member or method"), "{receiver:?}: {end}");
+    }
 }
