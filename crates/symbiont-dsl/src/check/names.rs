@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{
-    Arg, Arm, Block, BlockKind, Condition, Expr, ExprKind, Function, Literal, Param, Pattern,
+    Arg, Block, BlockKind, Condition, Expr, ExprKind, Function, Literal, Param, Pattern,
     PatternKind, Program, Span, Spanned, Stmt, StmtKind,
 };
 use crate::operations::{self, AMBIENT, BUILTINS, Given, Misplaced, NAMESPACES, Place, Shape};
@@ -365,30 +365,11 @@ impl<'a> Body<'a, '_, '_> {
 
     fn block(&mut self, block: &'a Block) {
         self.open();
-        let leaves = |statement: &Stmt| {
-            matches!(statement.kind, StmtKind::Return(_) | StmtKind::Break | StmtKind::Continue)
-        };
-        let left = block.statements.iter().position(leaves);
-        for (at, statement) in block.statements.iter().enumerate() {
-            if left.is_some_and(|left| at == left + 1) {
-                self.unreachable(&statement.span);
-            }
-            self.statement(statement);
-        }
+        block.statements.iter().for_each(|statement| self.statement(statement));
         if let Some(value) = &block.value {
-            if left.is_some_and(|left| left + 1 == block.statements.len()) {
-                self.unreachable(&value.span);
-            }
             self.expr(value);
         }
         self.close();
-    }
-
-    fn unreachable(&mut self, span: &Span) {
-        self.file.sink.push(
-            Diagnostic::warning("W0311", "nothing gets here", span.clone())
-                .label("after the block was left"),
-        );
     }
 
     fn statement(&mut self, statement: &'a Stmt) {
@@ -496,7 +477,6 @@ impl<'a> Body<'a, '_, '_> {
             }
             ExprKind::Match { subject, arms } => {
                 self.expr(subject);
-                self.exhaustive(arms, &expr.span);
                 for arm in arms {
                     self.open();
                     self.pattern(&arm.pattern);
@@ -505,37 +485,6 @@ impl<'a> Body<'a, '_, '_> {
                 }
             }
         }
-    }
-
-    /// Says of a `match` that some value may fit none of its arms.
-    fn exhaustive(&mut self, arms: &[Arm], span: &Span) {
-        let all = |pattern: &Pattern| {
-            matches!(pattern.kind, PatternKind::Wildcard | PatternKind::Name(_))
-        };
-        let has = |wanted: &dyn Fn(&PatternKind) -> bool| {
-            arms.iter().any(|arm| wanted(&arm.pattern.kind))
-        };
-        let is = |value| {
-            has(&|kind| matches!(kind, PatternKind::Literal(Literal::Bool(is)) if *is == value))
-        };
-        let complete = arms.iter().any(|arm| all(&arm.pattern))
-            || (is(true) && is(false))
-            || (has(&|kind| matches!(kind, PatternKind::None))
-                && has(&|kind| matches!(kind, PatternKind::Some(inner) if all(inner))))
-            || (has(&|kind| matches!(kind, PatternKind::Ok(inner) if all(inner)))
-                && has(&|kind| matches!(kind, PatternKind::Err(inner) if all(inner))));
-        if complete || !self.whole {
-            return;
-        }
-        self.file.sink.push(
-            Diagnostic::warning(
-                "W0315",
-                "this `match` has no arm for everything else",
-                span.start..span.start + "match".len(),
-            )
-            .label("gives `null` where no arm fits")
-            .note("an arm `_ => ...` takes what no other does"),
-        );
     }
 
     fn called(&mut self, callee: &'a Expr, args: &'a [Arg], span: &Span) {
