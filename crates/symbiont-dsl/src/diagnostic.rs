@@ -1,13 +1,15 @@
 //! What the reader of a program is told about it.
 //!
 //! The parser and the checker collect [`Diagnostic`]s; [`render`] shows them to people in the
-//! manner of rustc and [`to_json`] to machines.
+//! manner of rustc and [`to_json`] to machines. [`codes`] has a page about each code.
 //!
 //! # What holds
 //!
-//! - Every diagnostic has a stable code, a message in the reader's words and a place.
+//! - Every diagnostic has a stable code with a page, a message in the reader's words and a place.
 //! - The first line of each is exactly `error[E0103]: message` or `warning[W0207]: message`.
 //! - A fix, where there is one, is a text that can be put in the place of its span as it is.
+
+pub mod codes;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Patch, Renderer, Snippet};

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 mod checking;
+mod codes;
 mod definitions;
 mod machine;
 mod parsing;
