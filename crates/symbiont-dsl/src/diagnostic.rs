@@ -1,7 +1,7 @@
 //! What the reader of a program is told about it.
 //!
 //! The parser and the checker collect [`Diagnostic`]s; [`render`] shows them to people in the
-//! manner of rustc and [`to_json`] to machines. [`codes`] has a page about each code.
+//! manner of rustc, [`to_json`] and [`sarif`] to machines. [`codes`] has a page about each code.
 //!
 //! # What holds
 //!
@@ -10,6 +10,7 @@
 //! - A fix, where there is one, is a text that can be put in the place of its span as it is.
 
 pub mod codes;
+pub mod sarif;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Patch, Renderer, Snippet};
