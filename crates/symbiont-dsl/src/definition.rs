@@ -17,7 +17,7 @@ use std::time::Duration;
 use symbiont_types::{Policy, SecurityTier};
 
 use crate::check;
-use crate::diagnostic::{Diagnostic, Sink, nearest};
+use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{self, Entry, Event, Expr, ExprKind, Literal, UnaryOp};
 use crate::machine;
 use crate::policy;
@@ -387,8 +387,11 @@ fn attributes(entries: &[Entry], sink: &mut Sink) -> Attributes {
     found
 }
 
-/// Reports a value of the wrong kind or out of range.
+/// Reports a value of the wrong kind or out of range, unless it could not be read at all.
 pub(crate) fn wrong<T>(value: &Expr, key: &str, expected: &str, sink: &mut Sink) -> Option<T> {
+    if sink.is_full(Severity::Error) || sink.is_faulty(&value.span) {
+        return None;
+    }
     sink.push(
         Diagnostic::error("E0207", format!("`{key}` takes {expected}"), value.span.clone())
             .label(format!("expected {expected}")),

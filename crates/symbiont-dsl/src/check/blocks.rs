@@ -378,7 +378,7 @@ impl<'a> Checker<'a, '_> {
         {
             return;
         }
-        let Err(refused) = read_cron(text) else {
+        let Some(refused) = cron_fault(text) else {
             self.crons.insert(text);
             return;
         };
@@ -507,8 +507,8 @@ const NICKNAMES: [&str; 6] = ["@yearly", "@annually", "@monthly", "@weekly", "@d
 /// Longer texts are no cron expressions, and are not looked at in parts.
 const LONGEST_CRON: usize = 256;
 
-/// Reads a cron expression.
-fn read_cron(text: &str) -> Result<(), Refused> {
+/// What is wrong with a cron expression.
+fn cron_fault(text: &str) -> Option<Refused> {
     let refused = |part, message: String, label: &str| Refused {
         part,
         message,
@@ -519,7 +519,7 @@ fn read_cron(text: &str) -> Result<(), Refused> {
     };
     if text.len() > LONGEST_CRON {
         let message = format!("a cron expression has at most {LONGEST_CRON} bytes");
-        return Err(refused(None, message, "too long"));
+        return Some(refused(None, message, "too long"));
     }
     let judge = |text: &str| CronParser::builder().year(Year::Disallowed).build().parse(text);
     let read = judge(text);
@@ -534,19 +534,16 @@ fn read_cron(text: &str) -> Result<(), Refused> {
         let never = !pattern.days.has_modifiers()
             && pattern.days.values().first().is_some_and(|first| *first > last)
             && (pattern.is_dow_wildcard() || pattern.matches_dom_and_dow());
-        return match never {
-            false => Ok(()),
-            true => Err(Refused {
-                never: true,
-                ..refused(None, format!("`{}` never comes", short(text)), "there is no such day")
-            }),
-        };
+        return never.then(|| Refused {
+            never: true,
+            ..refused(None, format!("`{}` never comes", short(text)), "there is no such day")
+        });
     }
     let trimmed = text.trim();
     if trimmed.starts_with('@') {
         let meant = nearest(trimmed, NICKNAMES).map(str::to_owned);
         let start = text.len() - text.trim_start().len();
-        return Err(Refused {
+        return Some(Refused {
             meant,
             notes: vec!["there are `@yearly`, `@monthly`, `@weekly`, `@daily` and `@hourly`"],
             ..refused(
@@ -560,7 +557,7 @@ fn read_cron(text: &str) -> Result<(), Refused> {
     if !(5..=6).contains(&fields.len()) {
         let message = format!("a cron expression has 5 or 6 fields, and this has {}", fields.len());
         let label = "expected minute, hour, day of the month, month and day of the week";
-        return Err(Refused {
+        return Some(Refused {
             notes: vec!["a field for the second may stand before the others: `30 0 3 * * *`"],
             ..refused(None, message, label)
         });
@@ -580,11 +577,11 @@ fn read_cron(text: &str) -> Result<(), Refused> {
         }
     });
     let ControlFlow::Break((number, part)) = faulty else {
-        return Err(refused(None, "this is no cron expression".to_owned(), "cannot be read"));
+        return Some(refused(None, "this is no cron expression".to_owned(), "cannot be read"));
     };
     let (field, takes, names) = FIELDS[number];
     let written = &text[part.clone()];
-    Err(Refused {
+    Some(Refused {
         meant: nearest(written, names.iter().copied()).map(str::to_owned),
         notes: vec![
             "a field is `*` for all, a value, a range `1-5`, steps `*/15` or `8-18/2`, or several of them with commas",

@@ -99,11 +99,14 @@ impl Flow<'_> {
                 self.all(value);
                 true
             }
+            // In no loop they leave nothing, which is told of elsewhere.
             StmtKind::Break => {
-                self.loops.iter_mut().last().iter_mut().for_each(|broken| **broken = true);
-                true
+                if let Some(broken) = self.loops.last_mut() {
+                    *broken = true;
+                }
+                !self.loops.is_empty()
             }
-            StmtKind::Continue => true,
+            StmtKind::Continue => !self.loops.is_empty(),
         }
     }
 

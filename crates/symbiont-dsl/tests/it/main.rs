@@ -9,6 +9,7 @@ mod machine;
 mod parsing;
 mod policies;
 mod random;
+mod recovery;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {

@@ -16,6 +16,22 @@ pub(crate) const KEYWORDS: [&str; 9] =
 /// The words that begin items of an agent.
 const ITEMS: [&str; 6] = ["capabilities", "policy", "use", "function", "on", "with"];
 
+/// The words that begin such things in other languages.
+const FOREIGN: [(&str, &str); 7] = [
+    ("fn", "function"),
+    ("func", "function"),
+    ("fun", "function"),
+    ("def", "function"),
+    ("struct", "type"),
+    ("interface", "type"),
+    ("class", "agent"),
+];
+
+/// Whether this word begins a function, here or elsewhere.
+pub(super) fn is_function(word: &str) -> bool {
+    word == "function" || FOREIGN.contains(&(word, "function"))
+}
+
 /// Whether this word begins a declaration.
 pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS.contains(&word)
@@ -47,7 +63,12 @@ impl Parser<'_> {
         if let Some(keyword) = known.iter().find(|keyword| **keyword == word) {
             return Some(keyword);
         }
-        let meant = nearest(word, known.iter().copied());
+        let foreign =
+            FOREIGN.iter().find(|(foreign, meant)| *foreign == word && known.contains(meant));
+        let meant = match foreign {
+            Some((_, meant)) => Some(*meant),
+            None => nearest(word, known.iter().copied()),
+        };
         let message = format!("expected {what}, found {}", self.found());
         let diagnostic = Diagnostic::error("E0111", message, self.span())
             .label(format!("no such {}", what.trim_start_matches("a ").trim_start_matches("an ")))
@@ -82,18 +103,31 @@ impl Parser<'_> {
         }
     }
 
-    /// Passes over what is no declaration: to the next keyword at the beginning of a line, or past
-    /// the next block.
+    /// Passes over what is no declaration: to the next keyword at the beginning of a line, to what
+    /// stands there and looks like a declaration, or past the next block.
     fn skip_declaration(&mut self) {
         let start = self.at;
         while !self.at_end() {
             let block = self.at(SyntaxKind::LeftBrace);
             self.skip_one();
-            if block || (self.first_on_line() && is_keyword(self.word())) {
+            let next = self.first_on_line()
+                && (is_keyword(self.word()) || (!self.word().is_empty() && self.opens_block()));
+            if block || next {
                 break;
             }
         }
         self.node(SyntaxKind::Error, start);
+    }
+
+    /// Whether a word with `{`, or one with a name and `{` or `(`, stands here.
+    fn opens_block(&self) -> bool {
+        match self.kind_ahead(1) {
+            SyntaxKind::LeftBrace => true,
+            SyntaxKind::Name => {
+                matches!(self.kind_ahead(2), SyntaxKind::LeftBrace | SyntaxKind::LeftParen)
+            }
+            _ => false,
+        }
     }
 
     /// `{ entry entry }`, where a comma, a semicolon or nothing stands between entries. `entry`
@@ -157,13 +191,26 @@ impl Parser<'_> {
         let start = self.at;
         let key = self.key()?;
         self.separator(bare);
-        let value = self.expression();
+        let value = self.value(self.kind_ahead(1) == SyntaxKind::Equals);
         self.node(SyntaxKind::Entry, start);
         Some(Entry { key, value })
     }
 
+    /// What stands behind a key. A word that is followed by `:`, or where that `separates` by `=`, is
+    /// the next key, and the value is missing.
+    fn value(&mut self, separates: bool) -> Expr {
+        let next_key =
+            self.at(SyntaxKind::Name) && (separates || self.kind_ahead(1) == SyntaxKind::Colon);
+        if !next_key {
+            return self.expression();
+        }
+        self.expected("a value");
+        self.missing()
+    }
+
     /// `=` or `:` after a key.
     fn separator(&mut self, bare: bool) {
+        self.walrus();
         if self.eat(SyntaxKind::Equals) || self.eat(SyntaxKind::Colon) || bare {
             return;
         }
@@ -185,7 +232,7 @@ impl Parser<'_> {
         Some(TypeDecl { name, ty })
     }
 
-    fn function(&mut self) -> Option<Function> {
+    pub(super) fn function(&mut self) -> Option<Function> {
         let start = self.at;
         self.bump();
         let name = self.name("the function's name")?;
@@ -417,8 +464,11 @@ impl Parser<'_> {
         }
         self.bump();
         self.separator(false);
-        let what = self.expression();
-        let condition = self.eat_word("if").then(|| self.expression());
+        let what = self.value(false);
+        let condition = self.eat_word("if").then(|| self.value(false));
+        if condition.is_some() {
+            self.no_assignment();
+        }
         self.node(SyntaxKind::Rule, start);
         let verb = known.map(|(_, verb)| *verb)?;
         Some(Rule { verb, what, condition, span: self.span_from(start) })
