@@ -16,6 +16,14 @@ pub(crate) const KEYWORDS: [&str; 9] =
 /// The words that begin items of an agent.
 const ITEMS: [&str; 6] = ["capabilities", "policy", "use", "function", "on", "with"];
 
+/// The words that begin rules.
+const VERBS: [(&str, Verb); 4] = [
+    ("allow", Verb::Allow),
+    ("deny", Verb::Deny),
+    ("require", Verb::Require),
+    ("audit", Verb::Audit),
+];
+
 /// The words that begin such things in other languages.
 const FOREIGN: [(&str, &str); 7] = [
     ("fn", "function"),
@@ -110,8 +118,11 @@ impl Parser<'_> {
         while !self.at_end() {
             let block = self.at(SyntaxKind::LeftBrace);
             self.skip_one();
+            let word = self.word();
             let next = self.first_on_line()
-                && (is_keyword(self.word()) || (!self.word().is_empty() && self.opens_block()));
+                && (is_keyword(word)
+                    || FOREIGN.iter().any(|(foreign, _)| *foreign == word)
+                    || (!word.is_empty() && self.opens_block()));
             if block || next {
                 break;
             }
@@ -196,11 +207,11 @@ impl Parser<'_> {
         Some(Entry { key, value })
     }
 
-    /// What stands behind a key. A word that is followed by `:`, or where that `separates` by `=`, is
-    /// the next key, and the value is missing.
-    fn value(&mut self, separates: bool) -> Expr {
+    /// What stands behind a key. A word that is followed by `:`, or that is known to begin something
+    /// else, is no value: that is missing.
+    fn value(&mut self, begins: bool) -> Expr {
         let next_key =
-            self.at(SyntaxKind::Name) && (separates || self.kind_ahead(1) == SyntaxKind::Colon);
+            self.at(SyntaxKind::Name) && (begins || self.kind_ahead(1) == SyntaxKind::Colon);
         if !next_key {
             return self.expression();
         }
@@ -443,14 +454,13 @@ impl Parser<'_> {
         Some(PolicyBlock { name, rules, span: self.span_from(start) })
     }
 
+    /// Whether a line begins here, and with the verb of a rule.
+    fn at_rule(&self) -> bool {
+        self.first_on_line() && VERBS.iter().any(|(verb, _)| self.at_word(verb))
+    }
+
     /// `verb: what if condition`
     fn rule(&mut self) -> Option<Rule> {
-        const VERBS: [(&str, Verb); 4] = [
-            ("allow", Verb::Allow),
-            ("deny", Verb::Deny),
-            ("require", Verb::Require),
-            ("audit", Verb::Audit),
-        ];
         let start = self.at;
         let word = self.word();
         let known = VERBS.iter().find(|(name, _)| *name == word);
@@ -460,12 +470,13 @@ impl Parser<'_> {
             let diagnostic = Diagnostic::error("E0111", message, self.span())
                 .label("expected `allow`, `deny`, `require` or `audit`")
                 .did_you_mean(meant);
-            self.report(diagnostic);
+            // That a value lacks before it is another fault.
+            self.sink.push(diagnostic);
         }
         self.bump();
         self.separator(false);
-        let what = self.value(false);
-        let condition = self.eat_word("if").then(|| self.value(false));
+        let what = self.value(self.at_rule());
+        let condition = self.eat_word("if").then(|| self.value(self.at_rule()));
         if condition.is_some() {
             self.no_assignment();
         }
