@@ -1,4 +1,4 @@
-//! The `symbiont` command: runs agents, checks programs, looks at the host and at audit trails.
+//! The `symbiont` command: runs agents, checks programs, explains what it says, looks at the host and at audit trails.
 //!
 //! Each subcommand is one file: it reads its arguments, calls the runtime and shows the answer.
 //! This file chooses the subcommand and turns its outcome into an exit code.
@@ -14,6 +14,7 @@
 mod audit;
 mod check;
 mod doctor;
+mod explain;
 mod run;
 mod screen;
 mod text;
@@ -125,6 +126,7 @@ struct Arguments {
 enum Subcommands {
     Run(run::Arguments),
     Check(check::Arguments),
+    Explain(explain::Arguments),
     Doctor(doctor::Arguments),
     Audit(audit::Arguments),
 }
@@ -159,6 +161,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Subcommands::Run(arguments) => run::run(arguments).await,
             Subcommands::Check(arguments) => check::run(&arguments),
+            Subcommands::Explain(arguments) => explain::run(&arguments),
             Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
             Subcommands::Audit(arguments) => audit::run(arguments).await,
         }

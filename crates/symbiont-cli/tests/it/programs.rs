@@ -343,6 +343,7 @@ error[E0201]: nobody defined `nme`
   |                         ^^^ not known here
 
 1 file: 1 error, 0 warnings
+for more about it, try `symbiont explain E0201`
 ";
     assert_eq!(out, want);
 

@@ -141,7 +141,8 @@ impl Session {
             self.variables.iter().map(|(known, _)| Param { name: name(known), ty: None }).collect();
         program.agents = vec![agent];
         if !sink.has_errors() {
-            check::check(&program, &[], sink);
+            // The only check that reads the source is of schedules, and none may be declared here.
+            check::check(&program, &[], "", sink);
         }
         if sink.has_errors() {
             return None;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 mod checking;
+mod codes;
 mod definitions;
 mod machine;
 mod parsing;
@@ -11,6 +12,7 @@ mod random;
 mod saving;
 mod session;
 mod types;
+mod recovery;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {
