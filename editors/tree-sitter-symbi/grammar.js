@@ -97,7 +97,7 @@ export default grammar({
 
   supertypes: $ => [$.declaration, $.statement, $.expression, $.pattern, $.type],
 
-  inline: $ => [$._expression],
+  inline: $ => [$._expression, $._head_expression],
 
   conflicts: $ => [
     // `(a)` is a name in parentheses, or the parameters of a lambda if `=>` follows.
@@ -168,7 +168,7 @@ export default grammar({
       field('body', $.block),
     ),
 
-    _attribute: $ => seq(field('key', $._key), separator, field('value', $._head)),
+    _attribute: $ => seq(field('key', $._key), separator, field('value', $._head_expression)),
 
     policy_declaration: $ => seq('policy', field('name', $.identifier), field('body', $.rules)),
 
@@ -206,22 +206,19 @@ export default grammar({
     _setting: $ => seq(field('key', $._setting_key), separator, field('value', $._expression)),
 
     // Without a separator a `{` after the key opens inner settings.
-    _bare_setting: $ => seq(field('key', $._setting_key), field('value', $._bare_value)),
+    _bare_setting: $ => seq(
+      field('key', $._setting_key),
+      field('value', choice($._head_expression, alias($._named_record, $.record))),
+    ),
 
     _inner_settings: $ => seq(
       field('name', $._setting_key),
       field('body', alias($._inner_body, $.settings)),
     ),
 
-    _inner_body: $ => braced(choice(
-      alias($._inner_setting, $.entry),
-      alias($._inner_bare_setting, $.entry),
-    )),
+    _inner_body: $ => braced(alias($._inner_setting, $.entry)),
 
-    _inner_setting: $ => seq(field('key', $._key), separator, field('value', $._expression)),
-    _inner_bare_setting: $ => seq(field('key', $._key), field('value', $._bare_value)),
-
-    _bare_value: $ => choice($._head, alias($._named_record, $.record)),
+    _inner_setting: $ => seq(field('key', $._key), optional(separator), field('value', $._expression)),
 
     _setting_key: $ => choice($._key, alias('policy', $.identifier)),
 
@@ -280,11 +277,11 @@ export default grammar({
       alias($._for, 'for'),
       field('name', $.identifier),
       'in',
-      field('iterable', $._head),
+      field('iterable', $._head_expression),
       field('body', $.block),
     ),
 
-    while_statement: $ => seq('while', field('condition', $._head), field('body', $.block)),
+    while_statement: $ => seq('while', field('condition', $._head_expression), field('body', $.block)),
 
     try_statement: $ => seq(
       alias($._try, 'try'),
@@ -350,6 +347,8 @@ export default grammar({
     index_expression: $ => operation.index($, $.expression),
     call_expression: $ => operation.call($, $.expression),
 
+    _head_expression: $ => choice($._head, $.lambda_expression),
+
     _head: $ => choice(
       alias($._head_binary, $.binary_expression),
       alias($._head_unary, $.unary_expression),
@@ -403,14 +402,14 @@ export default grammar({
 
     if_expression: $ => prec.right(seq(
       'if',
-      field('condition', choice($._head, $.let_condition)),
+      field('condition', choice($._head_expression, $.let_condition)),
       field('then', $.block),
       optional(seq('else', field('else', choice($.block, $.if_expression)))),
     )),
 
-    let_condition: $ => seq('let', field('pattern', $.pattern), '=', field('value', $._head)),
+    let_condition: $ => seq('let', field('pattern', $.pattern), '=', field('value', $._head_expression)),
 
-    match_expression: $ => seq('match', field('subject', $._head), field('body', $.arms)),
+    match_expression: $ => seq('match', field('subject', $._head_expression), field('body', $.arms)),
 
     arms: $ => braced($.arm),
 
