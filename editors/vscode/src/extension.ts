@@ -9,7 +9,9 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { homedir } from "node:os";
 import * as vscode from "vscode";
-import { LanguageClient, State as ClientState } from "vscode-languageclient/node";
+import {
+  CloseAction, ErrorAction, type ErrorHandler, LanguageClient, State as ClientState,
+} from "vscode-languageclient/node";
 
 import {
   checkArguments, type Host, inputFault, locate, runArguments, type State, status,
@@ -67,6 +69,33 @@ function setting(): string {
   return vscode.workspace.getConfiguration("symbiont").get<string>("path", "symbiont");
 }
 
+/**
+ * The client of the language server. As long as it starts, what goes wrong is only logged and
+ * nothing is tried again: whoever starts it tells of the failure, once.
+ */
+class Client extends LanguageClient {
+  starting = true;
+
+  constructor(program: string, outputChannel: vscode.LogOutputChannel) {
+    const later: { handler?: ErrorHandler } = {};
+    super("symbiont", "Symbiont", { command: program, args: ["lsp"] }, {
+      documentSelector: [{ language: LANGUAGE, scheme: "file" }, { language: LANGUAGE, scheme: "untitled" }],
+      outputChannel,
+      initializationFailedHandler: () => false,
+      errorHandler: {
+        error: (...words) => later.handler?.error(...words) ?? { action: ErrorAction.Shutdown, handled: true },
+        closed: () => later.handler?.closed() ?? { action: CloseAction.DoNotRestart, handled: true },
+      },
+    });
+    const usual = this.createDefaultErrorHandler();
+    Object.defineProperty(later, "handler", { get: () => this.starting ? undefined : usual });
+  }
+
+  override error(message: string, data?: unknown, notify?: boolean | "force"): void {
+    super.error(message, data, this.starting ? false : notify);
+  }
+}
+
 /** The one language server. */
 class Server implements vscode.Disposable {
   private client: LanguageClient | undefined;
@@ -109,15 +138,7 @@ class Server implements vscode.Disposable {
       return;
     }
     const { program } = located;
-    const client = new LanguageClient(
-      "symbiont",
-      "Symbiont",
-      { command: program, args: ["lsp"] },
-      {
-        documentSelector: [{ language: LANGUAGE, scheme: "file" }, { language: LANGUAGE, scheme: "untitled" }],
-        outputChannel: this.output,
-      },
-    );
+    const client = new Client(program, this.output);
     client.onDidChangeState(({ newState }) => {
       if (this.client !== client) return;
       if (newState === ClientState.Running) {
@@ -130,6 +151,7 @@ class Server implements vscode.Disposable {
     this.client = client;
     try {
       await client.start();
+      client.starting = false;
     } catch (error) {
       this.client = undefined;
       const reason = `\`${program} lsp\` did not start: ${error instanceof Error ? error.message : String(error)}`;
