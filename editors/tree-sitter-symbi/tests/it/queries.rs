@@ -41,8 +41,7 @@ fn each_query_finds_something_in_real_programs() {
         ("injections", tree_sitter_symbi::INJECTIONS_QUERY),
         ("tags", tree_sitter_symbi::TAGS_QUERY),
     ] {
-        let found: usize =
-            programs.iter().map(|(_, source)| captures(query, source).len()).sum();
+        let found: usize = programs.iter().map(|(_, source)| captures(query, source).len()).sum();
         assert!(found > 0, "{name} found {found}");
     }
 }
@@ -111,7 +110,8 @@ fn tags_name_what_is_declared_and_called() {
 
 #[test]
 fn patterns_inside_texts_are_another_language() {
-    let source = "agent a { with { regex_match(x, \"[a-z]+\") || x.contains_pattern(\"^b\") } } // c";
+    let source =
+        "agent a { with { regex_match(x, \"[a-z]+\") || x.contains_pattern(\"^b\") } } // c";
     let found = captures(tree_sitter_symbi::INJECTIONS_QUERY, source);
     let contents: Vec<&str> = found
         .iter()
