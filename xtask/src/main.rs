@@ -2,6 +2,7 @@
 //!
 //! Reports go to stderr; stdout is left to what is run (the numbers of `bench --json`).
 
+mod editors;
 mod needs;
 mod omitted;
 mod steps;
@@ -20,13 +21,17 @@ Every chore longer than one cargo command.
 
 usage: cargo xtask test [--locked] [-- RUNNER_ARGUMENT...]
        cargo xtask ci
+       cargo xtask editors
        cargo xtask bench [GROUP...] [--json] [--quick] [--strict]
 
 test    all tests: installs the Debian packages that they need when it may, then runs cargo-nextest
-        (cargo test where that is missing) and the doctests, and names what was left out.
+        (cargo test where that is missing), the doctests and the tests of what editors use, and
+        names what was left out.
         Arguments after `--` go to the runner: `cargo xtask test -- -p symbiont-store kill`
 ci      all that a change has to pass: format, lints, documentation, tests, a small turn of each
         benchmark
+editors what editors use: whether the committed parser is the grammar's, and the extension, built,
+        tested and packed; needs Node.js
 bench   measures, beside a peer or a bare primitive in the same run
         groups: agents bus policy audit sandbox language scheduler resources (default: all)
         --json    an array of objects on stdout instead of the table
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
             Err(message) => usage(&message),
         },
         Some("ci") if arguments.len() == 1 => chore("ci", ci),
+        Some("editors") if arguments.len() == 1 => chore("editors", editors::run),
         Some("bench") => bench(&arguments[1..]),
         Some("help" | "--help" | "-h") => {
             println!("{HELP}");
