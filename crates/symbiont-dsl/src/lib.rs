@@ -16,6 +16,7 @@
 mod check;
 pub mod definition;
 pub mod diagnostic;
+pub mod docs;
 pub mod hir;
 pub mod machine;
 pub mod operations;
