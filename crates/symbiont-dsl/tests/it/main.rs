@@ -9,6 +9,7 @@ mod machine;
 mod parsing;
 mod policies;
 mod random;
+mod runs;
 mod world;
 
 /// The folder of test data of this name.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use symbiont_dsl::machine::{Code, Entry, HostCall, Limits, Machine, Step};
 use symbiont_dsl::operations::{self, Given, Place, Shape, absolute};
-use symbiont_dsl::value::{ErrorValue, Secret, Value};
+use symbiont_dsl::value::{ErrorValue, Secret, Value, to_json_text};
 
 const LIMITS: Limits = Limits { steps: 2_000_000, memory: 4 << 20, depth: 200, output: 1 << 20 };
 
@@ -32,6 +32,11 @@ impl World {
     pub(crate) fn new() -> Self {
         let picture = Value::Bytes(Arc::from(&b"hi!"[..]));
         Self { files: [("/workspace/picture.png".to_owned(), picture)].into(), ..Self::default() }
+    }
+
+    /// Puts a file there.
+    pub(crate) fn put_file(&mut self, path: &str, content: Value) {
+        self.files.insert(absolute(path), content);
     }
 
     /// Runs an entry to its end.
@@ -82,7 +87,11 @@ impl World {
                 None => return fails("NotFound", format!("there is no `{}`", path())),
             },
             "fs.write" => {
-                self.files.insert(path(), slot(1));
+                let content = match slot(1) {
+                    text @ (Value::String(_) | Value::Bytes(_)) => text,
+                    other => Value::from(to_json_text(&other, 1 << 20)?),
+                };
+                self.files.insert(path(), content);
                 Value::Null
             }
             "fs.remove" => {
