@@ -14,6 +14,7 @@
 mod audit;
 mod check;
 mod doctor;
+mod policy;
 mod run;
 mod screen;
 mod text;
@@ -126,6 +127,7 @@ enum Subcommands {
     Run(run::Arguments),
     Check(check::Arguments),
     Doctor(doctor::Arguments),
+    Policy(policy::Arguments),
     Audit(audit::Arguments),
 }
 
@@ -160,6 +162,7 @@ fn main() -> ExitCode {
             Subcommands::Run(arguments) => run::run(arguments).await,
             Subcommands::Check(arguments) => check::run(&arguments),
             Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
+            Subcommands::Policy(arguments) => policy::run(&arguments),
             Subcommands::Audit(arguments) => audit::run(arguments).await,
         }
     });
