@@ -206,7 +206,7 @@ impl Shown {
         let mut out = format!("// {}\n", self.title(file));
         for ShownRule { rule, line, cedar } in &self.rules {
             let source = text::line(&format!("{file}:{line}: {}", rule.reason));
-            out += &format!("\n// {source}\n{}\n", text::lines(cedar));
+            out += &format!("\n// {source}\n{}\n", text::lines(&laid_out(cedar)));
         }
         out
     }
@@ -232,6 +232,37 @@ impl Shown {
         });
         json!({ "name": self.name, "of": self.of, "line": self.line, "rules": rules.collect::<Vec<_>>() })
     }
+}
+
+/// The same policy with its conditions on lines of their own, broken where the outermost ones join.
+/// Only layout is added, and none within quotes.
+fn laid_out(cedar: &str) -> String {
+    let mut out = String::with_capacity(cedar.len() + 64);
+    let (mut quoted, mut escaped, mut depth) = (false, false, 0_i32);
+    for c in cedar.chars() {
+        if quoted {
+            quoted = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            out.push(c);
+            continue;
+        }
+        match c {
+            '"' => quoted = true,
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        if c == '}' && depth == 0 {
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+        }
+        out.push(c);
+        // The space that follows is the rest of the margin.
+        if depth == 1 && ["when {", "&&", "||"].iter().any(|end| out.ends_with(end)) {
+            out.push_str("\n ");
+        }
+    }
+    out
 }
 
 fn operation_words(glob: &str) -> String {
@@ -261,4 +292,24 @@ fn duties(rule: &PolicyRule) -> Vec<String> {
         Obligation::Notify(channel) => format!("`{channel}` is told"),
     }));
     duties
+}
+
+#[cfg(test)]
+mod tests {
+    use super::laid_out;
+
+    #[test]
+    fn layout_adds_nothing_but_space() {
+        let check = |cedar: &str, want: &str| {
+            let laid = laid_out(cedar);
+            assert_eq!(laid, want);
+            let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(squeezed(&laid), squeezed(cedar));
+        };
+        check("permit(principal, action, resource);", "permit(principal, action, resource);");
+        check(
+            r#"permit(principal, action, resource) when { (a && b) && ({text: "}"} == "\\\" && ") || c };"#,
+            "permit(principal, action, resource) when {\n  (a && b) &&\n  ({text: \"}\"} == \"\\\\\\\" && \") ||\n  c\n};",
+        );
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Tests that make a sandbox need a host that allows one; `symbiont doctor` says why it does not.
 
+mod language;
+mod policy;
 mod programs;
 mod readme;
 mod trail;

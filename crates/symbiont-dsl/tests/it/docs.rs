@@ -1,6 +1,7 @@
 //! The reference says what is there, and its examples give what they say.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use symbiont_dsl::definition::check;
@@ -11,6 +12,7 @@ use symbiont_dsl::operations;
 use symbiont_dsl::syntax::parse;
 use symbiont_dsl::value::{from_json_text, to_json_text};
 
+use super::expect;
 use super::world::{Answer, World};
 
 /// The fenced blocks of a text whose fence says `language`, each with the number of its first line.
@@ -144,4 +146,70 @@ fn every_builtin_and_every_call_has_a_page() {
     };
     assert_eq!(pages(Kind::Builtin), operations::BUILTINS.iter().copied().collect());
     assert_eq!(pages(Kind::Call), operations::host_calls().collect());
+}
+
+/// The language's page: its examples hold, and its tables say what the data says.
+#[test]
+fn the_page_of_the_language_holds() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/language.md");
+    let text = std::fs::read_to_string(&path).expect("there is a page");
+    let mut faults = String::new();
+    let all = blocks(&text, "symbi");
+    assert!(all.len() > 5);
+    for (number, lines) in &all {
+        match examples(lines) {
+            Ok(0) => {
+                let source = lines.join("\n");
+                let checked = check(&source);
+                faults += &render(&checked.diagnostics, &source, &format!("line {number}"), false);
+            }
+            Ok(_) => {}
+            Err(fault) => faults += &format!("the block at line {number}: {fault}\n"),
+        }
+    }
+    assert!(faults.is_empty(), "{faults}");
+    let mut written = text;
+    for (name, table) in [
+        ("builtins", pages_table(Kind::Builtin)),
+        ("methods", methods_table()),
+        ("calls", pages_table(Kind::Call)),
+        ("synonyms", synonyms_table()),
+    ] {
+        let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+        let (before, rest) = written.split_once(&open).expect("there is a place for the table");
+        let (_, after) = rest.split_once(&close).expect("its place ends");
+        written = format!("{before}{open}{table}{close}{after}");
+    }
+    expect(&path, &written);
+}
+
+fn row(cells: [&str; 2]) -> String {
+    format!("| {} | {} |\n", cells[0].replace('|', "\\|"), cells[1].replace('|', "\\|"))
+}
+
+fn pages_table(kind: Kind) -> String {
+    let pages = docs::all().iter().filter(|page| page.kind == kind);
+    let rows = pages.map(|page| row([page.signatures(), page.summary()]));
+    format!("| call | what it does |\n|---|---|\n{}", rows.collect::<String>())
+}
+
+fn methods_table() -> String {
+    let mut rows: Vec<(&str, Vec<String>)> = Vec::new();
+    for page in docs::all().iter().filter(|page| page.kind == Kind::Method) {
+        let name = format!("`{}`", page.name);
+        match rows.last_mut() {
+            Some((receiver, names)) if *receiver == page.receiver => names.push(name),
+            _ => rows.push((page.receiver, vec![name])),
+        }
+    }
+    let rows = rows.into_iter().map(|(receiver, names)| row([receiver, &names.join(" ")]));
+    format!("| of | methods |\n|---|---|\n{}", rows.collect::<String>())
+}
+
+fn synonyms_table() -> String {
+    let rows = operations::SYNONYMS.iter().map(|(name, meanings)| {
+        let meanings: Vec<String> = meanings.iter().map(|glob| format!("`{glob}`")).collect();
+        row([&format!("`{name}`"), &meanings.join(" ")])
+    });
+    format!("| name | means |\n|---|---|\n{}", rows.collect::<String>())
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 mod checking;
+mod coverage;
+mod decisions;
 mod definitions;
 mod docs;
 mod machine;

@@ -181,7 +181,7 @@ impl World {
 }
 
 /// The call in the one form that hosts see: its arguments in their slots, then its options.
-fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
+pub(crate) fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
     let values: Vec<&Value> =
         call.args.iter().chain(call.named.iter().map(|(_, value)| value)).collect();
     let names = call.named.iter().map(|(name, _)| Some(&**name));
