@@ -108,7 +108,8 @@ const EXAMPLES: &str = "\
 Examples:
   symbiont doctor
   symbiont run agents/lockfile_audit.symbi --file Cargo.lock
-  symbiont check agents/lockfile_audit.symbi agents/primes.symbi";
+  symbiont check agents/lockfile_audit.symbi agents/primes.symbi
+  symbiont policy show agents/lockfile_audit.symbi";
 
 /// Runs AI agents in sandboxes, under policies, with an audit trail.
 ///
