@@ -15,6 +15,7 @@ mod audit;
 mod check;
 mod doctor;
 mod explain;
+mod policy;
 mod run;
 mod screen;
 mod text;
@@ -108,7 +109,8 @@ const EXAMPLES: &str = "\
 Examples:
   symbiont doctor
   symbiont run agents/lockfile_audit.symbi --file Cargo.lock
-  symbiont check agents/lockfile_audit.symbi agents/primes.symbi";
+  symbiont check agents/lockfile_audit.symbi agents/primes.symbi
+  symbiont policy show agents/lockfile_audit.symbi";
 
 /// Runs AI agents in sandboxes, under policies, with an audit trail.
 ///
@@ -128,6 +130,7 @@ enum Subcommands {
     Check(check::Arguments),
     Explain(explain::Arguments),
     Doctor(doctor::Arguments),
+    Policy(policy::Arguments),
     Audit(audit::Arguments),
 }
 
@@ -163,6 +166,7 @@ fn main() -> ExitCode {
             Subcommands::Check(arguments) => check::run(&arguments),
             Subcommands::Explain(arguments) => explain::run(&arguments),
             Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
+            Subcommands::Policy(arguments) => policy::run(&arguments),
             Subcommands::Audit(arguments) => audit::run(arguments).await,
         }
     });

@@ -18,6 +18,7 @@ pub mod analysis;
 mod check;
 pub mod definition;
 pub mod diagnostic;
+pub mod docs;
 pub mod hir;
 mod infer;
 pub mod machine;

@@ -46,6 +46,8 @@ use code::{Function, Op, Place, Site, Target, Wrapper};
 pub use compile::{CompileError, compile};
 use detach::Detach;
 use meter::{Count, Meter, Raise, TEXT, VALUE, raise, type_error};
+#[cfg(test)]
+pub(crate) use methods::known as methods_of;
 pub use saved::RestoreError;
 pub use session::Session;
 use work::Work;

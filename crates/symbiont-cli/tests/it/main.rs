@@ -3,6 +3,8 @@
 //! Tests that make a sandbox need a host that allows one; `symbiont doctor` says why it does not.
 
 mod checks;
+mod language;
+mod policy;
 mod programs;
 mod readme;
 mod trail;

@@ -4,15 +4,20 @@ use std::path::{Path, PathBuf};
 
 mod checking;
 mod codes;
+mod coverage;
+mod decisions;
 mod definitions;
+mod docs;
 mod machine;
 mod parsing;
 mod policies;
 mod random;
+mod recovery;
+mod runs;
 mod saving;
 mod session;
 mod types;
-mod recovery;
+mod world;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {
