@@ -420,7 +420,7 @@ impl<'a, 'r> Infer<'a, 'r> {
                 Some(Ty::Record { fields: wanted, written: true }),
             ) => {
                 let ty = want.map_or(TyId::Any, |want| want.ty);
-                self.literal(fields, ty, wanted, &expr.span);
+                self.literal(fields, ty, wanted, false, &expr.span);
                 ty
             }
             (ExprKind::Some(of), Some(Ty::Option(inner))) => {
@@ -518,45 +518,41 @@ impl<'a, 'r> Infer<'a, 'r> {
         }
     }
 
-    /// The fields of a record that is written out where a record of this type is wanted.
+    /// The fields of a record that is written out where a record of this type is wanted. Behind the
+    /// type's own name (`exact`) there are no others; elsewhere a record may have more than its type
+    /// says, and one that is unknown is told where another lacks: that one was probably misspelt.
     fn literal(
         &mut self,
         given: &'a [(Spanned<String>, Expr)],
         ty: TyId,
         wanted: u32,
+        exact: bool,
         span: &Span,
     ) {
-        let mut unknown = false;
+        let mut unknown = Vec::new();
         for (key, value) in given {
-            let Some(field) = self.store.field(wanted, &key.node) else {
-                unknown = true;
-                self.expr(value);
-                self.tell(Severity::Error, key.span.start, |store| {
-                    let shown = store.show(ty);
-                    let message = format!("`{shown}` has no field `{}`", short(&key.node));
-                    let known = store.fields(wanted).iter().map(|(name, _)| *name);
-                    Diagnostic::error("E0222", message, key.span.clone())
-                        .label("no such field")
-                        .did_you_mean(nearest(&key.node, known))
-                });
-                continue;
-            };
-            self.wanted(value, Some(Want { ty: field, place: Place::Field(&key.node) }));
-        }
-        // What is lacking was probably misspelt.
-        if unknown || self.report.is_none() || !self.store.affords(self.store.fields(wanted).len())
-        {
-            return;
-        }
-        let given: Names<&str, ()> = given.iter().map(|(key, _)| (key.node.as_str(), ())).collect();
-        let mut missing = Vec::new();
-        for at in 0..self.store.fields(wanted).len() {
-            let (name, field) = self.store.fields(wanted)[at];
-            if !given.contains_key(name) && !self.store.may_be_missing(field) {
-                missing.push(name);
+            match self.store.field(wanted, &key.node) {
+                Some(field) => {
+                    self.wanted(value, Some(Want { ty: field, place: Place::Field(&key.node) }));
+                }
+                None => {
+                    unknown.push(key);
+                    self.expr(value);
+                }
             }
         }
-        if !missing.is_empty() {
+        let missing = self.missing(given, wanted);
+        for key in unknown.iter().filter(|_| exact || !missing.is_empty()) {
+            self.tell(Severity::Error, key.span.start, |store| {
+                let shown = store.show(ty);
+                let message = format!("`{shown}` has no field `{}`", short(&key.node));
+                let known = store.fields(wanted).iter().map(|(name, _)| *name);
+                Diagnostic::error("E0222", message, key.span.clone())
+                    .label("no such field")
+                    .did_you_mean(nearest(&key.node, known))
+            });
+        }
+        if unknown.is_empty() && !missing.is_empty() {
             self.tell(Severity::Error, span.start, |store| {
                 let names: Vec<String> =
                     missing.iter().take(5).map(|name| format!("`{}`", short(name))).collect();
@@ -566,6 +562,23 @@ impl<'a, 'r> Infer<'a, 'r> {
                     .label("lacks what its type demands")
             });
         }
+    }
+
+    /// The fields that a type demands and a record does not have.
+    fn missing(&mut self, given: &[(Spanned<String>, Expr)], wanted: u32) -> Vec<&'a str> {
+        let count = self.store.fields(wanted).len();
+        if self.report.is_none() || !self.store.affords(count) {
+            return Vec::new();
+        }
+        let given: Names<&str, ()> = given.iter().map(|(key, _)| (key.node.as_str(), ())).collect();
+        let mut missing = Vec::new();
+        for at in 0..count {
+            let (name, field) = self.store.fields(wanted)[at];
+            if !given.contains_key(name) && !self.store.may_be_missing(field) {
+                missing.push(name);
+            }
+        }
+        missing
     }
 
     /// The type of an expression by itself.
@@ -656,7 +669,7 @@ impl<'a, 'r> Infer<'a, 'r> {
                 _ => TyId::Any,
             };
             if let Ty::Record { fields: wanted, written: true } = self.store.head(ty) {
-                self.literal(fields, ty, wanted, span);
+                self.literal(fields, ty, wanted, true, span);
             } else {
                 fields.iter().for_each(|(_, value)| _ = self.expr(value));
             }
