@@ -17,6 +17,7 @@
 
 mod access;
 mod names;
+mod tools;
 
 use std::collections::HashSet;
 
@@ -26,6 +27,7 @@ use crate::hir::{
     BlockDecl, BlockKind, Entry, Event, Function, Param, Program, Span, Spanned, Type, TypeKind,
 };
 use crate::syntax::literal::short;
+use crate::tools::Tools;
 
 /// The types that everybody knows.
 const TYPES: &[&str] = &[
@@ -33,15 +35,21 @@ const TYPES: &[&str] = &[
     "Map", "Option", "Maybe", "Optional", "Result", "JSON", "Value",
 ];
 
-/// Checks a program; `agents` are the definitions of its agents.
-pub(crate) fn check(program: &Program, agents: &[AgentDefinition], sink: &mut Sink) {
+/// Checks a program; `agents` are the definitions of its agents, `tools` those that it may call, if
+/// that is known.
+pub(crate) fn check(
+    program: &Program,
+    agents: &[AgentDefinition],
+    tools: Option<&Tools>,
+    sink: &mut Sink,
+) {
     duplicates(program, sink);
     for block in &program.blocks {
         keys(block, sink);
     }
     types(program, sink);
     used_policies(program, sink);
-    names::check(program, sink);
+    names::check(program, tools, sink);
     let mut budget = access::BUDGET;
     for (agent, definition) in program.agents.iter().zip(agents) {
         access::check(program, agent, definition, &mut budget, sink);

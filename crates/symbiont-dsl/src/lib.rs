@@ -3,7 +3,8 @@
 //! A source text is read into a tree and a program ([`syntax`]), checked
 //! and turned into what the runtime needs to know of each agent ([`definition`]); its policy blocks
 //! become policies ([`policy`]). [`machine`] runs the behaviour and yields host calls, whose names
-//! and classes are in [`operations`].
+//! and classes are in [`operations`]. What is called and is neither a function nor a host call is a
+//! tool ([`tools`]), declared by a manifest.
 //!
 //! # What holds
 //!
@@ -21,5 +22,7 @@ pub mod machine;
 pub mod operations;
 pub mod policy;
 pub mod syntax;
+pub mod tools;
 mod types;
+pub mod url;
 pub mod value;

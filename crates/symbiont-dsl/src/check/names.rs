@@ -9,12 +9,13 @@ use crate::hir::{
 };
 use crate::operations::{self, AMBIENT, BUILTINS, Given, Misplaced, NAMESPACES, Place, Shape};
 use crate::syntax::literal::short;
+use crate::tools::Tools;
 
 /// How many names of tools are compared with those of functions, in one file.
 const HINTS: usize = 1000;
 
 /// Checks the bodies of a program.
-pub(super) fn check(program: &Program, sink: &mut Sink) {
+pub(super) fn check(program: &Program, tools: Option<&Tools>, sink: &mut Sink) {
     let mut faults = sink.syntax_faults();
     faults.sort_unstable_by_key(|span| span.start);
     let memories: HashSet<&str> = (program.blocks.iter())
@@ -23,7 +24,7 @@ pub(super) fn check(program: &Program, sink: &mut Sink) {
         .collect();
     let agents = program.agents.iter().map(|agent| agent.name.node.as_str()).collect();
     let called = HashSet::new();
-    let mut file = File { faults, memories, agents, called, hints: HINTS, sink };
+    let mut file = File { faults, memories, agents, tools, called, hints: HINTS, sink };
 
     let shared = by_name(&program.functions);
     let outside = Functions { own: HashMap::new(), shared: &shared };
@@ -79,6 +80,8 @@ struct File<'a, 's> {
     faults: Vec<Span>,
     memories: HashSet<&'a str>,
     agents: HashSet<&'a str>,
+    /// The tools that there are, if that is known.
+    tools: Option<&'s Tools>,
     /// The functions that something calls or names.
     called: HashSet<&'a str>,
     /// How many more names of tools are compared with those of functions.
@@ -248,8 +251,11 @@ impl<'a> Body<'a, '_, '_> {
             self.arity(function, args, span);
         } else if operations::is_host_call(name) {
             self.host_call(name, args, span);
+            if let ("tool", Some(tools)) = (name, self.file.tools) {
+                super::tools::named_call(args, tools, self.file.sink);
+            }
         } else if !BUILTINS.contains(&name) {
-            self.tool(name, &callee.span);
+            self.tool(name, args, &callee.span);
         }
     }
 
@@ -319,7 +325,11 @@ impl<'a> Body<'a, '_, '_> {
     }
 
     /// A call of a name that is nothing in the file is a tool; it may be a misspelling.
-    fn tool(&mut self, name: &str, span: &Span) {
+    fn tool(&mut self, name: &str, args: &[Arg], span: &Span) {
+        if let Some(tools) = self.file.tools {
+            let functions = self.functions.names();
+            return super::tools::call(name, args, span, tools, functions, self.file.sink);
+        }
         let Some(hints) = self.file.hints.checked_sub(1) else { return };
         self.file.hints = hints;
         let fixed = BUILTINS.iter().copied().chain(operations::host_calls());
