@@ -3,21 +3,23 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use symbiont_dsl::definition::{SourceKind, check, classify};
+use symbiont_dsl::definition::{Checked, SourceKind, check, check_with_tools, classify};
 use symbiont_dsl::diagnostic::{Severity, render, to_json};
+use symbiont_runtime::Tools;
 
 use crate::run::read;
 use crate::screen::{self, BAD, CARE, GOOD, styled};
-use crate::{Exit, Failure, Output, text};
+use crate::{Exit, Failure, Output, text, tool};
 
 const EXAMPLES: &str = "\
 Examples:
   symbiont check agents/lockfile_audit.symbi
   symbiont check -o json agents/lockfile_audit.symbi agents/primes.symbi
+  symbiont check --tools tools agents/fingerprints.symbi
 
 Exit codes:
   0  no errors; warnings are told and stop nothing
-  1  some program has errors
+  1  some program, or some manifest of a tool, has errors
   2  a file can't be read";
 
 /// Checks programs without running them.
@@ -30,10 +32,22 @@ pub(crate) struct Arguments {
     /// The programs, `.symbi` files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// The folder of the tools that the programs may call: calls of others are then warnings, and
+    /// arguments that a tool does not take are errors.
+    #[arg(long, value_name = "DIR")]
+    tools: Option<PathBuf>,
     /// `text` for people; `json` for an object with `files`, `errors`, `warnings`, `instructions` and
     /// `diagnostics`.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+/// A source, checked against the tools that it may call, if those are known.
+pub(crate) fn checked(source: &str, tools: Option<&Tools>) -> Checked {
+    match tools {
+        Some(tools) => check_with_tools(source, tools),
+        None => check(source),
+    }
 }
 
 /// What was found in all files.
@@ -51,11 +65,14 @@ struct Found {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let tools = arguments.tools.as_deref().map(tool::load).transpose()?;
     let mut found = Found::default();
     let mut unread = None;
     for path in &arguments.files {
         match read(path) {
-            Ok(source) => found.add(&source, &text::line(&path.display().to_string())),
+            Ok(source) => {
+                found.add(&source, &text::line(&path.display().to_string()), tools.as_ref());
+            }
             // The other files are looked at all the same.
             Err(failure) => {
                 screen::say(&failure);
@@ -76,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 impl Found {
-    fn add(&mut self, source: &str, name: &str) {
+    fn add(&mut self, source: &str, name: &str, tools: Option<&Tools>) {
         self.files += 1;
         if classify(source) == SourceKind::Instruction {
             let note = styled(CARE, "note");
@@ -85,7 +102,7 @@ impl Found {
             self.rendered.push_str(&format!("{note}: `{name}` {words}\n"));
             return self.instructions.push(name.to_owned());
         }
-        let diagnostics = check(source).diagnostics;
+        let diagnostics = checked(source, tools).diagnostics;
         let count =
             |severity| diagnostics.iter().filter(|found| found.severity == severity).count() as u64;
         self.errors += count(Severity::Error);

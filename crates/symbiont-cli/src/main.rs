@@ -18,6 +18,7 @@ mod run;
 mod screen;
 mod text;
 mod timeline;
+mod tool;
 
 use std::process::ExitCode;
 
@@ -127,6 +128,7 @@ enum Subcommands {
     Check(check::Arguments),
     Doctor(doctor::Arguments),
     Audit(audit::Arguments),
+    Tool(tool::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -161,6 +163,7 @@ fn main() -> ExitCode {
             Subcommands::Check(arguments) => check::run(&arguments),
             Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
             Subcommands::Audit(arguments) => audit::run(arguments).await,
+            Subcommands::Tool(arguments) => tool::run(&arguments),
         }
     });
     // A reader of standard error that has stopped reading must not keep the process.

@@ -280,7 +280,7 @@ fn the_page_s_manifests_are_tools() {
         assert!(shown.is_empty() && reading.tool.is_some(), "{shown}");
         sources.push(source);
     }
-    assert!(seen >= 3, "the page has its manifests");
+    assert!(seen >= 2, "the page has its manifests");
     let tools = gather(sources).tools;
     for block in page.split("```symbi\n").skip(1) {
         let (source, _) = block.split_once("```").expect("it ends");
