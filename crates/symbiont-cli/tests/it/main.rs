@@ -4,6 +4,7 @@
 
 mod programs;
 mod readme;
+mod tools;
 mod trail;
 
 use std::path::{Path, PathBuf};

@@ -248,7 +248,8 @@ async fn both_the_host_and_the_url_have_to_be_allowed() {
     let call = "return http.get(\"http://HOST/x\").body;";
     for (rules, allowed) in [
         ("allow: network", true),
-        ("allow: http.get", false),
+        // Whoever allows a request allows its connection.
+        ("allow: http.get", true),
         ("allow: net.connect", false),
         ("allow: [\"net.connect:127.0.0.1:*\", \"http.get:http://127.0.0.1:*/x\"]", true),
         ("allow: [\"net.connect:127.0.0.1:*\", \"http.get:http://127.0.0.1:*/y\"]", false),
@@ -360,7 +361,7 @@ async fn a_tool_asks_a_host() {
     let server = Server::start(None).await;
     let manifest = format!(
         r#"
-name = "ask"
+name = "inquire"
 description = "Asks the server of the test."
 effect = "read"
 risk = "low"
@@ -376,7 +377,7 @@ url = "http://127.0.0.1:{}/{{what}}"
         server.port
     );
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join("ask.toml"), manifest).expect("written");
+    std::fs::write(directory.path().join("inquire.toml"), manifest).expect("written");
     let tools = load_tools(directory.path()).expect("it can be read").tools;
     let runtime = runtime(|config| {
         here(config);
@@ -384,16 +385,20 @@ url = "http://127.0.0.1:{}/{{what}}"
     })
     .await;
     for (items, body, want) in [
-        ("", "return ask(\"json\").a;", "1"),
-        ("policy p { allow: ask }", "return ask(\"json\").a;", "1"),
-        ("", "return ask(\"missing\");", "Missing: `ask` was answered 404: nothing [false]"),
-        ("", "return ask(\"redirect\");", "ToolError: `ask` was answered 302 [false]"),
-        ("", "return ask(\"plain\");", "ParseError: `ask` gave what is no JSON"),
-        ("", "return ask(\"..\");", "ToolArgumentError: `ask`: a part of the path"),
+        ("", "return inquire(\"json\").a;", "1"),
+        ("policy p { allow: inquire }", "return inquire(\"json\").a;", "1"),
+        (
+            "",
+            "return inquire(\"missing\");",
+            "Missing: `inquire` was answered 404: nothing [false]",
+        ),
+        ("", "return inquire(\"redirect\");", "ToolError: `inquire` was answered 302 [false]"),
+        ("", "return inquire(\"plain\");", "ParseError: `inquire` gave no JSON"),
+        ("", "return inquire(\"..\");", "ToolArgumentError: `inquire`: a part of the path"),
         (
             "policy p { allow: any deny: \"net.connect:127.0.0.1\" deny: \"net.connect:127.*\" }",
-            "return ask(\"json\").a;",
-            "PolicyDenied: `ask` would do what a rule denies",
+            "return inquire(\"json\").a;",
+            "PolicyDenied: `inquire` would do what a rule denies",
         ),
     ] {
         let shown = outcome(&runtime, &server, items, body).await;

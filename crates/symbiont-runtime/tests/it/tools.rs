@@ -71,7 +71,7 @@ async fn a_call_gives_what_its_command_says() {
         (r#"return echo("line");"#, r#""line""#),
         (
             r#"return weigh("{");"#,
-            "ParseError: `weigh` gave what is no JSON: EOF while parsing an object at line 1 column 1 [false]",
+            "ParseError: `weigh` gave no JSON: EOF while parsing an object at line 1 column 1 [false]",
         ),
         (r#"return fail();"#, "Refusal: `fail` exited with 3: why [false]"),
         (r#"try { fail(); } catch (Refusal e) { return e.operation; }"#, r#""tool.call:fail""#),
@@ -126,6 +126,7 @@ async fn a_call_is_decided_by_its_name_and_its_arguments() {
         ("", "query();", ""),
     ] {
         let runtime = with_tools().await;
+        eprintln!("{items} {call}");
         let shown = outcome(&runtime, items, &format!("{call} {made}")).await;
         match denied {
             "" => assert_eq!(shown, "\"made\"", "{items} {call}"),
@@ -154,7 +155,7 @@ async fn the_trail_names_the_tool_and_what_it_did() {
         }
     }
     assert_eq!(calls[0].details, "say(text = a b)");
-    assert_eq!(calls[0].metadata["does"], "printf '%s' 'a b'");
+    assert_eq!(calls[0].metadata["does"], "printf %s 'a b'");
     assert_eq!(calls[1].details, "exit 0, 3 bytes");
     runtime.shutdown().await;
 }

@@ -281,9 +281,8 @@ impl ToolCall {
                 Value::from(text.strip_suffix('\r').unwrap_or(text).to_owned())
             }
             Output::Lines => Value::array(text.lines().map(Value::from)),
-            Output::Json => from_json_text(&text).map_err(|error| {
-                self.failed("ParseError", format!("gave what is no JSON: {}", error.message))
-            })?,
+            Output::Json => from_json_text(&text)
+                .map_err(|error| self.failed("ParseError", format!("gave {}", error.message)))?,
         })
     }
 }
