@@ -5,23 +5,25 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use symbiont_dsl::definition::{SourceKind, check, classify};
+use symbiont_dsl::definition::{Checked, SourceKind, check, check_with_tools, classify};
 use symbiont_dsl::diagnostic::sarif::{Source, to_sarif};
 use symbiont_dsl::diagnostic::{Diagnostic, Severity, render, to_json};
+use symbiont_runtime::Tools;
 
 use crate::run::read;
 use crate::screen::{self, BAD, CARE, DIM, GOOD, styled};
-use crate::{Exit, Failure, text};
+use crate::{Exit, Failure, text, tool};
 
 const EXAMPLES: &str = "\
 Examples:
   symbiont check agents/lockfile_audit.symbi
   symbiont check -o json agents/lockfile_audit.symbi agents/primes.symbi
   symbiont check -o sarif agents/*.symbi > symbiont.sarif
+  symbiont check --tools tools agents/fingerprints.symbi
 
 Exit codes:
   0  no errors; warnings are told and stop nothing
-  1  some program has errors
+  1  some program, or some manifest of a tool, has errors
   2  a file can't be read";
 
 /// Checks programs without running them.
@@ -34,6 +36,10 @@ pub(crate) struct Arguments {
     /// The programs, `.symbi` files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// The folder of the tools that the programs may call: calls of others are then warnings, and
+    /// arguments that a tool does not take are errors.
+    #[arg(long, value_name = "DIR")]
+    tools: Option<PathBuf>,
     /// `text` for people; `json` for an object with `files`, `errors`, `warnings`, `instructions` and
     /// `diagnostics`; `sarif` for a SARIF 2.1.0 log, which code hosts show beside the source.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
@@ -46,6 +52,14 @@ enum Format {
     Text,
     Json,
     Sarif,
+}
+
+/// A source, checked against the tools that it may call, if those are known.
+pub(crate) fn checked(source: &str, tools: Option<&Tools>) -> Checked {
+    match tools {
+        Some(tools) => check_with_tools(source, tools),
+        None => check(source),
+    }
 }
 
 /// What was found in all files.
@@ -65,11 +79,12 @@ struct Program {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let tools = arguments.tools.as_deref().map(tool::load).transpose()?;
     let mut found = Found::default();
     let mut unread = None;
     for path in &arguments.files {
         match read(path) {
-            Ok(source) => found.add(source, path),
+            Ok(source) => found.add(source, path, tools.as_ref()),
             // The other files are looked at all the same.
             Err(failure) => {
                 screen::say(&failure);
@@ -94,12 +109,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 impl Found {
-    fn add(&mut self, source: String, path: &Path) {
+    fn add(&mut self, source: String, path: &Path, tools: Option<&Tools>) {
         let name = text::line(&path.display().to_string());
         if classify(&source) == SourceKind::Instruction {
             return self.instructions.push(name);
         }
-        let diagnostics = check(&source).diagnostics;
+        let diagnostics = checked(&source, tools).diagnostics;
         self.programs.push(Program { name, uri: uri(path), source, diagnostics });
     }
 

@@ -20,6 +20,7 @@ mod run;
 mod screen;
 mod text;
 mod timeline;
+mod tool;
 
 use std::process::ExitCode;
 
@@ -132,6 +133,7 @@ enum Subcommands {
     Doctor(doctor::Arguments),
     Policy(policy::Arguments),
     Audit(audit::Arguments),
+    Tool(tool::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -168,6 +170,7 @@ fn main() -> ExitCode {
             Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
             Subcommands::Policy(arguments) => policy::run(&arguments),
             Subcommands::Audit(arguments) => audit::run(arguments).await,
+            Subcommands::Tool(arguments) => tool::run(&arguments),
         }
     });
     // A reader of standard error that has stopped reading must not keep the process.

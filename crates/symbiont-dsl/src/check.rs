@@ -20,6 +20,7 @@ mod access;
 mod blocks;
 mod flow;
 mod names;
+mod tools;
 
 use std::collections::HashSet;
 
@@ -29,15 +30,23 @@ use crate::hir::{BlockKind, Event, Function, Param, Program, Span, Spanned};
 use crate::infer;
 use crate::resolve::Resolution;
 use crate::syntax::literal::short;
+use crate::tools::Tools;
 
-/// Checks a program; `agents` are the definitions of its agents.
-pub(crate) fn check(program: &Program, agents: &[AgentDefinition], source: &str, sink: &mut Sink) {
+/// Checks a program; `agents` are the definitions of its agents, `tools` those that it may call, if
+/// that is known.
+pub(crate) fn check(
+    program: &Program,
+    agents: &[AgentDefinition],
+    source: &str,
+    tools: Option<&Tools>,
+    sink: &mut Sink,
+) {
     duplicates(program, sink);
     blocks::check(program, source, sink);
     used_policies(program, sink);
     let broken = names::Broken::of(program, sink);
     let names = Resolution::of(program);
-    names::check(program, &names, &broken, sink);
+    names::check(program, &names, &broken, tools, sink);
     infer::check(program, &names, &|at| broken.holds(at), sink);
     flow::check(program, sink);
     let mut budget = access::BUDGET;

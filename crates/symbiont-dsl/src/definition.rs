@@ -23,6 +23,7 @@ use crate::machine;
 use crate::policy;
 use crate::syntax::literal::short;
 use crate::syntax::{self, KEYWORDS, MAX_SOURCE, SyntaxKind};
+use crate::tools::Tools;
 use crate::types::Types;
 
 pub use crate::operations::covers;
@@ -171,6 +172,15 @@ pub enum MemoryMode {
 
 /// Reads and checks a source.
 pub fn check(source: &str) -> Checked {
+    check_calling(source, None)
+}
+
+/// Reads and checks a source whose programs may call these tools and no others.
+pub fn check_with_tools(source: &str, tools: &Tools) -> Checked {
+    check_calling(source, Some(tools))
+}
+
+fn check_calling(source: &str, tools: Option<&Tools>) -> Checked {
     let mut sink = Sink::default();
     if classify(source) == SourceKind::Empty {
         sink.push(
@@ -198,7 +208,7 @@ pub fn check(source: &str) -> Checked {
         .iter()
         .map(|agent| define(agent, &types, &shared, &mut copied, source, &mut sink))
         .collect();
-    check::check(&hir, &agents, source, &mut sink);
+    check::check(&hir, &agents, source, tools, &mut sink);
     if !sink.has_errors() {
         compile(&hir, &mut sink);
     }

@@ -4,7 +4,8 @@
 //! and turned into what the runtime needs to know of each agent ([`definition`]); its policy blocks
 //! become policies ([`policy`]). [`machine`] runs the behaviour and yields host calls, whose names
 //! and classes are in [`operations`]. Editors ask [`analysis`] what its names mean and which types it
-//! has, and [`signatures`] what builtins, host calls and methods take and give.
+//! has, and [`signatures`] what builtins, host calls and methods take and give. What is called and is
+//! neither a function nor a host call is a tool ([`tools`]), declared by a manifest.
 //!
 //! # What holds
 //!
@@ -27,5 +28,7 @@ pub mod policy;
 mod resolve;
 pub mod signatures;
 pub mod syntax;
+pub mod tools;
 mod types;
+pub mod url;
 pub mod value;

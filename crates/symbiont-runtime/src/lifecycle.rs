@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use symbiont_dsl::tools::Tools;
 use symbiont_store::StoreError;
 use symbiont_types::{
     AgentConfig, AgentId, AgentInstance, AgentState, AuditEventType, LifecycleError, SystemStatus,
@@ -42,6 +43,7 @@ use self::machine::{Event, transition};
 use crate::bus::CommunicationBus;
 use crate::clock::{Clock, FAR, micros};
 use crate::directory::{Directory, Supervisor};
+use crate::http::HttpClient;
 use crate::journal::{AGENTS, Change, Entry, Journal};
 use crate::policy::PolicyGate;
 use crate::resources::ResourceManager;
@@ -244,6 +246,8 @@ pub struct LifecycleBuilder {
     supervisor: Option<Arc<dyn Supervisor>>,
     restart_window: Duration,
     profile: &'static str,
+    tools: Tools,
+    http: Option<Arc<dyn HttpClient>>,
 }
 
 impl std::fmt::Debug for LifecycleBuilder {
@@ -276,6 +280,8 @@ impl DefaultLifecycleController {
             supervisor: None,
             restart_window: RESTART_WINDOW,
             profile: "dev",
+            tools: Tools::default(),
+            http: None,
         }
     }
 
@@ -433,6 +439,18 @@ impl LifecycleBuilder {
         Self { resources: Some(resources), ..self }
     }
 
+    /// Lets programs call these tools.
+    #[must_use]
+    pub fn tools(self, tools: Tools) -> Self {
+        Self { tools, ..self }
+    }
+
+    /// Sends what programs and tools ask over HTTP with `http`; without it they can ask nobody.
+    #[must_use]
+    pub fn http(self, http: Arc<dyn HttpClient>) -> Self {
+        Self { http: Some(http), ..self }
+    }
+
     /// Tells `supervisor` of runs that end; automatic restarts are counted in its window.
     pub(crate) fn supervisor(self, supervisor: Arc<dyn Supervisor>, window: Duration) -> Self {
         Self { supervisor: Some(supervisor), restart_window: window, ..self }
@@ -473,6 +491,8 @@ impl LifecycleBuilder {
                     directory: Arc::clone(&self.directory),
                     policy: Arc::clone(&policy),
                     sandbox: self.sandbox.clone(),
+                    tools: self.tools.clone(),
+                    http: self.http.clone(),
                     owner,
                     tasks: Arc::clone(&tasks),
                     rates: crate::run::Rates::default(),

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use symbiont_dsl::definition::Bound;
 use symbiont_dsl::machine::{Entry, Limits, Machine, Step};
+use symbiont_dsl::tools::Tools;
 use symbiont_dsl::value::{ErrorValue, Value, to_json_text};
 use symbiont_types::{
     AgentId, CommunicationError, LifecycleError, MessageId, PolicyDecision, PolicyEffect,
@@ -33,6 +34,7 @@ pub(crate) use self::host::Rates;
 pub use self::program::REMEMBERS_AS;
 pub(crate) use self::program::{Behaviour, Definition, Programs};
 use crate::directory::Directory;
+use crate::http::HttpClient;
 use crate::journal::Journal;
 use crate::policy::PolicyGate;
 use crate::sandbox::SandboxExt;
@@ -327,6 +329,9 @@ pub(crate) struct Services {
     pub(crate) directory: Arc<Directory>,
     pub(crate) policy: Arc<dyn PolicyGate>,
     pub(crate) sandbox: Option<Arc<dyn SandboxExt>>,
+    /// What programs call by name.
+    pub(crate) tools: Tools,
+    pub(crate) http: Option<Arc<dyn HttpClient>>,
     pub(crate) owner: std::sync::Weak<dyn Blocking>,
     /// For what has to be finished although the run may be cut off.
     pub(crate) tasks: Arc<Tasks>,

@@ -7,6 +7,7 @@ mod language;
 mod policy;
 mod programs;
 mod readme;
+mod tools;
 mod trail;
 
 use std::path::{Path, PathBuf};

@@ -383,12 +383,12 @@ fn doctor_tells_what_this_host_has() {
 #[test]
 fn the_examples_of_the_help_pages_work() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    for name in ["agents", "Cargo.lock"] {
+    for name in ["agents", "tools", "Cargo.lock"] {
         std::os::unix::fs::symlink(root().join(name), directory.path().join(name)).expect("a link");
     }
     let binary = Path::new(env!("CARGO_BIN_EXE_symbiont")).parent().expect("a directory");
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
-    let pages: [&[&str]; 8] = [
+    let pages: [&[&str]; 9] = [
         &[],
         &["run"],
         &["check"],
@@ -397,6 +397,7 @@ fn the_examples_of_the_help_pages_work() {
         &["audit", "verify"],
         &["audit", "show"],
         &["audit", "export"],
+        &["tool"],
     ];
     for page in pages {
         let help = ran(page.iter().copied().chain(["--help"]));

@@ -9,17 +9,24 @@ use crate::hir::{Arg, ExprKind, Function, Literal, Program, Span};
 use crate::operations::{self, AMBIENT, BUILTINS, Given, Misplaced, Place, Shape};
 use crate::resolve::{Binding, Call, Callee, Resolution, SymbolKind};
 use crate::syntax::literal::short;
+use crate::tools::Tools;
 use crate::types::BUILTIN_TYPES;
 
 /// How many names of tools are compared with those of functions, in one file.
 const HINTS: usize = 1000;
 
-/// Tells what is wrong with the names of a program.
-pub(super) fn check(program: &Program, names: &Resolution<'_>, broken: &Broken, sink: &mut Sink) {
+/// Tells what is wrong with the names of a program, which may call these tools, if that is known.
+pub(super) fn check(
+    program: &Program,
+    names: &Resolution<'_>,
+    broken: &Broken,
+    tools: Option<&Tools>,
+    sink: &mut Sink,
+) {
     let is_function = |id: &usize| names.bindings[*id].kind == SymbolKind::Function;
     let functions = (0..names.bindings.len()).filter(is_function).collect();
     let said = HashSet::new();
-    let mut report = Report { program, names, broken, functions, said, hints: HINTS, sink };
+    let mut report = Report { program, names, broken, tools, functions, said, hints: HINTS, sink };
     names.undefined.iter().for_each(|(name, span)| report.undefined(name, span));
     names.opaque.iter().for_each(|(name, span)| report.opaque(name, span));
     for (name, span, most, given) in &names.overfull {
@@ -67,6 +74,8 @@ struct Report<'a, 'r> {
     program: &'a Program,
     names: &'r Resolution<'a>,
     broken: &'r Broken,
+    /// The tools that there are, if that is known.
+    tools: Option<&'r Tools>,
     functions: Vec<usize>,
     /// The opaque types that were told of.
     said: HashSet<String>,
@@ -142,8 +151,13 @@ impl<'a> Report<'a, '_> {
     fn call(&mut self, call: &Call<'a>) {
         match &call.callee {
             Callee::Function(id, function) => self.arity(*id, function, call),
-            Callee::Host(name) => self.host_call(name, call.args, call.span),
-            Callee::Tool(name) => self.tool(name, &call.name),
+            Callee::Host(name) => {
+                self.host_call(name, call.args, call.span);
+                if let ("tool", Some(tools)) = (&**name, self.tools) {
+                    super::tools::named_call(call.args, tools, self.sink);
+                }
+            }
+            Callee::Tool(name) => self.tool(name, call.args, &call.name),
         }
     }
 
@@ -213,7 +227,7 @@ impl<'a> Report<'a, '_> {
     }
 
     /// A call of a name that is nothing in the file is a tool; it may be a misspelling.
-    fn tool(&mut self, name: &str, span: &Span) {
+    fn tool(&mut self, name: &str, args: &[Arg], span: &Span) {
         if self.sink.is_full(Severity::Warning) {
             return;
         }
@@ -230,14 +244,17 @@ impl<'a> Report<'a, '_> {
             );
             return;
         }
-        let Some(hints) = self.hints.checked_sub(1) else { return };
-        self.hints = hints;
         let bindings = &self.names.bindings;
         let here = |id: &&usize| {
             let scope = &self.names.scopes[bindings[**id].scope].span;
             scope.start <= span.start && span.end <= scope.end
         };
         let functions = self.functions.iter().filter(here).map(|id| bindings[*id].name);
+        if let Some(tools) = self.tools {
+            return super::tools::call(name, args, span, tools, functions, self.sink);
+        }
+        let Some(hints) = self.hints.checked_sub(1) else { return };
+        self.hints = hints;
         let fixed = BUILTINS.iter().copied().chain(operations::host_calls());
         let known = functions.chain(fixed.map(|name| -> &'a str { name }));
         let known = known.filter(|known| known.len() > 3);

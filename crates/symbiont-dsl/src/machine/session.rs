@@ -142,7 +142,7 @@ impl Session {
         program.agents = vec![agent];
         if !sink.has_errors() {
             // The only check that reads the source is of schedules, and none may be declared here.
-            check::check(&program, &[], "", sink);
+            check::check(&program, &[], "", None, sink);
         }
         if sink.has_errors() {
             return None;

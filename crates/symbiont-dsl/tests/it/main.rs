@@ -16,6 +16,7 @@ mod recovery;
 mod runs;
 mod saving;
 mod session;
+mod tools;
 mod types;
 mod world;
 
@@ -26,14 +27,19 @@ fn folder(name: &str) -> PathBuf {
 
 /// The programs of a folder of `test_data`, by name.
 fn programs(name: &str) -> Vec<(PathBuf, String)> {
+    files(name, "symbi")
+}
+
+/// The files of a folder of `test_data` whose names end so, by name.
+fn files(name: &str, ending: &str) -> Vec<(PathBuf, String)> {
     let folder = folder(name);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "symbi"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == ending))
         .collect();
     paths.sort();
-    assert!(!paths.is_empty(), "no programs in {}", folder.display());
+    assert!(!paths.is_empty(), "no `.{ending}` in {}", folder.display());
     paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
 }
 
