@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 mod checking;
 mod definitions;
+mod formatting;
 mod machine;
 mod parsing;
 mod policies;
