@@ -1,4 +1,4 @@
-//! The `symbiont` command: runs agents, checks programs, looks at the host and at audit trails.
+//! The `symbiont` command: runs agents, checks and formats programs, looks at the host and at audit trails.
 //!
 //! Each subcommand is one file: it reads its arguments, calls the runtime and shows the answer.
 //! This file chooses the subcommand and turns its outcome into an exit code.
@@ -14,6 +14,7 @@
 mod audit;
 mod check;
 mod doctor;
+mod fmt;
 mod run;
 mod screen;
 mod text;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// How the command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     /// What was asked for was done.
     Success,
@@ -125,6 +126,7 @@ struct Arguments {
 enum Subcommands {
     Run(run::Arguments),
     Check(check::Arguments),
+    Fmt(fmt::Arguments),
     Doctor(doctor::Arguments),
     Audit(audit::Arguments),
 }
@@ -159,6 +161,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Subcommands::Run(arguments) => run::run(arguments).await,
             Subcommands::Check(arguments) => check::run(&arguments),
+            Subcommands::Fmt(arguments) => fmt::run(&arguments),
             Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
             Subcommands::Audit(arguments) => audit::run(arguments).await,
         }

@@ -387,10 +387,11 @@ fn the_examples_of_the_help_pages_work() {
     }
     let binary = Path::new(env!("CARGO_BIN_EXE_symbiont")).parent().expect("a directory");
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
-    let pages: [&[&str]; 8] = [
+    let pages: [&[&str]; 9] = [
         &[],
         &["run"],
         &["check"],
+        &["fmt"],
         &["doctor"],
         &["audit"],
         &["audit", "verify"],
