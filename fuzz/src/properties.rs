@@ -128,7 +128,7 @@ fn answer(line: &str) -> Result<Value, ErrorValue> {
 }
 
 /// The program without the places of its parts.
-pub fn meaning(source: &str) -> String {
+fn meaning(source: &str) -> String {
     let shown = format!("{:?}", parse(source).program);
     let mut pieces = shown.split("span: ");
     let mut meaning = pieces.next().unwrap_or_default().to_owned();

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use crate::{Ran, ran, symbiont};
 
-const MESS: &str = "agent a{with{f(1,2)\n}}";
+const MESS: &str = "agent a{\nwith{\nf(1,2)}}";
 const NEAT: &str = "agent a {\n    with {\n        f(1, 2)\n    }\n}\n";
 const BROKEN: &str = "agent a { with { f( } }\n";
 

@@ -4,15 +4,9 @@ use std::path::Path;
 
 use symbiont_dsl::diagnostic::render;
 use symbiont_dsl::format::{edits, format};
-use symbiont_dsl::syntax::parse;
 
+use super::fuzzed::properties::formatter;
 use super::{expect, programs};
-
-/// The program without the places of its parts.
-fn meaning(source: &str) -> String {
-    let shown = format!("{:?}", parse(source).program);
-    regex::Regex::new(r"span: \d+\.\.\d+").unwrap().replace_all(&shown, "").into_owned()
-}
 
 /// The one form of a source, after it was asked whether it is one.
 #[track_caller]
@@ -23,14 +17,7 @@ fn formatted(source: &str) -> String {
     if let Err(errors) = format(&once) {
         panic!("{source}\n---\n{}", render(&errors, &once, "broken", false));
     }
-    assert_eq!(meaning(&once), meaning(source), "another program:\n{source}\n---\n{once}");
-    assert_eq!(format(&once).as_ref(), Ok(&once), "not settled, from:\n{source}");
-    assert_eq!(edits(&once), Ok(Vec::new()));
-    let mut edited = source.to_owned();
-    for (span, text) in edits(source).unwrap().into_iter().rev() {
-        edited.replace_range(span, &text);
-    }
-    assert_eq!(edited, once, "the edits give something else, from:\n{source}");
+    formatter(source.as_bytes());
     once
 }
 

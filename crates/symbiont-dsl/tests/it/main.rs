@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 mod checking;
 mod definitions;
 mod formatting;
+mod fuzzed;
 mod machine;
 mod parsing;
 mod policies;
