@@ -130,8 +130,7 @@ fn the_deepest_nesting_is_survived() {
     ] {
         let body = format!("{}x{}", open.repeat(levels), close.repeat(levels));
         let codes = codes_on_a_small_stack(format!("agent deep {{ with {{ {body} }} }}"));
-        let deep = codes.iter().any(|code| *code == "E0107");
-        assert!(!codes.iter().any(|code| code.starts_with("E01")) || deep, "{open:?}: {codes:?}");
+        assert!(!codes.iter().any(|code| code.starts_with('E')), "{open:?}: {codes:?}");
     }
     let types = format!("type T = {}x{}", "Array<".repeat(250), ">".repeat(250));
     assert_eq!(codes_on_a_small_stack(types), [] as [&str; 0]);
