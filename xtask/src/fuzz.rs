@@ -13,7 +13,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::steps::Steps;
 
 /// The targets, in the order in which they run.
-pub(crate) const TARGETS: [&str; 5] = ["lexer", "parser", "checker", "formatter", "evaluator"];
+pub(crate) const TARGETS: [&str; 6] =
+    ["lexer", "parser", "checker", "formatter", "evaluator", "restore"];
 
 /// How long each target runs unless somebody says otherwise, in seconds.
 const SECONDS: u64 = 60;
@@ -132,8 +133,7 @@ mod tests {
         check(&["--seconds", "5", "lexer"], Ok((&["lexer"], 5)));
         check(&["--seconds"], Err("`--seconds` needs a number"));
         check(&["--seconds", "0"], Err("`--seconds 0` is no number of seconds"));
-        let want =
-            "`x` is no target; there are `lexer`, `parser`, `checker`, `formatter`, `evaluator`";
+        let want = "`x` is no target; there are `lexer`, `parser`, `checker`, `formatter`, `evaluator`, `restore`";
         check(&["x"], Err(want));
     }
 

@@ -35,7 +35,7 @@ bench   measures, beside a peer or a bare primitive in the same run
         --quick   little of everything: shows that it works, not how fast
         --strict  a row that could not be measured is an error, unless a program is missing
 fuzz    looks for inputs that break what has to hold for any; needs a nightly toolchain and cargo-fuzz
-        targets: lexer parser checker formatter evaluator (default: all)
+        targets: lexer parser checker formatter evaluator restore (default: all)
         --seconds N  how long each target runs (default: 60)";
 
 fn main() -> ExitCode {

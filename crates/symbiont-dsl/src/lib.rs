@@ -3,7 +3,9 @@
 //! A source text is read into a tree and a program ([`syntax`]), checked
 //! and turned into what the runtime needs to know of each agent ([`definition`]); its policy blocks
 //! become policies ([`policy`]). [`machine`] runs the behaviour and yields host calls, whose names
-//! and classes are in [`operations`]. [`format`](mod@format) prints it in its one form.
+//! and classes are in [`operations`]. [`format`](mod@format) prints it in its one form. Editors ask
+//! [`analysis`] what its names mean and which types it has, and [`signatures`] what builtins, host
+//! calls and methods take and give.
 //!
 //! # What holds
 //!
@@ -13,14 +15,18 @@
 
 #![warn(missing_docs)]
 
+pub mod analysis;
 mod check;
 pub mod definition;
 pub mod diagnostic;
 pub mod format;
 pub mod hir;
+mod infer;
 pub mod machine;
 pub mod operations;
 pub mod policy;
+mod resolve;
+pub mod signatures;
 pub mod syntax;
 mod types;
 pub mod value;

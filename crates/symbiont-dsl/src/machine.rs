@@ -24,17 +24,21 @@ mod builtins;
 mod code;
 mod compile;
 mod detach;
+mod heights;
 mod meter;
 mod methods;
 mod names;
 mod operators;
 mod prelude;
+mod saved;
+mod session;
+mod work;
 
 use std::sync::Arc;
 
 use crate::hir::Span;
 use crate::operations;
-use crate::value::{Array, Closure, ErrorValue, Map, Value, json_length};
+use crate::value::{Array, Closure, ErrorValue, Map, Secret, Value, json_length};
 
 use builtins::{MUTATORS, Patterns};
 pub use code::Code;
@@ -42,6 +46,9 @@ use code::{Function, Op, Place, Site, Target, Wrapper};
 pub use compile::{CompileError, compile};
 use detach::Detach;
 use meter::{Count, Meter, Raise, TEXT, VALUE, raise, type_error};
+pub use saved::RestoreError;
+pub use session::Session;
+use work::Work;
 
 /// What of an agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -179,28 +186,16 @@ impl Machine {
         ambient: Vec<(String, Value)>,
         limits: Limits,
     ) -> Result<Machine, ErrorValue> {
-        let meter =
-            Meter { steps: 0, step_limit: limits.steps, charged: 0, memory_limit: limits.memory };
         let mut detach = Detach::default();
         let mut surroundings = vec![Value::Null; compile::AMBIENT.len()];
         for (name, value) in ambient {
+            operators::check_depth(value.depth()).map_err(error_of)?;
             if let Some(at) = compile::AMBIENT.iter().position(|known| *known == name) {
                 surroundings[at] = detach.value(value);
             }
         }
-        let mut machine = Machine {
-            code: Arc::clone(&code),
-            values: Vec::new(),
-            frames: Vec::new(),
-            attempts: Vec::new(),
-            ambient: surroundings,
-            meter,
-            depth_limit: limits.depth,
-            output_limit: limits.output,
-            owed: 0,
-            status: Status::Ready,
-            patterns: Patterns::default(),
-        };
+        let mut machine = Machine::new(Arc::clone(&code), Status::Ready, limits);
+        machine.ambient = surroundings;
         let index = match entry {
             Entry::With => 0,
             Entry::OnStart => 1,
@@ -243,6 +238,28 @@ impl Machine {
         machine.meter.charged = machine.memory();
         machine.settle().map_err(error_of)?;
         Ok(machine)
+    }
+
+    /// A machine in which nothing has been done.
+    fn new(code: Arc<Code>, status: Status, limits: Limits) -> Machine {
+        Machine {
+            code,
+            values: Vec::new(),
+            frames: Vec::new(),
+            attempts: Vec::new(),
+            ambient: vec![Value::Null; compile::AMBIENT.len()],
+            meter: Meter {
+                steps: 0,
+                step_limit: limits.steps,
+                charged: 0,
+                memory_limit: limits.memory,
+            },
+            depth_limit: limits.depth,
+            output_limit: limits.output,
+            owed: 0,
+            status,
+            patterns: Patterns::default(),
+        }
     }
 
     /// Runs for at most `fuel` steps. What one instruction costs beyond them is taken from the
@@ -302,8 +319,34 @@ impl Machine {
     /// Brings the answer to the last host call. Without one that waits, it is dropped.
     pub fn resume(&mut self, result: Result<Value, ErrorValue>) {
         if matches!(self.status, Status::Waiting) {
-            self.status = Status::Answered(result);
+            let taken = result.and_then(|value| {
+                operators::check_depth(value.depth()).map_err(error_of)?;
+                Ok(Detach::default().value(value))
+            });
+            self.status = Status::Answered(taken);
         }
+    }
+
+    /// The run as bytes, from which [`Machine::restore`] makes it again, with the same code.
+    ///
+    /// The text of a secret is written as `seal` gives it. A host that must not write secrets gives
+    /// nothing, and reads the secret again when it is asked to open it; what a program has put
+    /// together from a secret has that secret's path, but another text.
+    pub fn save(&self, mut seal: impl FnMut(&Secret) -> Vec<u8>) -> Vec<u8> {
+        saved::save(self, &mut seal)
+    }
+
+    /// The run that was saved as these bytes, with what it may use from now on.
+    ///
+    /// It goes on exactly as the saved one would have. `open` gives a secret's text for its path and
+    /// what `seal` has made of it.
+    pub fn restore(
+        code: Arc<Code>,
+        bytes: &[u8],
+        limits: Limits,
+        mut open: impl FnMut(&str, &[u8]) -> Option<Arc<str>>,
+    ) -> Result<Machine, RestoreError> {
+        saved::restore(code, bytes, limits, &mut open)
     }
 
     /// Steps used so far.
@@ -341,8 +384,6 @@ impl Machine {
     fn take_answer(&mut self, answer: Result<Value, ErrorValue>) -> meter::Result {
         match answer {
             Ok(value) => {
-                operators::check_depth(value.depth())?;
-                let value = Detach::default().value(value);
                 let mut count = Count::default();
                 count.value(&value);
                 self.meter.work(count.visited / 8)?;
@@ -363,7 +404,7 @@ impl Machine {
         match failure {
             Some(error) => self.fail(error),
             None => {
-                self.release(0);
+                self.release();
                 self.status = Status::Ended(Ok(value.clone()), 0..0);
                 Step::Done(value)
             }
@@ -372,13 +413,14 @@ impl Machine {
 
     fn fail(&mut self, error: ErrorValue) -> Step {
         let span = self.span();
-        self.release(0);
+        self.release();
         self.status = Status::Ended(Err(error.clone()), span);
         Step::Failed(error)
     }
 
-    fn release(&mut self, height: usize) {
-        self.values.truncate(height);
+    /// Lets everything go but what the code says is left.
+    fn release(&mut self) {
+        self.values.truncate(self.code.kept());
         self.frames.clear();
         self.attempts.clear();
     }
@@ -520,6 +562,10 @@ impl Machine {
                     return Err(type_error(message));
                 }
                 let args = &self.values[args_at..];
+                if let Some(work) = Work::of(&site.name, args) {
+                    self.enter(code, prelude::function_of(work), None, args_at, args_at, &[])?;
+                    return Ok(None);
+                }
                 let value = builtins::call(builtin, args, &mut self.patterns, &mut self.meter)?;
                 self.values.truncate(args_at);
                 self.values.push(value);
@@ -607,6 +653,14 @@ impl Machine {
             {
                 builtins::arity(name, &self.values[args_at..], count, count)?;
                 return self.enter(code, function, None, at, at, &[]);
+            }
+            let list = matches!(self.values[at], Value::Array(_) | Value::Range(..));
+            if name == "join" && list && args_at == self.values.len() {
+                self.values.push(Value::from(""));
+            }
+            // `zip` is no method.
+            if let Some(work) = Work::of(name, &self.values[at..]).filter(|w| *w != Work::Zip) {
+                return self.enter(code, prelude::function_of(work), None, at, at, &[]);
             }
             if MUTATORS.contains(&name) {
                 let mut args = self.values.split_off(args_at);
@@ -961,7 +1015,20 @@ impl Machine {
                         pc = target as usize;
                     }
                 }
-                Op::Member(name) => attempt!(self.member(&code.names[name as usize])),
+                Op::Member(name) => {
+                    let name = &code.names[name as usize];
+                    let at = self.values.len() - 1;
+                    let own =
+                        |value: &Value| matches!(value, Value::Map(map) if map.contains_key(name));
+                    match Work::of(name, &self.values[at..]) {
+                        Some(work) if !own(&self.values[at]) => {
+                            save!();
+                            self.enter(code, prelude::function_of(work), None, at, at, &[])?;
+                            reload!();
+                        }
+                        _ => attempt!(self.member(name)),
+                    }
+                }
                 Op::Index => {
                     let index = self.pop();
                     if let Some(whole) = self.values.last_mut() {
@@ -1094,11 +1161,20 @@ impl Machine {
                         None => pc = end as usize,
                     }
                 }
+                Op::Work(work) => {
+                    let slots = &mut self.values[base..base + 5];
+                    match attempt!(work.stride(slots, &mut self.meter)) {
+                        Some(value) => self.values.push(value),
+                        None => pc -= 1,
+                    }
+                    attempt!(self.settle());
+                }
                 Op::AppendTo(slot) => {
                     let value = self.pop();
                     attempt!(self.meter.allocate(VALUE));
                     attempt!(operators::check_depth(value.depth() + 1));
                     if let Value::Array(array) = &mut slot!(slot) {
+                        attempt!(self.meter.list(array.len() + 1));
                         Arc::make_mut(array).push(value);
                     }
                     attempt!(self.settle());

@@ -21,6 +21,7 @@ use indexmap::IndexMap;
 
 pub(crate) use json::{Strictness, base64_text, write};
 pub use json::{from_json, from_json_text, json_length, to_json, to_json_text};
+pub(crate) use text::Form;
 pub use text::Text;
 
 /// How deeply values may be nested.
@@ -173,6 +174,16 @@ impl Array {
         self.items.push(value);
     }
 
+    /// An array that has been as deep as this, which is no less than it is.
+    pub(crate) fn with_deepest(items: Vec<Value>, depth: u32) -> Self {
+        Array { items, depth }
+    }
+
+    /// The deepest it has been.
+    pub(crate) fn deepest(&self) -> u32 {
+        self.depth
+    }
+
     /// The values themselves, taken out.
     pub fn into_items(self) -> Vec<Value> {
         self.items
@@ -219,6 +230,16 @@ impl Map {
     pub fn insert(&mut self, key: impl Into<Arc<str>>, value: Value) -> Option<Value> {
         self.deepen(value.depth() + 1);
         self.entries.insert(key.into(), value)
+    }
+
+    /// A map that has been as deep as this, which is no less than it is.
+    pub(crate) fn with_deepest(self, depth: u32) -> Self {
+        Map { depth, ..self }
+    }
+
+    /// The deepest it has been.
+    pub(crate) fn deepest(&self) -> u32 {
+        self.depth
     }
 
     /// The entries, to be changed. Whoever puts a deeper value in calls [`Map::deepen`].
@@ -351,10 +372,11 @@ impl Value {
             }
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::String(a), Value::String(b)) => {
-                a.len() == b.len() && {
-                    *budget = budget.checked_sub(a.len() as u64 / 64)?;
-                    a == b
-                }
+                a.len() == b.len()
+                    && (a.address() == b.address() || {
+                        *budget = budget.checked_sub(a.len() as u64 / 64)?;
+                        a == b
+                    })
             }
             (Value::Bytes(a), Value::Bytes(b)) => a == b,
             (Value::Duration(a), Value::Duration(b)) => a == b,
@@ -401,6 +423,9 @@ impl Value {
     /// The order of two values, if they have one: numbers, sizes, texts, durations, times, bools.
     pub(crate) fn order(&self, other: &Value) -> Option<Ordering> {
         match (self, other) {
+            (Value::String(a), Value::String(b)) if a.address() == b.address() => {
+                Some(Ordering::Equal)
+            }
             (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
             (Value::Duration(a), Value::Duration(b)) => Some(a.cmp(b)),
             (Value::Time(a), Value::Time(b)) => Some(a.cmp(b)),

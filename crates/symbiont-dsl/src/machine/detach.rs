@@ -5,6 +5,7 @@
 //! is copied at the border, and what was one thing before the copy is one thing after it.
 
 use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
 use crate::value::{Array, Closure, Map, Value};
@@ -12,8 +13,9 @@ use crate::value::{Array, Closure, Map, Value};
 /// Copies what is shared; remembers what it copied.
 #[derive(Default)]
 pub(super) struct Detach {
-    /// Copies by the address of the original, which is kept so that the address stays its own.
-    copies: HashMap<*const u8, (Value, Value)>,
+    /// Copies by the address and the kind of the original, which is kept so that the address stays
+    /// its own.
+    copies: HashMap<(*const u8, Discriminant<Value>), (Value, Value)>,
 }
 
 impl Detach {
@@ -25,7 +27,7 @@ impl Detach {
 
     fn in_place(&mut self, value: &mut Value) {
         let address = match value {
-            Value::String(text) if text.is_shared() => text.as_ptr(),
+            Value::String(text) if text.is_shared() => text.address(),
             Value::Array(array) => match Arc::get_mut(array) {
                 Some(array) => return array.items_mut().iter_mut().for_each(|v| self.in_place(v)),
                 None => Arc::as_ptr(array).cast(),
@@ -66,7 +68,8 @@ impl Detach {
             | Value::Secret(_)
             | Value::Memory(_) => return,
         };
-        if let Some((_, copy)) = self.copies.get(&address) {
+        let original = (address, discriminant(value));
+        if let Some((_, copy)) = self.copies.get(&original) {
             *value = copy.clone();
             return;
         }
@@ -87,8 +90,8 @@ impl Detach {
             })),
             other => other.clone(),
         };
-        let original = std::mem::replace(value, copy.clone());
-        self.copies.insert(address, (original, copy));
+        let kept = std::mem::replace(value, copy.clone());
+        self.copies.insert(original, (kept, copy));
     }
 
     fn array(&mut self, array: &Array) -> Array {

@@ -50,7 +50,10 @@ pub(super) const ENTRY: u64 = VALUE + 56;
 pub(super) const TEXT: u64 = 40;
 
 /// The longest text, whatever the run's memory: one is made in one go, which nothing interrupts.
-pub(super) const LONGEST_TEXT: u64 = 64 << 20;
+pub(super) const LONGEST_TEXT: u64 = 16 << 20;
+
+/// The most elements of an array, and entries of a map, for the same reason.
+pub(super) const LONGEST_LIST: usize = 1 << 20;
 
 /// Steps and bytes of a run.
 #[derive(Debug)]
@@ -132,14 +135,29 @@ impl Meter {
         self.allocate(TEXT + length as u64)
     }
 
+    /// Refuses an array or a map of this length if it is too long.
+    #[inline]
+    pub(super) fn list(&self, length: usize) -> Result {
+        if length as u64 > self.memory_limit / VALUE {
+            return Err(self.out_of_memory());
+        }
+        if length > LONGEST_LIST {
+            let message = format!("an array or a map has at most {LONGEST_LIST} elements");
+            return Err(raise("LimitExceeded", message));
+        }
+        Ok(())
+    }
+
     /// Pays for a new array.
     pub(super) fn array(&mut self, length: usize) -> Result {
+        self.list(length)?;
         self.bulk(length)?;
         self.allocate(ARRAY + VALUE * length as u64)
     }
 
     /// Pays for a new map.
     pub(super) fn map(&mut self, entries: usize) -> Result {
+        self.list(entries)?;
         self.work(entries as u64 / 4)?;
         self.allocate(MAP + ENTRY * entries as u64)
     }
@@ -159,7 +177,7 @@ impl Count {
     }
 
     fn text(&mut self, text: &Text) {
-        if !text.is_shared() || self.seen.insert(text.as_ptr()) {
+        if !text.is_shared() || self.seen.insert(text.address()) {
             self.bytes += TEXT + text.len() as u64;
         }
     }

@@ -4,13 +4,13 @@
 //! read like a member. The four that change their receiver are in [`mutate`].
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::builtins::{Patterns, arity, int, shown, text, wrong};
 use super::meter::{ARRAY, ENTRY, Meter, Result, TEXT, VALUE, arithmetic, raise, type_error};
 use super::operators::{check_depth, clipped, contains, own, own_map, position, range_length};
+use super::work::{comparing, mixable, sort_order};
 use crate::value::{Array, Map, Value, moment, time_text};
 
 /// The names of the methods of a value, those without arguments first, to suggest one.
@@ -153,8 +153,8 @@ pub(super) fn items<'v>(value: &'v Value, meter: &mut Meter) -> Result<Option<Co
         Value::Array(items) => Some(Cow::Borrowed(items)),
         Value::Range(from, to) => {
             let length = usize::try_from(range_length(*from, *to)).unwrap_or(usize::MAX);
-            let bytes = VALUE.saturating_mul(length as u64);
-            meter.allocate(bytes)?;
+            meter.list(length)?;
+            meter.allocate(VALUE * length as u64)?;
             meter.bulk(length)?;
             Some(Cow::Owned((*from..*to).map(Value::Int).collect()))
         }
@@ -223,28 +223,12 @@ pub(super) fn sort(value: &Value, meter: &mut Meter) -> Result<Option<Value>> {
     let Some(items) = items(value, meter)? else { return Ok(None) };
     let length = items.len() as u64;
     let levels = u64::from(length.max(1).ilog2()) + 1;
-    meter.work(length * levels / 4)?;
+    meter.work((length + comparing(&items)) * levels / 4)?;
     meter.array(items.len())?;
+    mixable(&items)?;
     let mut items = items.into_owned();
-    let mut unordered = None;
-    items.sort_by(|a, b| {
-        a.order(b).unwrap_or_else(|| match (a, b) {
-            // NaN has no order; it goes to the end, so that sorting is well defined.
-            (Value::Float(a), _) if a.is_nan() => match b {
-                Value::Float(b) if b.is_nan() => Ordering::Equal,
-                _ => Ordering::Greater,
-            },
-            (_, Value::Float(b)) if b.is_nan() => Ordering::Less,
-            _ => {
-                unordered = Some((a.type_name(), b.type_name()));
-                a.type_name().cmp(b.type_name())
-            }
-        })
-    });
-    match unordered {
-        Some((a, b)) => Err(type_error(format!("{a} and {b} have no order"))),
-        None => finished(Array::new(items)).map(Some),
-    }
+    items.sort_by(sort_order);
+    finished(Array::new(items)).map(Some)
 }
 
 pub(super) fn reverse(value: &Value, meter: &mut Meter) -> Result<Option<Value>> {
@@ -504,6 +488,7 @@ fn pieces<'t>(pieces: impl Iterator<Item = &'t str>, meter: &mut Meter) -> Resul
         if meter.charged > meter.memory_limit.saturating_mul(2) {
             return Err(meter.out_of_memory());
         }
+        meter.list(number)?;
         array.push(Value::from(piece));
     }
     Ok(Value::Array(Arc::new(array)))
@@ -709,6 +694,7 @@ pub(super) fn mutate(
         (Value::Array(array), "append" | "push") => {
             arity(name, args, 1, 1)?;
             own(array, meter)?;
+            meter.list(array.len() + 1)?;
             meter.allocate(VALUE)?;
             if let Some(value) = args.pop() {
                 check_depth(value.depth() + 1)?;
@@ -743,7 +729,7 @@ pub(super) fn mutate(
                 return Err(wrong(name, "a map", args.first()));
             };
             own_map(map, meter)?;
-            meter.map(other.len())?;
+            meter.map(map.len() + other.len())?;
             let map: &mut Map = Arc::make_mut(map);
             for (key, value) in other.iter() {
                 meter.allocate(ENTRY + key.len() as u64)?;

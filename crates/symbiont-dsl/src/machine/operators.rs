@@ -186,6 +186,7 @@ fn add(left: &mut Value, right: &Value, meter: &mut Meter) -> Result {
         (Value::Array(a), Value::Array(b)) => {
             check_depth(b.iter().map(Value::depth).max().unwrap_or(0) + 1)?;
             meter.array(b.len())?;
+            meter.list(a.len() + b.len())?;
             own(a, meter)?;
             let array = Arc::make_mut(a);
             array.deepen(Value::Array(Arc::clone(b)).depth());
@@ -484,6 +485,7 @@ pub(super) fn reach<'v>(
                         None => return Err(raise("KeyError", "no such key")),
                     }
                 } else {
+                    meter.list(map.len() + 1)?;
                     meter.allocate(ENTRY + key.len() as u64)?;
                     let key: Arc<str> = match (part, bracket) {
                         (Part::Key(key), _) => Arc::clone(key),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub struct Text(Form);
 
 #[derive(Clone)]
-enum Form {
+pub(crate) enum Form {
     /// As it was made: one allocation.
     Fixed(Arc<str>),
     /// Appended to at least once, or made from a `String`.
@@ -48,6 +48,19 @@ impl Text {
         match &self.0 {
             Form::Fixed(_) => true,
             Form::Grown(text) => Arc::strong_count(text) > 1,
+        }
+    }
+
+    /// How it is held.
+    pub(crate) fn form(&self) -> &Form {
+        &self.0
+    }
+
+    /// Where what is shared with its clones is.
+    pub(crate) fn address(&self) -> *const u8 {
+        match &self.0 {
+            Form::Fixed(text) => Arc::as_ptr(text).cast(),
+            Form::Grown(text) => Arc::as_ptr(text).cast(),
         }
     }
 

@@ -11,12 +11,13 @@ pub(super) mod properties;
 type Property = fn(&[u8]);
 
 /// What a target asks of its input.
-const TARGETS: [(&str, Property); 5] = [
+const TARGETS: [(&str, Property); 6] = [
     ("lexer", properties::lexer),
     ("parser", properties::parser),
     ("checker", properties::checker),
     ("formatter", properties::formatter),
     ("evaluator", properties::evaluator),
+    ("restore", properties::restore),
 ];
 
 #[test]

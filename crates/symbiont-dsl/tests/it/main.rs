@@ -10,6 +10,9 @@ mod machine;
 mod parsing;
 mod policies;
 mod random;
+mod saving;
+mod session;
+mod types;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {
