@@ -291,7 +291,10 @@ fn hunks(source: &str) -> Vec<(usize, &str, String)> {
             Some((lines, new)) if span.start <= lines.end => {
                 new.push_str(&source[written..span.start]);
                 new.push_str(&replacement);
-                lines.end = lines.end.max(line_end(span.end));
+                // Its end is searched once for each line, however many changes are in it.
+                if span.end >= lines.end {
+                    lines.end = line_end(span.end);
+                }
             }
             last => {
                 if let Some((lines, new)) = last {
