@@ -1,4 +1,5 @@
-//! The `symbiont` command: runs agents, checks programs, explains what it says, looks at the host and at audit trails.
+//! The `symbiont` command: runs agents, checks, formats and explains programs, looks at the host and at
+//! audit trails.
 //!
 //! Each subcommand is one file: it reads its arguments, calls the runtime and shows the answer.
 //! This file chooses the subcommand and turns its outcome into an exit code.
@@ -15,6 +16,7 @@ mod audit;
 mod check;
 mod doctor;
 mod explain;
+mod fmt;
 mod policy;
 mod run;
 mod screen;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// How the command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     /// What was asked for was done.
     Success,
@@ -130,6 +132,7 @@ enum Subcommands {
     Run(run::Arguments),
     Check(check::Arguments),
     Explain(explain::Arguments),
+    Fmt(fmt::Arguments),
     Doctor(doctor::Arguments),
     Policy(policy::Arguments),
     Audit(audit::Arguments),
@@ -167,6 +170,7 @@ fn main() -> ExitCode {
             Subcommands::Run(arguments) => run::run(arguments).await,
             Subcommands::Check(arguments) => check::run(&arguments),
             Subcommands::Explain(arguments) => explain::run(&arguments),
+            Subcommands::Fmt(arguments) => fmt::run(&arguments),
             Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
             Subcommands::Policy(arguments) => policy::run(&arguments),
             Subcommands::Audit(arguments) => audit::run(arguments).await,

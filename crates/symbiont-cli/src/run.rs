@@ -216,6 +216,12 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     text_of(file, MAX_SOURCE as u64).map_err(|reason| unreadable(&reason))
 }
 
+/// The program that comes from standard input.
+pub(crate) fn source_from_stdin() -> Result<String, Failure> {
+    text_of(io::stdin(), MAX_SOURCE as u64)
+        .map_err(|reason| Failure::usage(format!("standard input: {reason}")))
+}
+
 /// The text that `reader` gives, if it is text and has no more than so many bytes.
 fn text_of(reader: impl Read, most: u64) -> Result<String, String> {
     let mut bytes = Vec::new();

@@ -3,6 +3,7 @@
 //! Tests that make a sandbox need a host that allows one; `symbiont doctor` says why it does not.
 
 mod checks;
+mod formatting;
 mod language;
 mod policy;
 mod programs;

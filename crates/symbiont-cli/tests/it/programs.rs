@@ -392,6 +392,7 @@ fn the_examples_of_the_help_pages_work() {
         &[],
         &["run"],
         &["check"],
+        &["fmt"],
         &["doctor"],
         &["audit"],
         &["audit", "verify"],

@@ -8,6 +8,8 @@ mod coverage;
 mod decisions;
 mod definitions;
 mod docs;
+mod formatting;
+mod fuzzed;
 mod machine;
 mod parsing;
 mod policies;
