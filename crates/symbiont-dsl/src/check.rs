@@ -16,22 +16,16 @@
 //! opaque types are all that is said about them.
 
 mod access;
+mod flow;
 mod names;
 
 use std::collections::HashSet;
 
 use crate::definition::AgentDefinition;
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
-use crate::hir::{
-    BlockDecl, BlockKind, Entry, Event, Function, Param, Program, Span, Spanned, Type, TypeKind,
-};
+use crate::hir::{BlockDecl, BlockKind, Entry, Event, Function, Param, Program, Span, Spanned};
+use crate::resolve::Resolution;
 use crate::syntax::literal::short;
-
-/// The types that everybody knows.
-const TYPES: &[&str] = &[
-    "String", "int", "float", "bool", "duration", "size", "bytes", "time", "any", "Array", "List",
-    "Map", "Option", "Maybe", "Optional", "Result", "JSON", "Value",
-];
 
 /// Checks a program; `agents` are the definitions of its agents.
 pub(crate) fn check(program: &Program, agents: &[AgentDefinition], sink: &mut Sink) {
@@ -39,9 +33,11 @@ pub(crate) fn check(program: &Program, agents: &[AgentDefinition], sink: &mut Si
     for block in &program.blocks {
         keys(block, sink);
     }
-    types(program, sink);
     used_policies(program, sink);
-    names::check(program, sink);
+    let broken = names::Broken::of(program, sink);
+    let names = Resolution::of(program);
+    names::check(program, &names, &broken, sink);
+    flow::check(program, &broken, sink);
     let mut budget = access::BUDGET;
     for (agent, definition) in program.agents.iter().zip(agents) {
         access::check(program, agent, definition, &mut budget, sink);
@@ -213,72 +209,6 @@ fn unknown_key(
             .label("has no effect")
             .did_you_mean(nearest(&key.node, known)),
     );
-}
-
-// Types.
-
-fn types(program: &Program, sink: &mut Sink) {
-    let mut opaque = Opaque {
-        declared: program.types.iter().map(|ty| ty.name.node.as_str()).collect(),
-        reported: HashSet::new(),
-        sink,
-    };
-    for declaration in &program.types {
-        opaque.look(&declaration.ty);
-    }
-    let mut signature = |params: &[Param], result: Option<&Type>| {
-        let types = params.iter().filter_map(|param| param.ty.as_ref()).chain(result);
-        types.for_each(|ty| opaque.look(ty));
-    };
-    for agent in &program.agents {
-        signature(&agent.params, agent.result.as_ref());
-        for handler in &agent.handlers {
-            signature(&handler.params, None);
-        }
-    }
-    let of_agents = program.agents.iter().flat_map(|agent| &agent.functions);
-    for function in program.functions.iter().chain(of_agents) {
-        signature(&function.params, function.result.as_ref());
-    }
-}
-
-/// Finds the types that nobody defined.
-struct Opaque<'a> {
-    declared: HashSet<&'a str>,
-    reported: HashSet<String>,
-    sink: &'a mut Sink,
-}
-
-impl Opaque<'_> {
-    fn look(&mut self, ty: &Type) {
-        match &ty.kind {
-            TypeKind::Record(fields) => fields.iter().for_each(|(_, ty)| self.look(ty)),
-            TypeKind::Named(name, arguments) => {
-                self.name(name, &ty.span);
-                arguments.iter().for_each(|ty| self.look(ty));
-            }
-        }
-    }
-
-    fn name(&mut self, name: &str, span: &Span) {
-        if name.is_empty()
-            || TYPES.contains(&name)
-            || self.declared.contains(name)
-            || self.sink.is_full(Severity::Warning)
-            || !self.reported.insert(name.to_owned())
-        {
-            return;
-        }
-        let message = format!("nobody defined the type `{}`", short(name));
-        let span = span.start..(span.start + name.len()).min(span.end);
-        let known = TYPES.iter().copied().chain(self.declared.iter().copied());
-        let meant = nearest(name, known).map(str::to_owned);
-        self.sink.push(
-            Diagnostic::warning("W0310", message, span)
-                .label("anything fits")
-                .did_you_mean(meant.as_deref()),
-        );
-    }
 }
 
 // Policies.

@@ -13,6 +13,7 @@
 
 #![warn(missing_docs)]
 
+pub mod analysis;
 mod check;
 pub mod definition;
 pub mod diagnostic;
@@ -21,6 +22,7 @@ pub mod hir;
 pub mod machine;
 pub mod operations;
 pub mod policy;
+mod resolve;
 pub mod syntax;
 mod types;
 pub mod value;
