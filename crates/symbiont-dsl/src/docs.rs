@@ -76,11 +76,12 @@ pub fn find(kind: Kind, name: &str) -> Option<&'static Page> {
     PAGES.iter().find(|page| page.kind == kind && page.receiver.is_empty() && page.name == name)
 }
 
-/// The page of a method of a type, which is named as `type_of` does. A range has the methods of an
-/// array, `any` what every value has.
+/// The page of a method of a type, which is named as `type_of` does. Ranges have the methods
+/// of arrays, ints and floats those of `number`.
 pub fn method(receiver: &str, name: &str) -> Option<&'static Page> {
     let receiver = match receiver {
         "range" => "array",
+        "int" | "float" => "number",
         "null" | "bool" | "function" | "secret" | "memory" => "any",
         other => other,
     };
@@ -112,4 +113,92 @@ pages! {
     Builtin "builtins" "": "len" "length" "format" "parse_json" "to_json" "parse_csv" "type_of" "range"
         "min" "max" "abs" "round" "floor" "ceil" "sum" "sort" "reverse" "zip" "keys" "values" "entries"
         "hash" "base64" "regex_match" "error" "assert";
+    Method "methods/string" "string": "length" "len" "is_empty" "trim" "lower" "upper" "lines"
+        "chars" "reverse" "to_int" "to_float" "to_string" "split" "contains" "starts_with"
+        "ends_with" "replace" "contains_pattern" "slice" "repeat";
+    Method "methods/array" "array": "length" "len" "is_empty" "first" "last" "get" "contains"
+        "sort" "reverse" "sum" "join" "slice" "map" "filter" "find" "any" "all" "reduce"
+        "append" "push" "remove";
+    Method "methods/map" "map": "length" "len" "is_empty" "keys" "values" "entries" "get"
+        "contains" "remove" "merge";
+    Method "methods/bytes" "bytes": "length" "len" "is_empty" "base64";
+    Method "methods/number" "number": "abs" "round" "floor" "ceil" "sqrt" "to_int" "to_float"
+        "to_string" "is_nan" "pow" "min" "max";
+    Method "methods/duration" "duration": "milliseconds" "seconds" "minutes" "hours" "days"
+        "as_seconds" "to_string";
+    Method "methods/size" "size": "bytes" "kilobytes" "megabytes" "gigabytes" "to_string";
+    Method "methods/time" "time": "year" "month" "day" "hour" "minute" "second" "weekday" "unix"
+        "unix_ms" "to_string" "plus" "minus" "since";
+    Method "methods/option" "option": "is_some" "is_none" "unwrap" "unwrap_or";
+    Method "methods/result" "result": "is_ok" "is_err" "unwrap" "unwrap_or" "error";
+    Method "methods/error" "error": "kind" "message" "operation" "retryable";
+    Method "methods/any" "any": "to_string";
+    Call "calls" "": "exec" "fs.read" "fs.exists" "fs.list" "fs.write" "fs.remove" "http.get"
+        "http.post" "http.put" "http.delete" "http.request" "secret.read" "spawn" "delegate"
+        "schedule" "send" "ask" "broadcast" "publish" "receive" "memory.get" "memory.set"
+        "memory.remove" "memory.keys" "memory.search" "memory_search" "memory_write" "reason"
+        "tool" "request_approval" "sleep" "now" "random" "uuid" "generate_id" "time_since" "log"
+        "print" "emit" "checkpoint";
+    Keyword "keywords" "": "metadata" "agent" "policy" "type" "function" "schedule" "channel"
+        "memory" "webhook" "capabilities" "use" "on" "with" "allow" "deny" "require" "audit"
+        "let" "if" "else" "for" "while" "match" "try" "catch" "return" "break" "continue" "in"
+        "Some" "None" "Ok" "Err" "vault";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::machine::methods_of;
+    use crate::value::{ErrorValue, Map, Value};
+
+    #[test]
+    fn every_method_has_a_page_and_every_page_of_one_a_method() {
+        let mut types = BTreeSet::new();
+        for value in [
+            Value::from("a"),
+            Value::array([]),
+            Value::Range(0, 1),
+            Value::from(Map::default()),
+            Value::Bytes(Arc::from(&b"a"[..])),
+            Value::Int(1),
+            Value::Float(1.0),
+            Value::Duration(Duration::ZERO),
+            Value::Size(1),
+            Value::Time(0),
+            Value::None,
+            Value::Ok(Arc::new(Value::Null)),
+            Value::from(ErrorValue::new("Error", "no")),
+            Value::Bool(true),
+            Value::Any,
+        ] {
+            let name = value.type_name();
+            let known: BTreeSet<&str> = methods_of(&value).iter().copied().collect();
+            let receiver = known.iter().map(|method| {
+                super::method(name, method).unwrap_or_else(|| panic!("no page of {name}.{method}"))
+            });
+            let receiver: BTreeSet<&str> = receiver.map(|page| page.receiver).collect();
+            assert_eq!(receiver.len(), 1, "{name}");
+            for receiver in receiver {
+                let pages: BTreeSet<&str> = methods(receiver).map(|page| page.name).collect();
+                assert_eq!(pages, known, "{name}");
+                types.insert(receiver);
+            }
+        }
+        let pages = all().iter().filter(|page| page.kind == Kind::Method);
+        assert_eq!(types, pages.map(|page| page.receiver).collect());
+    }
+
+    #[test]
+    fn keys_and_attributes_are_found_in_the_page_that_lists_them() {
+        let check = |keyword, key, want: Option<&str>| {
+            assert_eq!(find(Kind::Keyword, keyword).and_then(|page| page.item(key)), want);
+        };
+        check("schedule", "every", Some("a duration between two times"));
+        check("with", "max_memory_mb", Some("from 1 to 16,777,216"));
+        check("with", "nothing", None);
+    }
 }

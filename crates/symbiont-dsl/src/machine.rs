@@ -42,6 +42,8 @@ use code::{Function, Op, Place, Site, Target, Wrapper};
 pub use compile::{CompileError, compile};
 use detach::Detach;
 use meter::{Count, Meter, Raise, TEXT, VALUE, raise, type_error};
+#[cfg(test)]
+pub(crate) use methods::known as methods_of;
 
 /// What of an agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

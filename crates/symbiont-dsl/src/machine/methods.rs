@@ -14,7 +14,7 @@ use super::operators::{check_depth, clipped, contains, own, own_map, position, r
 use crate::value::{Array, Map, Value, moment, time_text};
 
 /// The names of the methods of a value, those without arguments first, to suggest one.
-fn known(value: &Value) -> &'static [&'static str] {
+pub(crate) fn known(value: &Value) -> &'static [&'static str] {
     match value {
         Value::String(_) => &[
             "length",

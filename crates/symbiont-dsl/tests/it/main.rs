@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 mod checking;
 mod definitions;
+mod docs;
 mod machine;
 mod parsing;
 mod policies;
 mod random;
+mod world;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {
