@@ -3,7 +3,7 @@
 //! A source text is read into a tree and a program ([`syntax`]), checked
 //! and turned into what the runtime needs to know of each agent ([`definition`]); its policy blocks
 //! become policies ([`policy`]). [`machine`] runs the behaviour and yields host calls, whose names
-//! and classes are in [`operations`].
+//! and classes are in [`operations`]. [`format`](mod@format) prints it in its one form.
 //!
 //! # What holds
 //!
@@ -18,6 +18,7 @@ mod check;
 pub mod definition;
 pub mod diagnostic;
 pub mod docs;
+pub mod format;
 pub mod hir;
 pub mod machine;
 pub mod operations;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 mod checking;
 mod definitions;
 mod docs;
+mod formatting;
 mod machine;
 mod parsing;
 mod policies;

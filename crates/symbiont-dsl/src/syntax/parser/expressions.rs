@@ -271,6 +271,11 @@ impl Parser<'_> {
         let (kind, node) = match self.text() {
             "if" => return self.if_expression(),
             "match" => return self.match_expression(),
+            // In whatever line it stands.
+            _ if self.at_plain_statement() => {
+                self.expected("an expression");
+                return self.missing();
+            }
             "Some" if wraps => (ExprKind::Some(self.wrapped()), SyntaxKind::WrapExpression),
             "Ok" if wraps => (ExprKind::Ok(self.wrapped()), SyntaxKind::WrapExpression),
             "Err" if wraps => (ExprKind::Err(self.wrapped()), SyntaxKind::WrapExpression),

@@ -71,6 +71,10 @@ impl Parser<'_> {
 
     fn param(&mut self) -> Option<Param> {
         let start = self.at;
+        if self.at_plain_statement() {
+            self.expected("a parameter's name");
+            return None;
+        }
         let name = self.name("a parameter's name")?;
         let ty = self.eat(SyntaxKind::Colon).then(|| self.ty());
         if self.at(SyntaxKind::Equals) {
