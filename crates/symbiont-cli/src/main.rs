@@ -14,6 +14,7 @@
 mod audit;
 mod check;
 mod doctor;
+mod lsp;
 mod run;
 mod screen;
 mod text;
@@ -127,6 +128,7 @@ enum Subcommands {
     Check(check::Arguments),
     Doctor(doctor::Arguments),
     Audit(audit::Arguments),
+    Lsp(lsp::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -161,6 +163,7 @@ fn main() -> ExitCode {
             Subcommands::Check(arguments) => check::run(&arguments),
             Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
             Subcommands::Audit(arguments) => audit::run(arguments).await,
+            Subcommands::Lsp(arguments) => lsp::run(&arguments),
         }
     });
     // A reader of standard error that has stopped reading must not keep the process.

@@ -16,7 +16,7 @@ mod parameters;
 use std::borrow::Cow;
 
 pub use parameters::{
-    Arranged, Given, Misplaced, Place, Shape, arrange, option, options_slot, slots,
+    Arranged, Given, Misplaced, Place, Shape, arrange, option, options, options_slot, slots,
 };
 
 /// What happens to a call whose outcome was lost in a crash.
