@@ -11,8 +11,10 @@
 //!
 //! What is wrong with a program: that is [`crate::definition::check`]'s.
 
-use crate::hir::{Program, Span};
-use crate::resolve::{Resolution, Scope, visible};
+use crate::hir::{Function, Program, Span};
+use crate::infer::{Inferred, Ty, TyId, infer, kind};
+use crate::resolve::{Names, Origin, Resolution, Scope, visible};
+use crate::signatures::{self, FUNCTIONS, Signature};
 
 pub use crate::resolve::{Meaning, Role, SymbolKind};
 
@@ -42,6 +44,19 @@ pub struct Place {
     pub meaning: Meaning,
     /// What is done to it there.
     pub role: Role,
+    /// What it takes and gives, if it is a builtin or a host call.
+    pub signature: Option<&'static Signature>,
+}
+
+/// Something that can stand behind the dot after a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// The type of a field, or the signature of a method.
+    pub detail: String,
+    /// Whether it is a method, and not a field.
+    pub is_method: bool,
 }
 
 /// What is known of a program.
@@ -53,6 +68,19 @@ pub struct Analysis {
     /// Where each symbol stands, in the order of the source.
     references: Vec<Vec<Span>>,
     scopes: Vec<Scope>,
+    /// The types that something has.
+    types: Vec<Type>,
+    /// The type of each expression: those that begin first come first, and of those the longest.
+    expressions: Vec<(Span, usize)>,
+    /// The type of each symbol that has one.
+    typed: Vec<Option<usize>>,
+}
+
+/// A type, as it is shown, and what stands behind the dot after it.
+#[derive(Debug, Clone)]
+struct Type {
+    text: String,
+    members: Vec<Member>,
 }
 
 impl Analysis {
@@ -77,9 +105,26 @@ impl Analysis {
                 references[id].push(place.start..place.end);
             }
             let (meaning, role) = (place.meaning, place.role);
-            places.push(Place { span: place.start..place.end, meaning, role });
+            let name = source.get(place.start..place.end);
+            let signature = match meaning {
+                Meaning::Builtin | Meaning::HostCall => name.and_then(signatures::function),
+                _ => None,
+            };
+            places.push(Place { span: place.start..place.end, meaning, role, signature });
         }
-        Self { symbols, places, references, scopes: names.scopes }
+        let mut types = Shown {
+            inferred: infer(program, &names),
+            types: Vec::new(),
+            numbers: Names::default(),
+        };
+        let mut expressions: Vec<(Span, usize)> = std::mem::take(&mut types.inferred.expressions)
+            .into_iter()
+            .map(|(span, ty)| (span, types.number(ty)))
+            .collect();
+        expressions.sort_by_key(|(span, _)| (span.start, std::cmp::Reverse(span.end)));
+        let typed = (0..symbols.len()).map(|id| types.of_binding(&names, id)).collect();
+        let types = types.types;
+        Self { symbols, places, references, scopes: names.scopes, types, expressions, typed }
     }
 
     /// Everything that has a name, each at the place of its number.
@@ -119,8 +164,126 @@ impl Analysis {
         visible(&self.scopes, offset, known).into_iter().map(|id| &self.symbols[id]).collect()
     }
 
-    /// The type of the expression or name at `offset`, as people write types.
-    pub fn type_at(&self, _offset: usize) -> Option<String> {
-        None
+    /// The type of what stands at `offset`, as people write types: of a name, or of the smallest
+    /// expression around. A function, builtin or host call has its signature.
+    pub fn type_at(&self, offset: usize) -> Option<String> {
+        if let Some(place) = self.place_at(offset) {
+            match place.meaning {
+                Meaning::Symbol(id) => {
+                    let written = || self.typed[id].map(|ty| self.types[ty].text.clone());
+                    // A variable has the type that it has here.
+                    let is_variable = self.symbols[id].kind == SymbolKind::Variable;
+                    let here = is_variable.then(|| self.expression(&place.span)).flatten();
+                    return here.map(|ty| ty.text.clone()).or_else(written);
+                }
+                _ => {
+                    if let Some(signature) = place.signature {
+                        return Some(signature.to_string());
+                    }
+                }
+            }
+        }
+        let around = |(span, _): &&(Span, usize)| span.start <= offset && offset <= span.end;
+        let smallest = self.expressions.iter().filter(around).min_by_key(|(span, _)| span.len());
+        smallest.map(|(_, ty)| self.types[*ty].text.clone())
+    }
+
+    fn expression(&self, span: &Span) -> Option<&Type> {
+        let first = self.expressions.partition_point(|(other, _)| other.start < span.start);
+        let beginning = self.expressions[first..].iter().take_while(|(o, _)| o.start == span.start);
+        let found = beginning.into_iter().find(|(other, _)| other == span);
+        found.map(|(_, ty)| &self.types[*ty])
+    }
+
+    /// What can stand behind a dot at `offset`, where the expression before it ends: fields, then
+    /// methods. Empty where nobody knows.
+    pub fn members_at(&self, offset: usize) -> &[Member] {
+        let before = self.expressions.iter().filter(|(span, _)| span.end == offset);
+        let longest = before.max_by_key(|(span, _)| span.len());
+        longest.map_or(&[], |(_, ty)| self.types[*ty].members.as_slice())
+    }
+}
+
+/// The types that were shown so far.
+struct Shown<'a> {
+    inferred: Inferred<'a>,
+    types: Vec<Type>,
+    numbers: Names<TyId, usize>,
+}
+
+impl Shown<'_> {
+    fn number(&mut self, ty: TyId) -> usize {
+        if let Some(&known) = self.numbers.get(&ty) {
+            return known;
+        }
+        let text = self.inferred.store.show(ty);
+        let members = self.members(ty);
+        self.types.push(Type { text, members });
+        self.numbers.insert(ty, self.types.len() - 1);
+        self.types.len() - 1
+    }
+
+    fn members(&mut self, ty: TyId) -> Vec<Member> {
+        let store = &mut self.inferred.store;
+        let head = store.head(ty);
+        let mut members = Vec::new();
+        let method =
+            |name: &str, detail: String| Member { name: name.to_owned(), detail, is_method: true };
+        match head {
+            Ty::Any | Ty::Opaque(_) | Ty::Never | Ty::Null => return members,
+            Ty::Memory => {
+                let rows = FUNCTIONS
+                    .iter()
+                    .filter_map(|row| Some((row.name.strip_prefix("memory.")?, row)));
+                members.extend(rows.map(|(name, row)| method(name, row.to_string())));
+                return members;
+            }
+            Ty::Record { fields, .. } => {
+                members.extend(store.fields(fields).iter().map(|(name, ty)| Member {
+                    name: (*name).to_owned(),
+                    detail: store.show(*ty),
+                    is_method: false,
+                }));
+            }
+            _ => {}
+        }
+        members.extend(kind(head).methods().iter().map(|row| method(row.name, row.to_string())));
+        members
+    }
+
+    fn of_binding(&mut self, names: &Resolution<'_>, id: usize) -> Option<usize> {
+        let binding = &names.bindings[id];
+        match (binding.kind, binding.origin) {
+            (_, Origin::Function(function)) => {
+                let text = self.signature(names, id, function);
+                self.types.push(Type { text, members: Vec::new() });
+                Some(self.types.len() - 1)
+            }
+            (SymbolKind::Parameter | SymbolKind::Variable | SymbolKind::Type, _) => {
+                let ty = self.inferred.bindings[id];
+                Some(self.number(ty))
+            }
+            _ => None,
+        }
+    }
+
+    /// `name(a: int, b) -> String`
+    fn signature(&self, names: &Resolution<'_>, id: usize, function: &Function) -> String {
+        // As much as anyone reads.
+        const MOST: usize = 20;
+        let store = &self.inferred.store;
+        let mut params: Vec<String> = (function.params.iter().take(MOST))
+            .map(|param| match names.parameter(id, &param.name.node) {
+                Some(number) if self.inferred.bindings[number] != TyId::Any => {
+                    format!("{}: {}", param.name.node, store.show(self.inferred.bindings[number]))
+                }
+                _ => param.name.node.clone(),
+            })
+            .collect();
+        if function.params.len() > MOST {
+            params.push("...".to_owned());
+        }
+        let result = store.show(self.inferred.bindings[id]);
+        format!("{}({}) -> {result}", function.name.node, params.join(", "))
     }
 }

@@ -24,6 +24,7 @@ use std::collections::HashSet;
 use crate::definition::AgentDefinition;
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{BlockDecl, BlockKind, Entry, Event, Function, Param, Program, Span, Spanned};
+use crate::infer;
 use crate::resolve::Resolution;
 use crate::syntax::literal::short;
 
@@ -37,6 +38,7 @@ pub(crate) fn check(program: &Program, agents: &[AgentDefinition], sink: &mut Si
     let broken = names::Broken::of(program, sink);
     let names = Resolution::of(program);
     names::check(program, &names, &broken, sink);
+    infer::check(program, &names, &|at| broken.holds(at), sink);
     flow::check(program, &broken, sink);
     let mut budget = access::BUDGET;
     for (agent, definition) in program.agents.iter().zip(agents) {

@@ -23,7 +23,7 @@ use crate::hir::{
     TypeKind,
 };
 use crate::operations::{self, AMBIENT, BUILTINS, NAMESPACES};
-use crate::types::is_builtin;
+use crate::types::{arity, is_builtin};
 
 /// A map with names in its keys; nothing depends on its order.
 pub(crate) type Names<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -108,8 +108,10 @@ pub(crate) struct Occurrence {
 /// What a symbol was made by, as far as its type depends on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Origin<'a> {
-    /// A value.
+    /// A value that it is bound to where it is defined.
     Value,
+    /// The values that are assigned to it without a `let`.
+    Assigned,
     /// A value of this written type.
     Typed(&'a Type),
     /// A function.
@@ -179,6 +181,8 @@ pub(crate) struct Resolution<'a> {
     pub(crate) undefined: Vec<(&'a str, Span)>,
     /// The types that nobody defined.
     pub(crate) opaque: Vec<(&'a str, Span)>,
+    /// Types with more arguments than they take: how many they take, and how many they have.
+    pub(crate) overfull: Vec<(&'a str, Span, usize, usize)>,
     /// The parameters of functions, by the number of the function and their name.
     parameters: Names<(usize, &'a str), usize>,
 }
@@ -236,14 +240,17 @@ pub(crate) fn visible<'a>(
     visible
 }
 
+/// A scope that is open: its number, and what its names meant before it.
+type Open<'a> = (usize, Vec<(&'a str, Option<usize>)>);
+
 /// The walk.
 #[derive(Default)]
 struct Resolver<'a> {
     found: Resolution<'a>,
     /// The innermost value of each name: variables, then functions, then memories.
     visible: Names<&'a str, usize>,
-    /// The scopes that are open, each with the names that it hides.
-    open: Vec<(usize, Vec<(&'a str, Option<usize>)>)>,
+    /// The scopes that are open.
+    open: Vec<Open<'a>>,
     agents: Names<&'a str, usize>,
     types: Names<&'a str, usize>,
     shared_policies: Names<&'a str, usize>,
@@ -443,6 +450,13 @@ impl<'a> Resolver<'a> {
             TypeKind::Named(name, arguments) => {
                 let span = ty.span.start..(ty.span.start + name.len()).min(ty.span.end);
                 self.type_name(name, &span);
+                let most = arity(name);
+                if arguments.len() > most
+                    && self.hoisting.is_none()
+                    && !self.types.contains_key(name.as_str())
+                {
+                    self.found.overfull.push((name, ty.span.clone(), most, arguments.len()));
+                }
                 arguments.iter().for_each(|ty| self.ty(ty));
             }
         }
@@ -620,7 +634,7 @@ impl<'a> Resolver<'a> {
                 // Its place is noted where it is assigned.
                 let (span, from) = (target.span.clone(), target.span.start);
                 let (id, kind) = (self.found.bindings.len(), SymbolKind::Variable);
-                let (origin, reads, writes) = (Origin::Value, 0, 0);
+                let (origin, reads, writes) = (Origin::Assigned, 0, 0);
                 let stored = true;
                 let binding =
                     Binding { name, span, kind, origin, scope, from, reads, writes, stored };
@@ -702,7 +716,9 @@ impl<'a> Resolver<'a> {
         };
         if self.hoisting.is_some() {
             let known = self.is_variable(name);
-            self.hoisting.as_mut().filter(|_| !known).map(|assigned| assigned.push(target));
+            if let (false, Some(assigned)) = (known, &mut self.hoisting) {
+                assigned.push(target);
+            }
             return;
         }
         let Some(id) = self.value(name) else { return };
@@ -843,7 +859,7 @@ impl<'a> Resolver<'a> {
         let callee_of = match meaning {
             Meaning::Symbol(id) => match self.found.bindings[id].origin {
                 Origin::Function(function) => Callee::Function(id, function),
-                Origin::Value | Origin::Typed(_) | Origin::Other => return,
+                Origin::Value | Origin::Assigned | Origin::Typed(_) | Origin::Other => return,
             },
             Meaning::HostCall => Callee::Host(Cow::Borrowed(name)),
             Meaning::Tool => Callee::Tool(Cow::Borrowed(name)),

@@ -18,6 +18,18 @@ pub(crate) fn is_builtin(name: &str) -> bool {
     BUILTIN_TYPES.contains(&name)
 }
 
+/// How many types stand between the brackets behind a type, at most.
+pub(crate) fn arity(name: &str) -> usize {
+    match name {
+        "Array" | "List" => 1,
+        "Map" | "Result" => 2,
+        name if is_option(name) => 1,
+        name if is_builtin(name) => 0,
+        // Nobody knows what nobody defined.
+        _ => usize::MAX,
+    }
+}
+
 /// The types that somebody declared.
 #[derive(Debug, Default)]
 pub(crate) struct Types<'a> {
@@ -49,6 +61,11 @@ impl<'a> Types<'a> {
             meant.extend(chain.into_iter().map(|name| (name, end)));
         }
         Self { meant }
+    }
+
+    /// What a declared name stands for, through all other names; `None` for one of a circle.
+    pub(crate) fn meant(&self, name: &str) -> Option<&'a Type> {
+        self.meant.get(name).copied().flatten()
     }
 
     /// What a type stands for, through all its names; `None` for one that stands for itself.

@@ -2,6 +2,7 @@
 //!
 //! Tests that make a sandbox need a host that allows one; `symbiont doctor` says why it does not.
 
+mod lsp;
 mod programs;
 mod readme;
 mod trail;

@@ -22,6 +22,9 @@ pub(super) fn check(program: &Program, names: &Resolution<'_>, broken: &Broken, 
     let mut report = Report { program, names, broken, functions, said, hints: HINTS, sink };
     names.undefined.iter().for_each(|(name, span)| report.undefined(name, span));
     names.opaque.iter().for_each(|(name, span)| report.opaque(name, span));
+    for (name, span, most, given) in &names.overfull {
+        report.overfull(name, span, *most, *given);
+    }
     names.bindings.iter().for_each(|binding| report.unused(binding));
     names.calls.iter().for_each(|call| report.call(call));
 }
@@ -124,6 +127,15 @@ impl<'a> Report<'a, '_> {
             Diagnostic::warning("W0310", message, span.clone())
                 .label("anything fits")
                 .did_you_mean(meant),
+        );
+    }
+
+    fn overfull(&mut self, name: &str, span: &Span, most: usize, given: usize) {
+        let plural = if most == 1 { "" } else { "s" };
+        let message = format!("`{name}` takes {most} type{plural}, and {given} are given");
+        self.sink.push(
+            Diagnostic::warning("W0322", message, span.clone())
+                .label("what is too much means nothing"),
         );
     }
 

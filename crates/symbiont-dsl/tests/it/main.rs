@@ -11,6 +11,7 @@ mod parsing;
 mod policies;
 mod random;
 mod world;
+mod types;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {
