@@ -12,7 +12,7 @@ use symbiont_dsl::syntax::SyntaxKind;
 
 use super::Client;
 use super::context::{Called, Context, Place, context};
-use super::hover::{fields, method_kind};
+use super::hover::{fields, receiver};
 use super::signature::{callable, functions, markdown, parameters};
 use super::words::{self, Word};
 use crate::document::Document;
@@ -269,24 +269,23 @@ impl Offers<'_> {
             }
             return;
         }
-        let ty = end.checked_sub(1).and_then(|last| names.type_at(last));
-        let ty = ty.as_deref().unwrap_or("any").trim();
-        for (field, ty) in record_fields(document, ty) {
-            self.offer(&field, CompletionItemKind::FIELD, "", Some(ty), None);
+        let members = names.members_at(end);
+        let kind = receiver(document, end);
+        for member in members.iter().filter(|member| !member.is_method) {
+            let detail = Some(member.detail.clone());
+            self.offer(&member.name, CompletionItemKind::FIELD, "", detail, None);
         }
-        let kind = method_kind(document, ty);
-        let known: Vec<&Page> = match kind {
-            Some(kind) => docs::methods(kind).collect(),
-            None => docs::all().iter().filter(|page| page.kind == Kind::Method).collect(),
-        };
-        for page in known {
-            let insert = calling(page.name, Some(page.signature()));
-            self.add(
-                page.name,
-                CompletionItemKind::METHOD,
-                &insert,
-                docs::named(page.name).find(|it| **it == *page),
-            );
+        for member in members.iter().filter(|member| member.is_method) {
+            let page = kind.and_then(|kind| docs::method(kind, &member.name));
+            let insert = calling(&member.name, Some(&member.detail));
+            let detail = Some(member.detail.clone());
+            self.offer(&member.name, CompletionItemKind::METHOD, &insert, detail, page);
+        }
+        if members.is_empty() {
+            for page in docs::all().iter().filter(|page| page.kind == Kind::Method) {
+                let insert = calling(page.name, Some(page.signature()));
+                self.add(page.name, CompletionItemKind::METHOD, &insert, Some(page));
+            }
         }
     }
 
@@ -389,20 +388,6 @@ impl Offers<'_> {
             }
         }
     }
-}
-
-/// The fields of a type, as it is printed: of a record type or of one by name.
-fn record_fields(document: &Document, ty: &str) -> Vec<(String, String)> {
-    let Some(inner) = ty.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
-        return fields(document, ty).unwrap_or_default();
-    };
-    // Fields are separated like parameters.
-    let list = format!("({inner})");
-    let parts = parameters(&list).into_iter().filter_map(|span| {
-        let (name, ty) = list[span].split_once(':')?;
-        Some((name.trim().trim_matches('"').to_owned(), ty.trim().to_owned()))
-    });
-    parts.collect()
 }
 
 /// A call of a name: the place to go on is inside the parentheses if anything belongs there.

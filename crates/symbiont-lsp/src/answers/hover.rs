@@ -1,5 +1,7 @@
 //! What is known of the word at a place.
 
+use std::collections::HashSet;
+
 use lsp_types::{Hover, HoverContents, MarkupContent, MarkupKind};
 use symbiont_dsl::analysis::{Meaning, Place, Symbol, SymbolKind};
 use symbiont_dsl::docs::{self, Kind};
@@ -70,7 +72,7 @@ fn said(document: &Document, token: &SyntaxToken, offset: usize) -> Option<Strin
         Role::Key => {
             of_key(token).or_else(|| names.analysis.type_at(here.start).map(|ty| code(&ty)))
         }
-        Role::Member { .. } => of_member(document, token, &here),
+        Role::Member { .. } => of_member(document, token),
         _ => names.analysis.type_at(here.start).map(|ty| code(&ty)),
     }
 }
@@ -215,61 +217,40 @@ fn of_key(token: &SyntaxToken) -> Option<String> {
 }
 
 /// A method, or a field of a record.
-fn of_member(document: &Document, token: &SyntaxToken, here: &Span) -> Option<String> {
-    let member = token.parent()?;
-    let end = span(member.first_child()?.text_range()).end;
-    let ty = document.names().analysis.type_at(here.start);
-    let page = match receiver(document, end) {
-        Some(kind) => docs::method(kind, token.text()),
-        None => None,
-    };
-    if let Some(page) = page {
-        return Some(page.text.to_owned());
+fn of_member(document: &Document, token: &SyntaxToken) -> Option<String> {
+    let node = token.parent()?;
+    let end = span(node.first_child()?.text_range()).end;
+    let name = token.text();
+    let mut members = document.names().analysis.members_at(end).iter();
+    let member = members.find(|member| member.name == name);
+    if let Some(member) = member.filter(|member| !member.is_method) {
+        return Some(code(&format!("{name}: {}", member.detail)));
     }
-    if let Some(ty) = ty.filter(|ty| ty != "any") {
-        return Some(code(&format!("{}: {ty}", token.text())));
+    match (receiver(document, end).and_then(|kind| docs::method(kind, name)), member) {
+        (Some(page), _) => Some(page.text.to_owned()),
+        (None, Some(method)) => Some(code(&method.detail)),
+        // Of whichever type it is.
+        (None, None) => {
+            let pages = docs::named(name).filter(|page| page.kind == Kind::Method);
+            let signatures: Vec<&str> = pages.map(docs::Page::signatures).collect();
+            (!signatures.is_empty()).then(|| signatures.join("\n\n"))
+        }
     }
-    let pages: Vec<String> = docs::named(token.text())
-        .filter(|page| page.kind == Kind::Method)
-        .map(|page| page.signatures().to_owned())
-        .collect();
-    (!pages.is_empty()).then(|| pages.join("\n\n"))
 }
 
-/// Whose methods the expression has that ends at a place, as the reference names it; `None` where
-/// that is not known.
+/// Whose methods the expression has that ends at a place, as the reference names it: those whose
+/// pages are all among its members, and of several the most. `None` where that is not known.
 pub(super) fn receiver(document: &Document, end: usize) -> Option<&'static str> {
-    let ty = document.names().analysis.type_at(end.checked_sub(1)?)?;
-    method_kind(document, &ty)
-}
-
-/// Whose methods a type has.
-pub(super) fn method_kind(document: &Document, ty: &str) -> Option<&'static str> {
-    const KINDS: &[(&str, &str)] = &[
-        ("String", "string"),
-        ("Array", "array"),
-        ("List", "array"),
-        ("Map", "map"),
-        ("{", "map"),
-        ("int", "number"),
-        ("float", "number"),
-        ("duration", "duration"),
-        ("size", "size"),
-        ("bytes", "bytes"),
-        ("time", "time"),
-        ("Option", "option"),
-        ("Maybe", "option"),
-        ("Optional", "option"),
-        ("Result", "result"),
-        ("Error", "error"),
-        ("bool", "any"),
+    const KINDS: &[&str] = &[
+        "string", "array", "map", "number", "duration", "size", "bytes", "time", "option",
+        "result", "error", "any",
     ];
-    let first = match ty.trim_start().starts_with('{') {
-        true => "{",
-        false => ty.trim().split(['<', ' ']).next().unwrap_or_default(),
-    };
-    let known = KINDS.iter().find(|(name, _)| *name == first).map(|(_, kind)| *kind);
-    known.or_else(|| fields(document, first).map(|_| "map"))
+    let members = document.names().analysis.members_at(end);
+    let known: HashSet<&str> =
+        members.iter().filter(|it| it.is_method).map(|it| it.name.as_str()).collect();
+    let fits = |kind: &&&str| docs::methods(kind).all(|page| known.contains(page.name));
+    let kinds = KINDS.iter().filter(|_| !known.is_empty()).filter(fits);
+    kinds.copied().max_by_key(|kind| docs::methods(kind).count())
 }
 
 /// The fields of a record type that is declared in the file, with their types as written.

@@ -106,6 +106,11 @@ fn completion_offers_what_bodies_may_say() {
     offers(&around("delegate(\"$0\")"), "+worker +main -let");
     offers(&around("send(\"$0\", \"t\", 1)"), "+worker");
     offers(&around("send(\"worker\", \"$0\", 1)"), "-worker");
+    offers(&around("incident.$0"), "+id +title -split");
+    offers(&around("text.$0"), "+split +trim -map -id");
+    offers(&around("names.first().$0"), "+unwrap -split");
+    offers(&around("names[0].$0\n        let y = 1;"), "+split -map");
+    offers(&around("let n: Incident = Incident { $0: 1 };"), "+id +title -let");
     offers(&around("for name in names { $0 }"), "+name +names");
     offers(&around("names.map(each => $0)"), "+each");
     offers(&around("{ let inner = 1; } $0"), "-inner");
@@ -188,6 +193,10 @@ fn hover_says_what_a_word_means() {
     hovers(&around("f$0s.read(\"a\")"), "fs.read");
     hovers(&around("exec$0(\"ls\")"), "`exec(");
     hovers(&around("text.spl$0it(\",\")"), "split(");
+    hovers(&around("print(tex$0t)"), "let text: String");
+    hovers(&around("print(names.map(na$0me => name))"), "name: String");
+    hovers(&around("print(incident.tit$0le)"), "title: String");
+    hovers(&around("print(names.fir$0st())"), "first(");
     hovers(&around("wh$0ile true { }"), "`while");
     hovers(&around("read_logs$0(1)"), "tool");
     hovers(&around("print(conte$0xt)"), "Filled by the runtime");
