@@ -105,9 +105,9 @@ pub(crate) fn measure(scale: Scale, rows: &mut Rows<'_>) {
     match completions(count) {
         Ok(mut times) => {
             times.sort_by(f64::total_cmp);
-            let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-            rows.add("lsp completion p50", "ms", n(), Ok((at(0.5), None::<Peer>)));
-            rows.add("lsp completion p99", "ms", n(), Ok((at(0.99), None)));
+            let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+            rows.add("lsp completion p50", "ms", n(), Ok((at(50), None::<Peer>)));
+            rows.add("lsp completion p99", "ms", n(), Ok((at(99), None)));
         }
         Err(error) => rows.add("lsp completion p50", "ms", n(), Err(error)),
     }

@@ -112,7 +112,7 @@ impl Offers<'_> {
             Place::Event => self.words(words::EVENTS),
             Place::Verb => self.words(words::VERBS),
             Place::Policy { whole } => {
-                self.symbols(SymbolKind::Policy, if *whole { "policy " } else { "" })
+                self.symbols(SymbolKind::Policy, if *whole { "policy " } else { "" });
             }
             Place::Agent => self.symbols(SymbolKind::Agent, ""),
             Place::Capability => self.capabilities(),

@@ -180,7 +180,7 @@ fn hovers(text: &str, want: &str) {
     match (&said, want) {
         (None, "") => {}
         (Some(said), want) if !want.is_empty() => {
-            assert!(said.contains(want), "{want:?} in {said}")
+            assert!(said.contains(want), "{want:?} in {said}");
         }
         (said, want) => panic!("{want:?} in {said:?}"),
     }
