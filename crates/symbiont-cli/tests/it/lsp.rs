@@ -158,7 +158,7 @@ fn an_editor_is_served_from_its_start_to_its_end() {
     assert!(tokens["data"].as_array().is_some_and(|data| data.len() > 50), "{tokens}");
     let symbols = editor.ask("textDocument/documentSymbol", whole);
     assert_eq!(
-        symbols[1]["name"], "worker",
+        symbols[1]["containerName"], "worker",
         "without nesting an agent's items follow it: {symbols}"
     );
 

@@ -84,23 +84,6 @@ pub(super) struct Context {
 
 /// What may be written at a place; `None` where nothing can be known.
 pub(super) fn context(document: &Document, offset: usize) -> Option<Context> {
-    let before = token_before(document, offset);
-    let kind = before.as_ref().map(SyntaxToken::kind);
-    let touched = before.as_ref().map_or(0..0, |token| span(token.text_range()));
-    let inside = touched.start < offset && offset < touched.end;
-    match kind {
-        // The end of a line comment is still in it.
-        Some(SyntaxKind::LineComment) => return None,
-        Some(SyntaxKind::BlockComment) if inside => return None,
-        Some(SyntaxKind::String) if inside => {
-            let place = in_text(&before?)?;
-            let replaced = touched.start + 1..touched.end - 1;
-            let document = Document::with(document.uri.clone(), 0, document.text.clone());
-            return Some(Context { place, replaced, document, offset });
-        }
-        Some(SyntaxKind::LongString) if inside => return None,
-        _ => {}
-    }
     let source = document.source();
     let mut text = String::with_capacity(source.len() + WORD.len());
     text.push_str(&source[..offset]);
@@ -109,21 +92,15 @@ pub(super) fn context(document: &Document, offset: usize) -> Option<Context> {
     let text = crate::text::Text::new(text, document.text.encoding());
     let patched = Document::with(document.uri.clone(), document.version, text);
     let word = token_at(patched.tree(), offset + 1)?;
-    if word.kind() != SyntaxKind::Name {
-        return None;
-    }
     let found = span(word.text_range());
-    let replaced = found.start..found.end - WORD.len();
-    let place = place(&word)?;
-    Some(Context { place, replaced, document: patched, offset: found.start })
-}
-
-fn token_before(document: &Document, offset: usize) -> Option<SyntaxToken> {
-    let offset = u32::try_from(offset).ok()?;
-    if offset > u32::from(document.tree().text_range().end()) {
-        return None;
-    }
-    document.tree().token_at_offset(offset.into()).left_biased()
+    // In a comment, a number or a long text the word became a part of that.
+    let (place, inside) = match word.kind() {
+        SyntaxKind::Name => (place(&word)?, found),
+        SyntaxKind::String => (in_text(&word)?, found.start + 1..found.end - 1),
+        _ => return None,
+    };
+    let replaced = inside.start..inside.end - WORD.len();
+    Some(Context { place, replaced, document: patched, offset: inside.start })
 }
 
 /// What may be written inside a text.
@@ -206,7 +183,10 @@ fn expression(node: &SyntaxNode) -> Option<Place> {
         return Some(place);
     }
     let outer = node.parent()?;
-    let statement = matches!(outer.kind(), SyntaxKind::ExpressionStatement | SyntaxKind::Block);
+    // The first word of a statement, whatever follows it.
+    let start = node.text_range().start();
+    let beginning = node.ancestors().take_while(|it| it.text_range().start() == start);
+    let statement = beginning.into_iter().any(|it| it.kind() == SyntaxKind::ExpressionStatement);
     let argument = if node.kind() == SyntaxKind::Argument { Some(node) } else { Some(&outer) };
     let call = argument.filter(|it| it.kind() == SyntaxKind::Argument).and_then(called);
     Some(Place::Expression { statement, call })
