@@ -10,8 +10,8 @@ mod machine;
 mod parsing;
 mod policies;
 mod random;
-mod world;
 mod types;
+mod world;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {
