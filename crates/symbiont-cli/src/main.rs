@@ -17,6 +17,7 @@ mod check;
 mod doctor;
 mod explain;
 mod fmt;
+mod lsp;
 mod policy;
 mod run;
 mod screen;
@@ -137,6 +138,7 @@ enum Subcommands {
     Policy(policy::Arguments),
     Audit(audit::Arguments),
     Tool(tool::Arguments),
+    Lsp(lsp::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -175,6 +177,7 @@ fn main() -> ExitCode {
             Subcommands::Policy(arguments) => policy::run(&arguments),
             Subcommands::Audit(arguments) => audit::run(arguments).await,
             Subcommands::Tool(arguments) => tool::run(&arguments),
+            Subcommands::Lsp(arguments) => lsp::run(&arguments),
         }
     });
     // A reader of standard error that has stopped reading must not keep the process.

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use crate::url::Url;
 
 pub use parameters::{
-    Arranged, Given, Misplaced, Place, Shape, arrange, option, options_slot, slots,
+    Arranged, Given, Misplaced, Place, Shape, arrange, option, options, options_slot, slots,
 };
 
 /// What happens to a call whose outcome was lost in a crash.

@@ -5,6 +5,7 @@
 mod checks;
 mod formatting;
 mod language;
+mod lsp;
 mod policy;
 mod programs;
 mod readme;
