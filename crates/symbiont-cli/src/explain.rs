@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(
             plain,
             format!(
-                "One {}word\n{}end.\n\n- an item of two lines\n- {}item\n  {}item\n\n    a           b\n    `x | y`     z\n\n    agent a {{\n\n    }}\n",
+                "One {}word\n{}end.\n\n- an item of two lines\n- {}item\n  {}item\n\n    a          b\n    `x | y`    z\n\n    agent a {{\n\n    }}\n",
                 "word ".repeat(14),
                 "word ".repeat(5),
                 "item ".repeat(14),

@@ -79,7 +79,7 @@ pub use http::{
 pub use journal::Journal;
 pub use lifecycle::machine::{Event as LifecycleEvent, Rest, transition};
 pub use lifecycle::{
-    DefaultLifecycleController, LifecycleBuilder, LifecycleConfig, LifecycleController,
+    DefaultLifecycleController, Evaluation, LifecycleBuilder, LifecycleConfig, LifecycleController,
 };
 pub use policy::{
     AgentFacts, DefaultPolicyEngine, PolicyEngine, PolicyEngineBuilder, PolicyEngineConfig,

@@ -1,7 +1,7 @@
 //! The codes of diagnostics, and a page about each.
 //!
-//! A page is a file of `docs/codes`: its first line is `# CODE: title`, and of its two programs the
-//! first gives the code and the second, which is the first mended, does not.
+//! A page is a file of `docs/codes`: its first line is `# CODE: title`, and of its two programs, or of its
+//! two manifests of tools, the first gives the code and the second, which is the first mended, does not.
 
 use super::nearest;
 
@@ -26,12 +26,27 @@ impl Page {
         self.text.split_once('\n').map_or("", |(_, body)| body.trim())
     }
 
-    /// The programs on the page: the faulty one, and the same mended.
+    /// What is faulty on the page, and the same mended: programs, or, of codes about manifests of
+    /// tools, manifests.
     pub fn examples(&self) -> impl Iterator<Item = &'static str> {
-        self.text
-            .split("```symbi\n")
+        let language = if self.text.contains("```symbi\n") { "symbi" } else { "toml" };
+        self.blocks(language)
+    }
+
+    /// The manifests of the tools that the programs on the page may call.
+    pub fn tools(&self) -> impl Iterator<Item = &'static str> {
+        self.blocks("toml").filter(|_| self.text.contains("```symbi\n"))
+    }
+
+    fn blocks(&self, language: &str) -> impl Iterator<Item = &'static str> + use<> {
+        let fence = format!("```{language}\n");
+        let blocks: Vec<&'static str> = self
+            .text
+            .split(fence.as_str())
             .skip(1)
-            .map(|rest| rest.split_once("```").map_or(rest, |(program, _)| program))
+            .map(|rest| rest.split_once("```").map_or(rest, |(block, _)| block))
+            .collect();
+        blocks.into_iter()
     }
 }
 
@@ -80,6 +95,8 @@ const PAGES: &[Page] = pages![
     "E0201" "E0202" "E0203" "E0204" "E0205" "E0206" "E0207" "E0208" "E0209" "E0210"
     "E0221" "E0222" "E0223"
     "E0231" "E0232" "E0233"
+    "E0401" "E0402" "E0403" "E0404" "E0405" "E0406" "E0407" "E0411"
     "W0301" "W0302" "W0303" "W0304" "W0305" "W0306" "W0307" "W0308" "W0309" "W0310"
     "W0311" "W0312" "W0313" "W0314" "W0315" "W0321" "W0322" "W0331" "W0332" "W0333" "W0334" "W0335"
+    "W0401" "W0410"
 ];

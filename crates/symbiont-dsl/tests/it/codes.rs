@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use symbiont_dsl::definition::check;
-use symbiont_dsl::diagnostic::codes::{nearest_code, page, pages};
+use symbiont_dsl::definition::{check, check_with_tools};
+use symbiont_dsl::diagnostic::codes::{Page, nearest_code, page, pages};
 use symbiont_dsl::diagnostic::{Diagnostic, render};
+use symbiont_dsl::tools::gather;
 
 use super::{expect, folder};
 
@@ -17,6 +18,19 @@ const SHORTENED: [(&str, &str, usize); 2] = [("E0107", "[", 300), ("E0108", "x",
 fn codes<'a>(code: &str, diagnostics: &'a [Diagnostic]) -> BTreeSet<&'a str> {
     let told = diagnostics.iter().map(|diagnostic| diagnostic.code);
     told.filter(|told| *told != "W0314" || *told == code).collect()
+}
+
+/// What is told of an example of a page.
+fn told(page: &Page, example: &str) -> Vec<Diagnostic> {
+    if example.starts_with("name = ") {
+        return gather([example]).diagnostics.swap_remove(0);
+    }
+    let tools = gather(page.tools());
+    assert!(!tools.has_errors(), "{}", page.code);
+    match tools.tools.is_empty() {
+        true => check(example).diagnostics,
+        false => check_with_tools(example, &tools.tools).diagnostics,
+    }
 }
 
 #[test]
@@ -30,16 +44,17 @@ fn the_first_program_of_a_page_gives_its_code_and_the_second_gives_none() {
             Some((_, text, times)) => faulty.replace("...", &text.repeat(*times)),
             None => faulty.to_owned(),
         };
-        let told = check(&faulty).diagnostics;
-        let shown = render(&told, &faulty, "agent.symbi", false);
+        let file = if faulty.starts_with("name = ") { "tool.toml" } else { "agent.symbi" };
+        let told = told(page, &faulty);
+        let shown = render(&told, &faulty, file, false);
         assert_eq!(codes(code, &told), BTreeSet::from([code]), "{shown}");
         let of_code = told.iter().filter(|diagnostic| diagnostic.code == code).count();
         assert_eq!(of_code, 1, "{shown}");
         if code != "E0107" {
             expect(&folder("codes").join(format!("{code}.txt")), &shown);
         }
-        let told = check(mended).diagnostics;
-        let shown = render(&told, mended, "agent.symbi", false);
+        let told = self::told(page, mended);
+        let shown = render(&told, mended, file, false);
         assert_eq!(codes("", &told), BTreeSet::new(), "{code} mended: {shown}");
         assert!(code != "W0314" || told.is_empty(), "{shown}");
     }

@@ -56,7 +56,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(366 * 24 * 3600);
 type Answer = Result<Result<Value, ErrorValue>, RunFailure>;
 
 /// Decides, makes and records one call.
-pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
+pub(super) async fn call(run: &Run, call: &HostCall, line: Option<usize>) -> Answer {
     let seen = canonical(call).and_then(|call| tools::resolved(run, addressed(run, call)));
     let (call, tool) = match &seen {
         Ok((call, tool)) => (call, tool.as_ref()),
@@ -395,8 +395,8 @@ impl Run {
             .with("run", self.active.id)
     }
 
-    fn entry(&self, event_type: AuditEventType, kind: &'static str, line: usize) -> Entry {
-        self.journal_entry(event_type, kind).with("line", line)
+    fn entry(&self, event_type: AuditEventType, kind: &'static str, line: Option<usize>) -> Entry {
+        self.journal_entry(event_type, kind).with_some("line", line)
     }
 
     async fn commit(&self, change: Change) -> Result<(), RunFailure> {
@@ -476,7 +476,7 @@ fn decide(
     call: &HostCall,
     facts: &[PolicyValue],
     operation: &str,
-    line: usize,
+    line: Option<usize>,
 ) -> Decided {
     let decision = ask(run, call, facts, operation);
     let refusal = policy::refusal(&decision, operation);
@@ -704,7 +704,7 @@ fn bytes(value: &Value) -> Result<Vec<u8>, ErrorValue> {
 
 // Calls that policies do not govern.
 
-async fn free(run: &Run, call: &HostCall, line: usize) -> Answer {
+async fn free(run: &Run, call: &HostCall, line: Option<usize>) -> Answer {
     Ok(match &*call.name {
         "log" | "print" | "emit" | "checkpoint" => return say(run, call, line).await,
         "now" => now(run),
@@ -727,7 +727,7 @@ fn now(run: &Run) -> Result<Value, ErrorValue> {
     Ok(Value::Time(micros(run.services.journal.now()).saturating_mul(1000)))
 }
 
-async fn say(run: &Run, call: &HostCall, line: usize) -> Answer {
+async fn say(run: &Run, call: &HostCall, line: Option<usize>) -> Answer {
     let (level, rest) = match (&*call.name, call.args.as_slice()) {
         ("log", [Value::Null, rest @ ..]) => (None, rest),
         ("log", [level, rest @ ..]) => (Some(level.to_string().to_lowercase()), rest),
