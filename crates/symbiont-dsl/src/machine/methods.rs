@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builtins::{Patterns, arity, int, shown, text, wrong};
+use super::jobs::{Change, How, Join};
 use super::meter::{ARRAY, ENTRY, Meter, Result, TEXT, VALUE, arithmetic, raise, type_error};
-use super::operators::{check_depth, clipped, contains, own, own_map, position, range_length};
+use super::operators::{
+    MANY, check_depth, clipped, contains, finder, own, own_map, position, range_length,
+};
 use super::work::{comparing, mixable, sort_order};
 use crate::value::{Array, Map, Value, moment, time_text};
 
@@ -232,9 +235,8 @@ pub(super) fn sort(value: &Value, meter: &mut Meter) -> Result<Option<Value>> {
 }
 
 pub(super) fn reverse(value: &Value, meter: &mut Meter) -> Result<Option<Value>> {
-    if let Value::String(text) = value {
-        meter.text(text.len())?;
-        return Ok(Some(Value::from(text.chars().rev().collect::<String>())));
+    if let Value::String(_) = value {
+        return meter.long(|| Change::of(value, How::Reverse)).map(Some);
     }
     let Some(items) = items(value, meter)? else { return Ok(None) };
     meter.array(items.len())?;
@@ -296,10 +298,7 @@ pub(super) fn call(
             arity(name, args, 0, 0)?;
             match name {
                 "is_empty" => Ok(Some(Value::Bool(bytes.is_empty()))),
-                "base64" => {
-                    meter.text(bytes.len() / 3 * 4 + 4)?;
-                    Ok(Some(Value::from(crate::value::base64_text(bytes))))
-                }
+                "base64" => meter.long(|| Change::of(receiver, How::Base64)).map(Some),
                 _ => Ok(None),
             }
         }
@@ -342,7 +341,7 @@ pub(super) fn call(
         | Value::Secret(_)
         | Value::Memory(_) => {
             arity(name, args, 0, 0)?;
-            Ok(Some(Value::from(shown(receiver, meter)?)))
+            Ok(Some(Value::String(shown(receiver, meter)?)))
         }
     }
 }
@@ -416,14 +415,8 @@ fn of_string(
     Ok(Some(match name {
         "is_empty" => Value::Bool(string.is_empty()),
         "trim" => new_text(string.trim(), meter)?,
-        "lower" => {
-            meter.text(string.len() * 2)?;
-            Value::from(string.to_lowercase())
-        }
-        "upper" => {
-            meter.text(string.len() * 2)?;
-            Value::from(string.to_uppercase())
-        }
+        "lower" => meter.long(|| Change::of(receiver, How::Lower))?,
+        "upper" => meter.long(|| Change::of(receiver, How::Upper))?,
         "lines" => pieces(string.lines(), meter)?,
         "chars" => {
             let mut buffer = [0; 4];
@@ -447,21 +440,30 @@ fn of_string(
             "" => return Err(type_error("`split` wants something to split at; see `chars`")),
             separator => pieces(string.split(separator), meter)?,
         },
-        "contains" => Value::Bool(string.contains(text(name, args, 0)?)),
+        "contains" => {
+            text(name, args, 0)?;
+            Value::Bool(contains(receiver, &args[0], meter)?)
+        }
         "starts_with" => Value::Bool(string.starts_with(text(name, args, 0)?)),
         "ends_with" => Value::Bool(string.ends_with(text(name, args, 0)?)),
         "contains_pattern" => Value::Bool(patterns.matches(string, text(name, args, 0)?, meter)?),
         "replace" => {
             let (from, to) = (text(name, args, 0)?, text(name, args, 1)?);
-            let times = string.matches(from).count();
-            meter.text(times.saturating_mul(to.len()).saturating_add(string.len()))?;
-            Value::from(string.replace(from, to))
+            let (finder, to) = (finder(from)?, Arc::from(to));
+            meter.long(|| Change::of(receiver, How::Replace(finder, to)))?
         }
         "slice" => {
             let range = bounds(name, args, string.chars().count())?;
-            let part: String = string.chars().skip(range.start).take(range.len()).collect();
-            meter.text(part.len())?;
-            Value::from(part)
+            // Whoever skips letters finds where the others begin sooner than whoever takes them.
+            let after = |text: &'_ str, letters: usize| {
+                let mut rest = text.chars();
+                if let Some(last) = letters.checked_sub(1) {
+                    rest.nth(last);
+                }
+                text.len() - rest.as_str().len()
+            };
+            let rest = &string[after(string, range.start)..];
+            new_text(&rest[..after(rest, range.len())], meter)?
         }
         "repeat" => {
             let times = usize::try_from(int(name, args, 0)?.max(0)).unwrap_or(usize::MAX);
@@ -591,7 +593,7 @@ fn of_number(value: &Value, name: &str, args: &[Value], meter: &mut Meter) -> Re
                 .ok_or_else(|| arithmetic(format!("{float:?} is no int"))),
         },
         "to_float" => Ok(Value::Float(float)),
-        "to_string" => shown(value, meter).map(Value::from),
+        "to_string" => shown(value, meter).map(Value::String),
         "is_nan" => Ok(Value::Bool(float.is_nan())),
         "pow" => match (value, &args[0]) {
             (Value::Int(base), Value::Int(exponent @ 0..)) => u32::try_from(*exponent)
@@ -647,7 +649,7 @@ fn of_time(time: i64, name: &str, args: &[Value]) -> Result<Option<Value>> {
         "unix_ms" => time.div_euclid(1_000_000),
         "to_string" => return Ok(Some(Value::from(time_text(time)))),
         _ => {
-            let mut meter = Meter { steps: 0, step_limit: 1, charged: 0, memory_limit: 1 };
+            let mut meter = Meter::new(1, 1);
             let op = if name == "plus" {
                 crate::hir::BinaryOp::Add
             } else {
@@ -728,8 +730,17 @@ pub(super) fn mutate(
             let Some(Value::Map(other)) = args.first() else {
                 return Err(wrong(name, "a map", args.first()));
             };
+            if other.len() > MANY {
+                let joined = meter.long(|| Join::maps(map, other))?;
+                meter.map(map.len() + other.len())?;
+                if let Value::Map(joined) = joined {
+                    *map = joined;
+                }
+                return Ok(true);
+            }
             own_map(map, meter)?;
-            meter.map(map.len() + other.len())?;
+            meter.entries(map.len() + other.len())?;
+            meter.work(other.len() as u64 / 2)?;
             let map: &mut Map = Arc::make_mut(map);
             for (key, value) in other.iter() {
                 meter.allocate(ENTRY + key.len() as u64)?;

@@ -265,20 +265,22 @@ fn join(
 ) -> Result<Option<usize>> {
     let (end, next) = onward(start, length(list));
     let separator = separator.as_str().unwrap_or_default();
-    let before = out.len();
+    // An element may take long itself, and then all of this is done again.
+    let mut joined = String::new();
     meter.work(end.saturating_sub(start) as u64 / 4)?;
     for at in start..end {
         if at > 0 {
-            out.push_str(separator);
+            joined.push_str(separator);
         }
         match element(list, at) {
-            Value::String(part) => out.push_str(&part),
-            other => out.push_str(&shown(&other, meter)?),
+            Value::String(part) => joined.push_str(&part),
+            other => joined.push_str(&shown(&other, meter)?),
         }
-        meter.fits(out.len())?;
+        meter.fits(out.len() + joined.len())?;
     }
-    meter.bulk(out.len() - before)?;
-    meter.allocate((out.len() - before) as u64)?;
+    meter.bulk(joined.len())?;
+    meter.allocate(joined.len() as u64)?;
+    out.push_str(&joined);
     Ok(next)
 }
 
