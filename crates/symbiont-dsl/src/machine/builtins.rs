@@ -104,6 +104,9 @@ pub(super) fn wrong(name: &str, wanted: &str, got: Option<&Value>) -> Raise {
     type_error(format!("`{name}` wants {wanted}, not {got}"))
 }
 
+/// The longest text that a pattern is looked for in: that is done in one go.
+const LONGEST_SUBJECT: usize = 1 << 20;
+
 /// Compiled patterns: what is lost when a run moves is made again.
 #[derive(Debug, Default)]
 pub(super) struct Patterns(Vec<(String, regex::Regex)>);
@@ -111,6 +114,10 @@ pub(super) struct Patterns(Vec<(String, regex::Regex)>);
 impl Patterns {
     /// Whether a pattern matches somewhere in a text. Linear in the text.
     pub(super) fn matches(&mut self, text: &str, pattern: &str, meter: &mut Meter) -> Result<bool> {
+        if text.len() > LONGEST_SUBJECT {
+            let message = format!("a pattern is looked for in at most {LONGEST_SUBJECT} bytes");
+            return Err(raise("LimitExceeded", message));
+        }
         // The cost does not depend on what happens to be compiled already.
         meter.work(200 + pattern.len() as u64)?;
         meter.work((text.len() as u64).saturating_mul(1 + pattern.len() as u64 / 16) / 8)?;
@@ -289,6 +296,7 @@ fn extreme(
         several => several,
     };
     meter.work(candidates.len() as u64 / 4)?;
+    super::work::orderable(candidates)?;
     let Some(mut best) = candidates.first() else {
         return Err(type_error(format!("`{name}` of nothing")));
     };

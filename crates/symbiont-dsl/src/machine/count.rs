@@ -344,7 +344,7 @@ impl Job for Detach {
     fn stride(&mut self, meter: &mut Meter) -> Result<Option<Value>> {
         let mut bytes = 0;
         let done = self.go_on(STRIDE, &mut bytes);
-        meter.work(done as u64 / 4)?;
+        meter.work(done as u64 / 2)?;
         if self.keeps {
             meter.allocate(bytes)?;
             meter.list(self.longest.0)?;

@@ -144,7 +144,7 @@ pub(super) enum Join {
 
 impl Join {
     pub(super) fn arrays(a: &Arc<Array>, b: &Arc<Array>) -> Join {
-        let mut made = Array::new(Vec::with_capacity(a.len() + b.len()));
+        let mut made = Array::new(Vec::with_capacity(a.len() + b.len() + 1));
         made.deepen(a.deepest().max(b.deepest()));
         Join::Arrays { parts: [Arc::clone(a), Arc::clone(b)], at: [0, 0], made }
     }

@@ -13,7 +13,7 @@ use super::meter::{ARRAY, ENTRY, Meter, Result, TEXT, VALUE, arithmetic, raise, 
 use super::operators::{
     MANY, check_depth, clipped, contains, finder, own, own_map, position, range_length,
 };
-use super::work::{comparing, mixable, sort_order};
+use super::work::{comparing, mixable, orderable, sort_order};
 use crate::value::{Array, Map, Value, moment, time_text};
 
 /// The names of the methods of a value, those without arguments first, to suggest one.
@@ -229,6 +229,7 @@ pub(super) fn sort(value: &Value, meter: &mut Meter) -> Result<Option<Value>> {
     meter.work((length + comparing(&items)) * levels / 4)?;
     meter.array(items.len())?;
     mixable(&items)?;
+    orderable(&items)?;
     let mut items = items.into_owned();
     items.sort_by(sort_order);
     finished(Array::new(items)).map(Some)
@@ -414,7 +415,7 @@ fn of_string(
     arity(name, args, least, most)?;
     Ok(Some(match name {
         "is_empty" => Value::Bool(string.is_empty()),
-        "trim" => new_text(string.trim(), meter)?,
+        "trim" => new_text(trimmed(string), meter)?,
         "lower" => meter.long(|| Change::of(receiver, How::Lower))?,
         "upper" => meter.long(|| Change::of(receiver, How::Upper))?,
         "lines" => pieces(string.lines(), meter)?,
@@ -426,11 +427,11 @@ fn of_string(
         }
         "reverse" => return reverse(receiver, meter),
         "to_string" => receiver.clone(),
-        "to_int" => match string.trim().parse() {
+        "to_int" => match number_in(string).parse() {
             Ok(number) => Value::Int(number),
             Err(_) => return Err(raise("ParseError", format!("`{}` is no int", clipped(string)))),
         },
-        "to_float" => match string.trim().parse() {
+        "to_float" => match number_in(string).parse() {
             Ok(number) => Value::Float(number),
             Err(_) => {
                 return Err(raise("ParseError", format!("`{}` is no float", clipped(string))));
@@ -473,6 +474,24 @@ fn of_string(
         }
         _ => return Ok(None),
     }))
+}
+
+/// The text without white space around it, of which there may be much.
+fn trimmed(text: &str) -> &str {
+    const CHUNK: usize = 64;
+    let white =
+        |chunk: &[u8]| chunk.iter().fold(true, |all, byte| all & byte.is_ascii_whitespace());
+    let before = text.as_bytes().chunks(CHUNK).take_while(|chunk| white(chunk)).count();
+    let text = text.get(before * CHUNK..).unwrap_or_default();
+    let after = text.as_bytes().rchunks(CHUNK).take_while(|chunk| white(chunk)).count();
+    text.get(..text.len().saturating_sub(after * CHUNK)).unwrap_or_default().trim()
+}
+
+/// What stands for a number in a text: nothing if it is far too long for one.
+fn number_in(text: &str) -> &str {
+    const LONGEST: usize = 4_096;
+    let text = trimmed(text);
+    if text.len() > LONGEST { "" } else { text }
 }
 
 fn new_text(text: &str, meter: &mut Meter) -> Result<Value> {
