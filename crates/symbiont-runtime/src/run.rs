@@ -533,6 +533,10 @@ impl Run {
                     tokio::task::yield_now().await;
                 }
                 Step::Done(value) => {
+                    // The run has written it, unless there was nothing to run.
+                    if let Some(json) = machine.output() {
+                        return RunOutcome::Returned(json.into());
+                    }
                     return match to_json_text(&value, LARGEST_RESULT) {
                         Ok(json) => RunOutcome::Returned(json.into()),
                         Err(error) => RunOutcome::Failed(RunFailure::of(&error, None)),

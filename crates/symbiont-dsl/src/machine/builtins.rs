@@ -114,8 +114,11 @@ pub(super) struct Patterns(Vec<(String, regex::Regex)>);
 impl Patterns {
     /// Whether a pattern matches somewhere in a text. Linear in the text.
     pub(super) fn matches(&mut self, text: &str, pattern: &str, meter: &mut Meter) -> Result<bool> {
-        if text.len() > LONGEST_SUBJECT {
-            let message = format!("a pattern is looked for in at most {LONGEST_SUBJECT} bytes");
+        // Whether a letter is one of a word takes much longer to find out.
+        let words = ["\\b", "\\B", "\\<", "\\>"].iter().any(|word| pattern.contains(word));
+        let longest = if words { LONGEST_SUBJECT / 8 } else { LONGEST_SUBJECT };
+        if text.len() > longest {
+            let message = format!("this pattern is looked for in at most {longest} bytes");
             return Err(raise("LimitExceeded", message));
         }
         // The cost does not depend on what happens to be compiled already.

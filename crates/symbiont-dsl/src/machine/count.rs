@@ -320,12 +320,16 @@ impl Detach {
             Value::Map(map) => Value::from(map.keys().cloned().zip(values).collect::<Map>()),
             Value::Function(closure) => Value::Function(Arc::new(Closure {
                 function: closure.function,
-                captured: Array::new(values),
+                captured: Array::with_deepest(values, closure.captured.deepest()),
             })),
             Value::Some(_) => Value::Some(Arc::new(values.pop().unwrap_or_default())),
             Value::Ok(_) => Value::Ok(Arc::new(values.pop().unwrap_or_default())),
             Value::Err(_) => Value::Err(Arc::new(values.pop().unwrap_or_default())),
-            _ => Value::from(values),
+            // How deep it is need not be found out again.
+            Value::Array(array) => {
+                Value::Array(Arc::new(Array::with_deepest(values, array.deepest())))
+            }
+            _ => Value::Null,
         };
         if let Some(address) = shared {
             self.copies.table(address).insert(address, copy.clone());

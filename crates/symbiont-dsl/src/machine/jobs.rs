@@ -138,15 +138,24 @@ impl Job for Find {
 /// Copies what is in two arrays, or in two maps, into one.
 #[derive(Debug)]
 pub(super) enum Join {
-    Arrays { parts: [Arc<Array>; 2], at: [usize; 2], made: Array },
+    Arrays { parts: [Arc<Array>; 2], at: [usize; 2], ends: [usize; 2], made: Array },
     Maps { parts: [Arc<Map>; 2], at: [usize; 2], made: Map },
 }
 
 impl Join {
     pub(super) fn arrays(a: &Arc<Array>, b: &Arc<Array>) -> Join {
-        let mut made = Array::new(Vec::with_capacity(a.len() + b.len() + 1));
-        made.deepen(a.deepest().max(b.deepest()));
-        Join::Arrays { parts: [Arc::clone(a), Arc::clone(b)], at: [0, 0], made }
+        Join::of([Arc::clone(a), Arc::clone(b)], 0, [a.len(), b.len()])
+    }
+
+    /// A part of an array.
+    pub(super) fn slice(array: &Arc<Array>, part: std::ops::Range<usize>) -> Join {
+        Join::of([Arc::clone(array), Arc::default()], part.start, [part.end, 0])
+    }
+
+    fn of(parts: [Arc<Array>; 2], start: usize, ends: [usize; 2]) -> Join {
+        let mut made = Array::new(Vec::with_capacity(ends[0] - start + ends[1] + 1));
+        made.deepen(parts[0].deepest().max(parts[1].deepest()));
+        Join::Arrays { parts, at: [0, start], ends, made }
     }
 
     pub(super) fn maps(a: &Arc<Map>, b: &Arc<Map>) -> Join {
@@ -159,12 +168,12 @@ impl Join {
 impl Job for Join {
     fn stride(&mut self, meter: &mut Meter) -> Result<Option<Value>> {
         match self {
-            Join::Arrays { parts, at: [part, at], made } if *part < 2 => {
-                let end = (*at + ELEMENTS).min(parts[*part].len());
+            Join::Arrays { parts, at: [part, at], ends, made } if *part < 2 => {
+                let end = (*at + ELEMENTS).min(ends[*part]);
                 meter.bulk(2 * (end - *at))?;
                 made.items_mut().extend_from_slice(&parts[*part][*at..end]);
                 *at = end;
-                if end == parts[*part].len() {
+                if end == ends[*part] {
                     (*part, *at) = (*part + 1, 0);
                 }
                 Ok(None)

@@ -562,9 +562,14 @@ fn of_array(
             .map(Some);
         }
         "slice" => {
-            let part = &items[bounds(name, args, items.len())?];
-            meter.array(part.len())?;
-            finished(part.iter().cloned().collect())?
+            let part = bounds(name, args, items.len())?;
+            match receiver {
+                Value::Array(array) => {
+                    meter.array(part.len())?;
+                    meter.long(|| Join::slice(array, part))?
+                }
+                _ => Value::from(items[part].to_vec()),
+            }
         }
         "join" => {
             let separator = if args.is_empty() { "" } else { text(name, args, 0)? };

@@ -887,6 +887,45 @@ fn a_run_is_no_slower_to_yield_than_its_fuel() {
     assert!(machine.steps() > 1_000);
 }
 
+/// However much there is of it, an instruction does not hold its host for long.
+#[test]
+fn long_work_yields_between_its_strides() {
+    const FUEL: u64 = 1_000;
+    let limits = Limits { memory: 256 << 20, steps: 1 << 32, ..LIMITS };
+    let a = "let a = range(0, 100000).map(i => i); ";
+    let m = "let m = {}; for i in range(0, 60000) { m[\"k\" + i] = i } ";
+    for body in [
+        format!("{a} to_json(a).length"),
+        format!("{a} parse_json(to_json(a)).length"),
+        format!("{a} parse_csv(a.join(\"\n\")).length"),
+        format!("{a} let b = a; b.push(1); b.length"),
+        format!("{a} let b = a + a; b.length"),
+        format!("{a} let z = zip(a, a); let y = z; y.push(1); z.push(1); y == z"),
+        format!("{a} zip(a, a) in [zip(a, a)]"),
+        format!("{a} \"x\" in a"),
+        format!("{a} describe(zip(a, a)).length; echo(zip(a, a)).length"),
+        format!("{a} hash(a)"),
+        format!("{a} a.reverse()"),
+        format!("{m} let o = m; o.x = 1; o.merge(m); o.length"),
+    ] {
+        let mut machine = started(&agent(&body), vec![], limits).expect("it starts");
+        let mut before = 0;
+        loop {
+            let step = machine.run(FUEL);
+            let done = machine.steps() - before;
+            assert!(done <= FUEL + 30_000, "{body} takes {done} steps in one go");
+            before = machine.steps();
+            match step {
+                Step::Yielded => {}
+                Step::Call(call) => machine.resume(answer(&call)),
+                Step::Done(_) => break,
+                Step::Failed(error) => panic!("{body}: {error}"),
+            }
+        }
+        assert!(before > 100_000, "{body} takes {before} steps");
+    }
+}
+
 #[test]
 fn deep_programs_do_not_overflow_the_stack() {
     let deep = |open: &str, middle: &str, close: &str, depth: usize| {
