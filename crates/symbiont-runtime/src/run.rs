@@ -504,7 +504,11 @@ impl Run {
             Err(error) => return RunOutcome::Failed(RunFailure::of(&error, None)),
         };
         match self.advance(&mut machine, |span| Some(program.line(span.start))).await {
-            Ok(value) => match to_json_text(&value, LARGEST_RESULT) {
+            // The run has written it, unless there was nothing to run.
+            Ok(value) => match machine.output().map_or_else(
+                || to_json_text(&value, LARGEST_RESULT),
+                |written| Ok(written.to_owned()),
+            ) {
                 Ok(json) => RunOutcome::Returned(json.into()),
                 Err(error) => RunOutcome::Failed(RunFailure::of(&error, None)),
             },

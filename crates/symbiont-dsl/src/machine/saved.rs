@@ -3,6 +3,7 @@
 //! # The form
 //!
 //! A version, the digest of the code, the numbers of the meter, the values, the frames, the status.
+//! Work in progress is not written, only how far it has come: it is done again.
 //! Numbers are LEB128, signed ones zigzag; a value is a tag and what belongs to it. Everything that
 //! values can share is numbered in the order in which it ends; the second time it is only named by
 //! its number, so that what was one thing stays one thing, and no more is written than there is.
@@ -31,10 +32,12 @@ use super::code::{Code, Op, Target};
 use super::heights::{Stands, stands};
 use super::meter::Meter;
 use super::{Attempt, Frame, Limits, Machine, Status, compile, small};
-use crate::value::{Array, Closure, ErrorValue, Form, MAX_DEPTH, Map, Secret, Text, Value};
+use crate::value::{
+    Array, Closure, ErrorValue, Form, Garbage, MAX_DEPTH, Map, Secret, Text, Value,
+};
 
 /// The first bytes: what this is, and which version of it.
-const HEAD: &[u8; 8] = b"symbrun\x01";
+const HEAD: &[u8; 8] = b"symbrun\x02";
 
 /// Beyond any charge that a run can have: a sum with it cannot overflow.
 const MOST_CHARGED: u64 = 1 << 62;
@@ -141,6 +144,7 @@ pub(super) fn save(machine: &Machine, seal: &mut dyn FnMut(&Secret) -> Vec<u8>) 
     writer.out.extend_from_slice(machine.code.digest());
     writer.number(machine.meter.steps);
     writer.number(machine.meter.charged);
+    writer.number(machine.meter.spent());
     writer.number(machine.owed);
     writer.values(&machine.values);
     writer.values(&machine.ambient);
@@ -386,11 +390,12 @@ pub(super) fn restore(
     let mut reader = Reader { bytes, at, code: &code, texts, shared: Vec::new(), open };
     let steps = reader.number()?;
     let charged = reader.number()?;
+    let spent = reader.number()?;
     let owed = reader.number()?;
     if steps > limits.steps {
         return Err(RestoreError::BeyondLimits { what: "steps" });
     }
-    if charged > MOST_CHARGED || owed > steps {
+    if charged > MOST_CHARGED || owed > steps.saturating_add(spent) {
         return reader.damaged("numbers that no run has");
     }
     let values = reader.values(MAX_DEPTH)?;
@@ -420,8 +425,9 @@ pub(super) fn restore(
         return reader.damaged("calls that do not fit the program");
     };
     drop(reader);
-    let meter = Meter { steps, step_limit: limits.steps, charged, memory_limit: limits.memory };
-    Ok(Machine {
+    let mut meter = Meter::new(limits.steps, limits.memory);
+    (meter.steps, meter.charged) = (steps, charged);
+    let mut machine = Machine {
         code,
         values,
         frames,
@@ -433,7 +439,13 @@ pub(super) fn restore(
         owed,
         status,
         patterns: Patterns::default(),
-    })
+        garbage: Garbage::default(),
+        output: None,
+    };
+    if !machine.catch_up(spent) {
+        return Err(RestoreError::Damaged { at: bytes.len(), what: "work that no run does" });
+    }
+    Ok(machine)
 }
 
 /// The calls in progress, from which instruction of which function each has come to, and the open

@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::builtins::shown;
-use super::meter::{ARRAY, Meter, Result, TEXT, VALUE, type_error};
+use super::meter::{ARRAY, Meter, Result, TEXT, VALUE, raise, type_error};
 use super::operators::{check_depth, range_length};
 use crate::value::{Array, Map, Text, Value};
 
@@ -184,7 +184,7 @@ fn zip(
     let (end, next) = onward(start, length);
     let count = end.saturating_sub(start) as u64;
     meter.list(length)?;
-    meter.work(count / 4)?;
+    meter.work(count)?;
     meter.allocate((ARRAY + 3 * VALUE) * count)?;
     (start..end).for_each(|at| out.push(Value::array([element(a, at), element(b, at)])));
     Ok(next)
@@ -193,7 +193,7 @@ fn zip(
 fn entries(map: &Map, start: usize, out: &mut Array, meter: &mut Meter) -> Result<Option<usize>> {
     let (end, next) = onward(start, map.len());
     let count = end.saturating_sub(start) as u64;
-    meter.work(count / 4)?;
+    meter.work(count)?;
     meter.allocate((ARRAY + 3 * VALUE) * count)?;
     for (key, value) in (start..end).filter_map(|at| map.get_index(at)) {
         out.push(Value::array([Value::from(Arc::clone(key)), value.clone()]));
@@ -265,24 +265,39 @@ fn join(
 ) -> Result<Option<usize>> {
     let (end, next) = onward(start, length(list));
     let separator = separator.as_str().unwrap_or_default();
-    let before = out.len();
+    // An element may take long itself, and then all of this is done again.
+    let mut joined = String::new();
     meter.work(end.saturating_sub(start) as u64 / 4)?;
     for at in start..end {
         if at > 0 {
-            out.push_str(separator);
+            joined.push_str(separator);
         }
         match element(list, at) {
-            Value::String(part) => out.push_str(&part),
-            other => out.push_str(&shown(&other, meter)?),
+            Value::String(part) => joined.push_str(&part),
+            other => joined.push_str(&shown(&other, meter)?),
         }
-        meter.fits(out.len())?;
+        meter.fits(out.len() + joined.len())?;
     }
-    meter.bulk(out.len() - before)?;
-    meter.allocate((out.len() - before) as u64)?;
+    meter.bulk(joined.len())?;
+    meter.allocate(joined.len() as u64)?;
+    out.push_str(&joined);
     Ok(next)
 }
 
 // Sorting: strides are sorted each by itself, and then merged, all at once.
+
+/// The most bytes of text that are put in order.
+const MOST_TEXT: usize = 8 << 20;
+
+/// That all texts together are short enough to be put in order: each is compared as a whole.
+pub(super) fn orderable(values: &[Value]) -> Result {
+    let total: usize = values.iter().map(|value| value.as_str().map_or(0, str::len)).sum();
+    if total > MOST_TEXT {
+        let message = format!("texts of more than {} MiB in all have no order", MOST_TEXT >> 20);
+        return Err(raise("LimitExceeded", message));
+    }
+    Ok(())
+}
 
 /// The order that sorting goes by, of values that have passed [`mixable`]. NaN is put last, so that
 /// there is one order.
@@ -374,6 +389,9 @@ fn sort(
     let number = |number: usize| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
     let Value::Array(taken) = rest else {
         meter.list(length)?;
+        if let (0, Value::Array(items)) = (start, &*whole) {
+            orderable(items)?;
+        }
         meter.allocate(2 * VALUE * count as u64)?;
         let mut run: Vec<Value> = (start..end).map(|at| element(whole, at)).collect();
         meter.work((count as u64 + comparing(&run)) * 3)?;

@@ -72,14 +72,6 @@ impl Text {
         }
     }
 
-    /// The same text, of the same form, shared with nobody.
-    pub(crate) fn detached(&self) -> Text {
-        match &self.0 {
-            Form::Fixed(text) => Text(Form::Fixed(Arc::from(&**text))),
-            Form::Grown(text) => Text(Form::Grown(Arc::new(String::clone(text)))),
-        }
-    }
-
     /// The text as a key of a map.
     pub fn to_key(&self) -> Arc<str> {
         match &self.0 {
