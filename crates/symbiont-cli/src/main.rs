@@ -19,6 +19,7 @@ mod explain;
 mod fmt;
 mod lsp;
 mod policy;
+mod repl;
 mod run;
 mod screen;
 mod text;
@@ -139,6 +140,7 @@ enum Subcommands {
     Audit(audit::Arguments),
     Tool(tool::Arguments),
     Lsp(lsp::Arguments),
+    Repl(repl::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -178,6 +180,7 @@ fn main() -> ExitCode {
             Subcommands::Audit(arguments) => audit::run(arguments).await,
             Subcommands::Tool(arguments) => tool::run(&arguments),
             Subcommands::Lsp(arguments) => lsp::run(&arguments),
+            Subcommands::Repl(arguments) => repl::run(arguments).await,
         }
     });
     // A reader of standard error that has stopped reading must not keep the process.

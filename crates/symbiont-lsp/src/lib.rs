@@ -102,3 +102,26 @@ pub fn serve(input: impl BufRead + Send + 'static, output: &mut impl Write) -> i
         }
     }
 }
+
+/// What may be written at a byte of a source, for a prompt rather than an editor: where the word there
+/// begins, and words that it can be completed to, each with the text that then stands in its place.
+pub fn words(source: &str, offset: usize) -> (usize, Vec<(String, String)>) {
+    let uri = "file:///input".parse().expect("it is an address");
+    let document = Document::new(uri, 0, source.to_owned(), Encoding::Utf8);
+    let client = answers::Client::of(&lsp_types::ClientCapabilities::default());
+    let client = answers::Client { encoding: Encoding::Utf8, ..client };
+    let text = Text::new(source.to_owned(), Encoding::Utf8);
+    let mut start = offset;
+    let items = answers::completion(&document, offset, &client).into_iter().filter_map(|item| {
+        let Some(lsp_types::CompletionTextEdit::Edit(edit)) = item.text_edit else { return None };
+        Some((item.label, edit))
+    });
+    let items: Vec<_> = items.collect();
+    if let Some((_, edit)) = items.first() {
+        start = text.offset(edit.range.start);
+    }
+    let typed = source.get(start..offset).unwrap_or_default();
+    let begins = |(label, _): &(String, lsp_types::TextEdit)| label.starts_with(typed);
+    let words = items.into_iter().filter(begins).map(|(label, edit)| (label, edit.new_text));
+    (start, words.collect())
+}

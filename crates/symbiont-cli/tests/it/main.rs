@@ -9,6 +9,7 @@ mod lsp;
 mod policy;
 mod programs;
 mod readme;
+mod repl;
 mod tools;
 mod trail;
 

@@ -388,13 +388,14 @@ fn the_examples_of_the_help_pages_work() {
     }
     let binary = Path::new(env!("CARGO_BIN_EXE_symbiont")).parent().expect("a directory");
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
-    let pages: [&[&str]; 12] = [
+    let pages: [&[&str]; 13] = [
         &[],
         &["run"],
         &["check"],
         &["explain"],
         &["fmt"],
         &["policy", "show"],
+        &["repl"],
         &["doctor"],
         &["audit"],
         &["audit", "verify"],
