@@ -36,7 +36,7 @@ fn what_was_entered_lasts() {
     check("let n = 1\nlet add = x => x + n\nn = 10\nadd(1)\nn\n", "2\n10\n");
     check("x = 1\nx += 1\nx\n", "2\n");
     check("\"a \\u{1b} b\"\nnull\n", "\"a \\u001b b\"\n");
-    check(":help\n:quit\n1\n", &format!("{}", fed(":help").out));
+    check(":help\n:quit\n1\n", &fed(":help").out);
 }
 
 #[test]
