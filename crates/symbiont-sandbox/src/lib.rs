@@ -21,7 +21,12 @@
 #![warn(missing_docs)]
 
 mod api;
+mod files;
+mod link;
 mod process;
+mod request;
+mod sandbox;
+mod seccomp;
 
 pub use api::{
     CgroupLayout, Command, DirEntry, Driver, EntryKind, IsolationReport, Probe, Sandbox,

@@ -22,25 +22,24 @@
 mod cgroup;
 mod instance;
 mod layout;
-mod link;
-mod sandbox;
-mod seccomp;
+mod walls;
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
 use crate::api::{Command, Driver, Probe, Sandbox};
+use crate::sandbox::Seat;
+use crate::{request, seccomp};
 use cgroup::Cgroups;
 use instance::Instance;
-use sandbox::ProcessSandbox;
+use walls::ProcessWalls;
 
 /// The guest, built by this crate's build script.
 static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));
@@ -118,19 +117,13 @@ impl ProcessDriver {
         &self,
         id: SandboxId,
         config: &SandboxConfig,
-    ) -> Result<Arc<ProcessSandbox>, SandboxError> {
-        if config.security_tier != self.tier() {
-            return Err(SandboxError::InvalidArgument {
-                what: format!(
-                    "the process driver serves {}, not {}",
-                    self.tier(),
-                    config.security_tier
-                ),
-            });
-        }
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        request::sandbox(config, self.name(), self.tier())?;
         let whole = self.host.cgroups.has("memory");
         let setup = layout::plan(config, &self.host.files, whole, self.host.filters.clone())?;
-        ProcessSandbox::new(Arc::clone(&self.host), id, config.clone(), setup).map(Arc::new)
+        let walls = ProcessWalls::new(Arc::clone(&self.host), id, config.clone(), setup)?;
+        let report = walls.planned();
+        Ok(Arc::new(Seat::new(walls, id, config.clone(), report)))
     }
 }
 
@@ -193,7 +186,7 @@ impl Driver for ProcessDriver {
         id: SandboxId,
         config: &SandboxConfig,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        self.plan(id, config).map(|sandbox| sandbox as Arc<dyn Sandbox>)
+        self.plan(id, config)
     }
 }
 
@@ -210,10 +203,3 @@ fn guest_in_memory() -> std::io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
-
-/// How long the guest may take to build a sandbox.
-const START: Duration = Duration::from_secs(20);
-/// How long a step of a transfer may take.
-const TRANSFER: Duration = Duration::from_secs(60);
-/// How long the guest may take to end by itself.
-const END: Duration = Duration::from_secs(2);

@@ -24,13 +24,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use symbiont_types::ResourceLimits;
 
 use crate::api::{CgroupLayout, SandboxUsage};
+use crate::request::MAX_PROCESSES;
 
 /// The controllers that hold a limit.
 const LIMITING: [&str; 3] = ["memory", "pids", "cpu"];
 /// What the file systems of control groups say they are, version 1 and 2.
 const CGROUP_MAGIC: [i128; 2] = [0x0027_e0eb, 0x6367_7270];
-/// Processes of one sandbox, our own few included.
-pub(crate) const MAX_PROCESSES: u64 = 256;
 /// How long a processor limit looks back.
 const CPU_PERIOD_US: u64 = 100_000;
 

@@ -1,50 +1,122 @@
-//! One sandbox of the process driver.
+//! A sandbox with our guest in it, whatever walls its driver built around the guest.
+//!
+//! The guest speaks the same protocol behind all walls, so that what a sandbox does (states, commands,
+//! files) is here once; a driver raises walls, razes them, and tells what is used within.
+//!
+//! # What holds
+//!
+//! - A sandbox is in one state, and one caller at a time starts, stops or destroys it.
+//! - A caller that gives up has its command killed, and takes no place with it.
+//! - What the guest says is hostile: an answer that does not fit ends the sandbox.
 
 use std::ffi::OsString;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use rustix::fs::FileType;
 use symbiont_guest::protocol::{
-    Attributes, Event, MAX_CHUNK, MAX_COMMANDS, MAX_FILES, Refusal, Request, Setup, VERSION,
+    Attributes, Event, MAX_CHUNK, MAX_COMMANDS, MAX_FILES, Refusal, Request, VERSION,
 };
 use symbiont_types::{CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Child;
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
 use crate::api::{Command, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat};
-use crate::process::cgroup::{Group, MAX_PROCESSES};
-use crate::process::instance::Range;
-use crate::process::link::{Begun, Ended, FIRST_PING, Link, Lost};
-use crate::process::{END, Host, START, TRANSFER, layout, seccomp};
+use crate::files::{Bytes, Local, Sink, Source, Unfinished, forbidden};
+use crate::link::{Begun, Ended, Link, Lost};
+use crate::request::{self, MAX_PROCESSES};
 
+/// How long the guest may take to stand.
+const START: Duration = Duration::from_secs(20);
+/// How long a step of a transfer may take.
+const TRANSFER: Duration = Duration::from_secs(60);
+/// How long the guest may take to end by itself.
+pub(crate) const END: Duration = Duration::from_secs(2);
 /// How long after a command's time is up its end may take to be told.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// When an empty control group can mostly be removed, and when it must be.
-const SOON: Duration = Duration::from_micros(300);
-const REMOVAL: Duration = Duration::from_millis(500);
-/// The longest set-up: it has to fit into the socket before anyone reads.
-const MAX_SETUP: usize = 128 << 10;
 
-/// A sandbox of the process driver.
+/// What a driver builds around a guest.
+#[async_trait]
+pub(crate) trait Walls: std::fmt::Debug + Send + Sync + 'static {
+    /// What has to be taken down again.
+    type Body: std::fmt::Debug + Send + Sync;
+
+    /// Builds them and starts the guest, which has [greeted](greet) when this returns. Nothing is left
+    /// when it fails.
+    async fn raise(&self) -> Result<Raised<Self::Body>, SandboxError>;
+
+    /// Ends the guest, which has been asked to end, and removes all that belongs to it. May be called
+    /// again after it failed.
+    async fn raze(&self, body: &Self::Body) -> Result<(), SandboxError>;
+
+    /// How many processes were killed for lack of memory, if the host tells.
+    fn oom_kills(&self, body: &Self::Body) -> Option<u64>;
+
+    /// What is used within.
+    async fn usage(&self, body: &Self::Body) -> Result<SandboxUsage, SandboxError>;
+
+    /// What the failure of a step in the guest means, if it is the walls' affair.
+    fn refusal(&self, step: &str, errno: i32) -> Option<SandboxError>;
+}
+
+/// Walls that stand, with a guest that has greeted.
 #[derive(Debug)]
-pub(crate) struct ProcessSandbox(Arc<Inner>);
+pub(crate) struct Raised<B> {
+    pub(crate) body: B,
+    pub(crate) link: Arc<Link>,
+    pub(crate) report: IsolationReport,
+}
+
+/// Connects to a guest that was just started, and waits until it has greeted and answered a ping, which
+/// the caller has sent as [`FIRST_PING`](crate::link::FIRST_PING). `refused` says what a step that failed
+/// in it means.
+pub(crate) async fn greet(
+    socket: UnixStream,
+    token: [u8; 32],
+    refused: impl FnOnce(&str, i32) -> SandboxError,
+) -> Result<Arc<Link>, SandboxError> {
+    let failed =
+        |step: &str, why: &str| SandboxError::CreateFailed { reason: format!("{step}: {why}") };
+    let (link, hello, pong) = Link::new(socket);
+    let answers = async { tokio::join!(hello, pong) };
+    let Ok((hello, pong)) = tokio::time::timeout(START, answers).await else {
+        return Err(SandboxError::Timeout { operation: "start".to_owned(), after: START });
+    };
+    let gone = |Lost(reason): Lost| failed("start the guest", &reason);
+    match hello {
+        Err(_) => return Err(gone(link.why())),
+        Ok(Event::SetupFailed { step, errno }) => return Err(refused(&step, errno)),
+        Ok(Event::Hello { version, token: theirs }) if version == VERSION && theirs == token => {}
+        Ok(_) => return Err(failed("greet the guest", "it is not ours")),
+    }
+    match pong {
+        Err(_) => Err(gone(link.why())),
+        Ok(Event::Pong) => Ok(Arc::new(link)),
+        Ok(_) => Err(failed("greet the guest", "it did not answer a ping")),
+    }
+}
+
+/// Something that nobody can guess.
+pub(crate) fn token() -> [u8; 32] {
+    let mut token = [0; 32];
+    token[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    token[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    token
+}
+
+/// A sandbox behind walls.
+#[derive(Debug)]
+pub(crate) struct Seat<W: Walls>(Arc<Inner<W>>);
 
 #[derive(Debug)]
-struct Inner {
-    host: Arc<Host>,
+struct Inner<W: Walls> {
+    walls: W,
     id: SandboxId,
-    name: String,
     config: SandboxConfig,
-    setup: Setup,
-    state: Mutex<State>,
+    state: Mutex<State<W::Body>>,
     /// Held by whoever starts, stops or destroys it.
     changing: tokio::sync::Mutex<()>,
     commands: Arc<Semaphore>,
@@ -52,14 +124,14 @@ struct Inner {
 }
 
 #[derive(Debug)]
-struct State {
+struct State<B> {
     status: SandboxStatus,
-    guest: Option<Arc<Guest>>,
+    guest: Option<Arc<Guest<B>>>,
     report: IsolationReport,
 }
 
-impl State {
-    fn session(&self, operation: &str) -> Result<Session, SandboxError> {
+impl<B> State<B> {
+    fn session(&self, operation: &str) -> Result<Session<B>, SandboxError> {
         if self.status == SandboxStatus::Running
             && let Some(guest) = &self.guest
             && let Some(link) = lock(&guest.link).clone()
@@ -72,125 +144,44 @@ impl State {
 
 /// A guest that runs.
 #[derive(Debug)]
-struct Guest {
+struct Guest<B> {
     /// `None` once it was asked to end, which it sees as the end of its socket.
     link: Mutex<Option<Arc<Link>>>,
-    body: Mutex<Option<Body>>,
-    group: Mutex<Group>,
+    body: B,
 }
 
 /// A guest that was ready when it was asked for, and the connection to it.
 #[derive(Debug)]
-struct Session {
-    guest: Arc<Guest>,
+struct Session<B> {
+    guest: Arc<Guest<B>>,
     link: Arc<Link>,
 }
 
-/// What is left to be cleaned up when the guest has ended.
-#[derive(Debug)]
-struct Body {
-    child: Child,
-    ids: Option<Range>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl ProcessSandbox {
+impl<W: Walls> Seat<W> {
+    /// A sandbox that is yet to be started; `report` says what will be in force, as far as it is known.
     pub(crate) fn new(
-        host: Arc<Host>,
+        walls: W,
         id: SandboxId,
         config: SandboxConfig,
-        mut setup: Setup,
-    ) -> Result<Self, SandboxError> {
-        let name = format!("sbx-{}", id.as_uuid().simple());
-        setup.token[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        setup.token[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        setup.groups = host
-            .cgroups
-            .to_enter(&name)
-            .into_iter()
-            .map(|path| path.into_os_string().into_vec())
-            .collect();
-        setup.processors = processors(&host.processors, config.resource_limits.cpu_cores);
-        let mut encoded = Vec::new();
-        Request::Setup(Box::new(setup.clone())).encode(0, &mut encoded);
-        if encoded.len() > MAX_SETUP {
-            return Err(SandboxError::InvalidArgument {
-                what: "the root or the mounts have too many entries".to_owned(),
-            });
-        }
-        let report = planned_report(&host, &config);
-        Ok(Self(Arc::new(Inner {
-            host,
+        report: IsolationReport,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            walls,
             id,
-            name,
             config,
-            setup,
             state: Mutex::new(State { status: SandboxStatus::Created, guest: None, report }),
             changing: tokio::sync::Mutex::default(),
             commands: Arc::new(Semaphore::new(MAX_COMMANDS)),
             transfers: Semaphore::new(MAX_FILES),
-        })))
+        }))
     }
 }
 
-/// So many processors as the limit fills, beginning with ours: then programs see no more.
-fn processors(ours: &[u32], cores: f64) -> Vec<u32> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to be from 0.01 to 4096"
-    )]
-    let count = cores.ceil() as usize;
-    if count >= ours.len() {
-        return Vec::new();
-    }
-    // Not the same ones for every sandbox.
-    let start = usize::from(uuid::Uuid::new_v4().as_bytes()[0]) % ours.len();
-    ours.iter().cycle().skip(start).take(count).copied().collect()
-}
-
-/// What will be in force, as far as it is known before the guest has said so.
-fn planned_report(host: &Host, config: &SandboxConfig) -> IsolationReport {
-    let limits = &config.resource_limits;
-    let mut in_force = Vec::new();
-    if host.cgroups.has("memory") {
-        in_force.push(format!("memory {} MiB", limits.memory_mb));
-    }
-    if host.cgroups.has("pids") {
-        in_force.push(format!("processes {MAX_PROCESSES}"));
-    }
-    if host.cgroups.has("cpu") {
-        in_force.push(format!("processor cores {}", limits.cpu_cores));
-    }
-    let room = layout::room(config);
-    let workspace = room.workspace >> 20;
-    in_force.push(format!("workspace {workspace} MiB"));
-    in_force.push(format!("/tmp {} MiB", room.temporary >> 20));
-    let mut degraded = host.cgroups.missing.clone();
-    let asked = config.filesystem_config.scratch_mb;
-    if room.workspace < asked << 20 {
-        degraded.push(format!(
-            "workspace: {workspace} MiB of the {asked} that were asked for, as its files are part \
-             of the {} MiB of memory",
-            limits.memory_mb
-        ));
-    }
-    degraded.push("disk and network traffic: not limited by this driver".to_owned());
-    degraded.push("Landlock: not applied by this driver yet".to_owned());
-    degraded.extend(host.lowest_score());
-    IsolationReport {
-        driver: "process".to_owned(),
-        cgroup: host.cgroups.layout(),
-        limits: in_force,
-        degraded,
-        ..IsolationReport::default()
-    }
-}
-
-impl Inner {
+impl<W: Walls> Inner<W> {
     fn status(&self) -> SandboxStatus {
         lock(&self.state).status.clone()
     }
@@ -200,7 +191,7 @@ impl Inner {
     }
 
     /// The connection, if the sandbox is ready for `operation`.
-    fn ready(&self, operation: &str) -> Result<Session, SandboxError> {
+    fn ready(&self, operation: &str) -> Result<Session<W::Body>, SandboxError> {
         lock(&self.state).session(operation)
     }
 
@@ -226,24 +217,13 @@ impl Inner {
                 | SandboxStatus::Lost => return Err(invalid_state(&state.status, "start")),
             }
         }
-        match self.bring_up().await {
-            Ok(Session { guest, link }) => {
+        match self.walls.raise().await {
+            Ok(Raised { body, link, report }) => {
+                let guest = Arc::new(Guest { link: Mutex::new(Some(Arc::clone(&link))), body });
                 let mut state = lock(&self.state);
                 state.status = SandboxStatus::Running;
-                let ids = lock(&guest.body).as_ref().and_then(|b| b.ids.as_ref().map(|r| r.first));
-                let report = &mut state.report;
-                report.namespaces =
-                    ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"].map(String::from).into();
-                report.user_mapping = match ids {
-                    Some(first) => format!("65536 ids from {first}"),
-                    None => "one id".to_owned(),
-                };
-                report.no_new_privileges = true;
-                report.capabilities_dropped = true;
-                report.network = "none".to_owned();
-                report.rootfs = format!("{:?}, read-only", self.config.filesystem_config.rootfs);
-                report.seccomp = Some(seccomp::SUMMARY.to_owned());
-                report.degraded.extend(link.degraded());
+                state.report = report;
+                state.report.degraded.extend(link.degraded());
                 state.guest = Some(Arc::clone(&guest));
                 drop(state);
                 // Only now: one that has gone meanwhile is found to be gone.
@@ -257,94 +237,8 @@ impl Inner {
         }
     }
 
-    /// Starts the guest and waits until it has answered.
-    async fn bring_up(&self) -> Result<Session, SandboxError> {
-        let failed = |step: &str, error: &dyn std::fmt::Display| SandboxError::CreateFailed {
-            reason: format!("{step}: {error}"),
-        };
-        let ids = if self.host.root {
-            Some(self.host.instance.take_ids().map_err(|e| failed("take user ids", &e))?)
-        } else {
-            None
-        };
-        let mut setup = self.setup.clone();
-        setup.first_id = ids.as_ref().map(|range| range.first);
-        let mut first = Vec::new();
-        Request::Setup(Box::new(setup)).encode(0, &mut first);
-
-        let (ours, theirs) =
-            std::os::unix::net::UnixStream::pair().map_err(|e| failed("make a socket", &e))?;
-        // It is there when the guest looks, which spares a wait.
-        std::io::Write::write_all(&mut &ours, &first).map_err(|e| failed("send the set-up", &e))?;
-        ours.set_nonblocking(true).map_err(|e| failed("make a socket", &e))?;
-
-        let program = format!("/proc/self/fd/{}", self.host.guest.as_raw_fd());
-        let child = tokio::process::Command::new(program)
-            .arg0("symbiont-guest")
-            .env_clear()
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // What a terminal sends to all of its foreground is for us, not for the sandbox.
-            .process_group(0)
-            .spawn()
-            .map_err(|e| failed("run the guest", &e))?;
-        let pid = child.id();
-        // While the guest gets going.
-        let group = self.host.cgroups.create(&self.name, &self.config.resource_limits);
-        let mut guest = Guest {
-            link: Mutex::default(),
-            body: Mutex::new(Some(Body { child, ids })),
-            group: Mutex::default(),
-        };
-        let result = async {
-            let group = group.map_err(|e| failed("make the control groups", &e))?;
-            let placed = pid.map_or(Ok(()), |pid| group.add(pid));
-            guest.group = Mutex::new(group);
-            placed.map_err(|e| failed("enter the control groups", &e))?;
-            // The ping is under way before the guest has said anything, which spares a round trip.
-            let mut frames = Vec::new();
-            Request::Go.encode(0, &mut frames);
-            Request::Ping.encode(FIRST_PING, &mut frames);
-            std::io::Write::write_all(&mut &ours, &frames).map_err(|e| failed("begin", &e))?;
-            let socket =
-                tokio::net::UnixStream::from_std(ours).map_err(|e| failed("make a socket", &e))?;
-            let (link, hello, pong) = Link::new(socket);
-            let link = Arc::new(link);
-            let gone = |Lost(reason)| failed("start the guest", &reason);
-            let answers = async { tokio::join!(hello, pong) };
-            let Ok((hello, pong)) = tokio::time::timeout(START, answers).await else {
-                return Err(SandboxError::Timeout { operation: "start".to_owned(), after: START });
-            };
-            match hello {
-                Err(_) => return Err(gone(link.why())),
-                Ok(Event::SetupFailed { step, errno }) => return Err(not_set_up(&step, errno)),
-                Ok(Event::Hello { version, token })
-                    if version == VERSION && token == self.setup.token => {}
-                Ok(_) => return Err(failed("greet the guest", &"it is not ours")),
-            }
-            match pong {
-                Err(_) => Err(gone(link.why())),
-                Ok(Event::Pong) => Ok(link),
-                Ok(_) => Err(failed("greet the guest", &"it did not answer a ping")),
-            }
-        };
-        match result.await {
-            Ok(link) => {
-                guest.link = Mutex::new(Some(Arc::clone(&link)));
-                Ok(Session { guest: Arc::new(guest), link })
-            }
-            Err(error) => {
-                if let Err(left) = self.end(&guest).await {
-                    tracing::warn!(sandbox_id = %self.id, %left, "a sandbox left something behind");
-                }
-                Err(error)
-            }
-        }
-    }
-
     /// Notes when the guest goes without having been asked to.
-    fn watch(self: &Arc<Self>, guest: &Arc<Guest>, link: &Arc<Link>) {
+    fn watch(self: &Arc<Self>, guest: &Arc<Guest<W::Body>>, link: &Arc<Link>) {
         let (inner, guest) = (Arc::downgrade(self), Arc::downgrade(guest));
         let mut lost = link.lost();
         tokio::spawn(async move {
@@ -355,7 +249,8 @@ impl Inner {
             if let Some(inner) = inner.upgrade() {
                 let mut state = lock(&inner.state);
                 if matches!(state.status, SandboxStatus::Running | SandboxStatus::Stopped) {
-                    let kills = guest.upgrade().and_then(|guest| lock(&guest.group).oom_kills());
+                    let kills =
+                        guest.upgrade().and_then(|guest| inner.walls.oom_kills(&guest.body));
                     let memory = match kills {
                         Some(1..) => " (the kernel killed something in it for lack of memory)",
                         Some(0) | None => "",
@@ -367,47 +262,11 @@ impl Inner {
     }
 
     /// Ends a guest and removes what belongs to it. May be called again after it failed.
-    async fn end(&self, guest: &Guest) -> Result<(), SandboxError> {
-        let left = |what: String| SandboxError::BackendUnavailable { reason: what };
+    async fn end(&self, guest: &Guest<W::Body>) -> Result<(), SandboxError> {
         if let Some(link) = lock(&guest.link).take() {
             link.send(0, &Request::Shutdown);
         }
-        let body = lock(&guest.body).take();
-        if let Some(mut body) = body {
-            if tokio::time::timeout(END, body.child.wait()).await.is_err() {
-                // What may hardly run may hardly end.
-                lock(&guest.group).unthrottle();
-                // The agent has asked for its parent's death, and everything else for the agent's.
-                let _ended_meanwhile = body.child.start_kill();
-                lock(&guest.group).kill();
-                if tokio::time::timeout(END, body.child.wait()).await.is_err() {
-                    *lock(&guest.body) = Some(body);
-                    return Err(left("the guest can't be killed".to_owned()));
-                }
-            }
-            if let Some(range) = body.ids {
-                self.host.instance.return_ids(range);
-            }
-        }
-        // The kernel tells when a process has ended, but not when its group has noticed. It mostly
-        // has within some microseconds, which no timer can wait.
-        let start = Instant::now();
-        loop {
-            let error = match lock(&guest.group).remove() {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let waited = start.elapsed();
-            if waited >= REMOVAL {
-                return Err(left(format!("a control group can't be removed: {error}")));
-            }
-            if waited < SOON {
-                tokio::task::yield_now().await;
-            } else {
-                lock(&guest.group).kill();
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
+        self.walls.raze(&guest.body).await
     }
 
     async fn stop(&self) -> Result<(), SandboxError> {
@@ -470,7 +329,7 @@ impl Inner {
     }
 
     /// Ends a guest that does not answer any more, and says so.
-    async fn give_up(self: &Arc<Self>, guest: &Arc<Guest>, cause: &str) -> SandboxError {
+    async fn give_up(self: &Arc<Self>, guest: &Arc<Guest<W::Body>>, cause: &str) -> SandboxError {
         let (inner, guest, reason) = (Arc::clone(self), Arc::clone(guest), cause.to_owned());
         let ended = tokio::spawn(async move {
             let _changing = inner.changing.lock().await;
@@ -520,7 +379,7 @@ impl Inner {
     }
 
     async fn exec(self: &Arc<Self>, command: Command) -> Result<CommandResult, SandboxError> {
-        let exec = layout::command(&command, &self.config)?;
+        let exec = request::command(&command, &self.config)?;
         let patience = Duration::from_millis(exec.timeout_ms.saturating_add(exec.grace_ms))
             .saturating_add(PATIENCE);
         let input = command.stdin.as_deref().unwrap_or_default();
@@ -531,7 +390,7 @@ impl Inner {
             let place = Arc::clone(&self.commands).try_acquire_owned().map_err(|_| {
                 SandboxError::ResourceLimit { kind: format!("{MAX_COMMANDS} commands at once") }
             })?;
-            let kills = lock(&session.guest.group).oom_kills();
+            let kills = self.walls.oom_kills(&session.guest.body);
             let begun =
                 session.link.begin(exec, !input.is_empty(), command.output_cap, Box::new(place));
             (session, kills, begun.map_err(|Lost(cause)| SandboxError::AgentLost { cause })?)
@@ -545,11 +404,13 @@ impl Inner {
         };
         let exit = match ended.event {
             Event::Exit(exit) => exit,
-            Event::NotStarted { step, errno } => return Err(not_started(&command, &step, errno)),
+            Event::NotStarted { step, errno } => {
+                return Err(self.not_started(&command, &step, errno));
+            }
             other => unreachable!("the table passes on no other end: {other:?}"),
         };
         let killed = exit.signal == Some(libc::SIGKILL) || exit.code == Some(128 + libc::SIGKILL);
-        let kills = lock(&guest.group).oom_kills();
+        let kills = self.walls.oom_kills(&guest.body);
         let peak = Some(exit.peak_memory).filter(|bytes| *bytes > 0);
         Ok(CommandResult {
             exit_code: exit.code,
@@ -568,7 +429,7 @@ impl Inner {
     /// Asks something about files.
     async fn ask(
         self: &Arc<Self>,
-        session: &Session,
+        session: &Session<W::Body>,
         stream: u32,
         path: &str,
         request: &Request,
@@ -597,7 +458,7 @@ impl Inner {
         size: u64,
         source: &mut S,
     ) -> Result<u64, SandboxError> {
-        layout::path(path)?;
+        request::path(path)?;
         if path.ends_with('/') {
             return Err(forbidden(path, "it names a directory"));
         }
@@ -631,7 +492,7 @@ impl Inner {
         limit: u64,
         sink: &mut impl Sink,
     ) -> Result<u64, SandboxError> {
-        layout::path(path)?;
+        request::path(path)?;
         let session = self.ready("give a file")?;
         let _place = self.place_for_transfer().await?;
         let stream = session.link.stream();
@@ -659,6 +520,27 @@ impl Inner {
         }
         Ok(offset)
     }
+
+    /// Why a command could not be started.
+    fn not_started(&self, command: &Command, step: &str, errno: i32) -> SandboxError {
+        if let Some(refusal) = self.walls.refusal(step, errno) {
+            return refusal;
+        }
+        if matches!(step, "make a process" | "fork") && errno == libc::EAGAIN {
+            return SandboxError::ResourceLimit { kind: format!("{MAX_PROCESSES} processes") };
+        }
+        let reason = match (step, errno) {
+            ("execute", libc::ENOENT) => "not found".to_owned(),
+            ("execute", libc::EACCES) => "it can't be executed".to_owned(),
+            ("execute", libc::ENOEXEC) => "it is no program that this machine can run".to_owned(),
+            ("enter its directory", _) => {
+                let directory = command.cwd.as_deref().unwrap_or("the working directory");
+                format!("`{directory}`: {}", errno_text(errno))
+            }
+            _ => format!("{step}: {}", errno_text(errno)),
+        };
+        SandboxError::ExecFailed { command: command.program.clone(), reason }
+    }
 }
 
 /// A file that is open in the guest, and is closed when nobody cares for it any more.
@@ -676,69 +558,6 @@ impl Drop for Transfer<'_> {
     }
 }
 
-/// Where a file's bytes come from.
-#[async_trait]
-trait Source: Send {
-    /// Some bytes, at least one and at most `wanted`.
-    async fn next(&mut self, wanted: usize) -> Result<Vec<u8>, SandboxError>;
-}
-
-/// Where a file's bytes go to.
-#[async_trait]
-trait Sink: Send {
-    async fn take(&mut self, bytes: &[u8]) -> Result<(), SandboxError>;
-}
-
-struct Bytes<'a>(&'a [u8]);
-
-#[async_trait]
-impl Source for Bytes<'_> {
-    async fn next(&mut self, wanted: usize) -> Result<Vec<u8>, SandboxError> {
-        let (chunk, rest) = self.0.split_at(wanted.min(self.0.len()));
-        self.0 = rest;
-        Ok(chunk.to_vec())
-    }
-}
-
-#[async_trait]
-impl Sink for Vec<u8> {
-    async fn take(&mut self, bytes: &[u8]) -> Result<(), SandboxError> {
-        self.extend_from_slice(bytes);
-        Ok(())
-    }
-}
-
-/// A file of the host, with the name it has for its user.
-struct Local<'a>(tokio::fs::File, &'a Path);
-
-#[async_trait]
-impl Source for Local<'_> {
-    async fn next(&mut self, wanted: usize) -> Result<Vec<u8>, SandboxError> {
-        let mut chunk = vec![0; wanted];
-        let count = self.0.read(&mut chunk).await.map_err(|error| local(self.1, &error))?;
-        if count == 0 {
-            return Err(local(self.1, &"it became shorter while it was read"));
-        }
-        chunk.truncate(count);
-        Ok(chunk)
-    }
-}
-
-#[async_trait]
-impl Sink for Local<'_> {
-    async fn take(&mut self, bytes: &[u8]) -> Result<(), SandboxError> {
-        self.0.write_all(bytes).await.map_err(|error| local(self.1, &error))
-    }
-}
-
-fn local(path: &Path, error: &dyn std::fmt::Display) -> SandboxError {
-    SandboxError::InvalidArgument { what: format!("the local file `{}`: {error}", path.display()) }
-}
-
-fn forbidden(path: &str, reason: &str) -> SandboxError {
-    SandboxError::PathForbidden { path: path.to_owned(), reason: reason.to_owned() }
-}
-
 fn invalid_state(from: &SandboxStatus, operation: &str) -> SandboxError {
     let from = match from {
         SandboxStatus::Failed { reason } => format!("failed ({reason})"),
@@ -747,85 +566,8 @@ fn invalid_state(from: &SandboxStatus, operation: &str) -> SandboxError {
     SandboxError::InvalidState { from, operation: operation.to_owned() }
 }
 
-fn errno_text(errno: i32) -> String {
+pub(crate) fn errno_text(errno: i32) -> String {
     std::io::Error::from_raw_os_error(errno).to_string()
-}
-
-/// Why the guest could not build the sandbox.
-fn not_set_up(step: &str, errno: i32) -> SandboxError {
-    let text = errno_text(errno);
-    match missing(step, errno) {
-        Some((control, remedy)) => SandboxError::IsolationUnavailable {
-            control: control.to_owned(),
-            reason: format!("{step}: {text}; {remedy}"),
-        },
-        None => SandboxError::CreateFailed { reason: format!("{step}: {text}") },
-    }
-}
-
-/// The wall that a host refuses by failing this step with this error, and what to do about it.
-fn missing(step: &str, errno: i32) -> Option<(&'static str, &'static str)> {
-    const FORBIDDEN: [i32; 2] = [libc::EPERM, libc::EACCES];
-    // None are left, or the kernel was built without them.
-    const EXHAUSTED: [i32; 3] = [libc::ENOSPC, libc::EUSERS, libc::EINVAL];
-    if errno == libc::ENOSYS {
-        let control = if step == "make the namespaces" { "user namespaces" } else { "mounts" };
-        return Some((
-            control,
-            "the kernel is older than 5.12, or the system call filter of a container hides its \
-             calls (`clone3`, `open_tree`, `mount_setattr`): use a newer one, or a filter that \
-             lets them through",
-        ));
-    }
-    let forbidden = FORBIDDEN.contains(&errno);
-    match step {
-        "make the namespaces" if forbidden || EXHAUSTED.contains(&errno) => Some((
-            "user namespaces",
-            "allow them with `sysctl user.max_user_namespaces=16384` and, where they exist, \
-             `kernel.unprivileged_userns_clone=1` and \
-             `kernel.apparmor_restrict_unprivileged_userns=0`, or leave the container that \
-             forbids them",
-        )),
-        "make mounts private" if forbidden => Some((
-            "mount namespaces",
-            "a security module keeps them from us: where AppArmor does, set \
-             `kernel.apparmor_restrict_unprivileged_userns=0` with sysctl",
-        )),
-        "write setgroups" | "write uid_map" | "write gid_map" if forbidden => Some((
-            "user namespaces",
-            "the users of a sandbox can't be mapped: where AppArmor forbids it, set \
-             `kernel.apparmor_restrict_unprivileged_userns=0` with sysctl; in a container, give it \
-             CAP_SETUID and CAP_SETGID or run as an ordinary user",
-        )),
-        "make `/proc`" | "mount /proc" if forbidden => Some((
-            "process namespaces",
-            "a part of /proc is covered, as containers do, and then the kernel shows no other: \
-             leave the container, or run it with an uncovered /proc (of Docker: \
-             `--security-opt systempaths=unconfined`)",
-        )),
-        _ => None,
-    }
-}
-
-/// Why a command could not be started.
-fn not_started(command: &Command, step: &str, errno: i32) -> SandboxError {
-    if matches!(step, "make a process" | "fork") && errno == libc::EAGAIN {
-        return SandboxError::ResourceLimit { kind: format!("{MAX_PROCESSES} processes") };
-    }
-    if step == "mount /proc" && missing(step, errno).is_some() {
-        return not_set_up(step, errno);
-    }
-    let reason = match (step, errno) {
-        ("execute", libc::ENOENT) => "not found".to_owned(),
-        ("execute", libc::EACCES) => "it can't be executed".to_owned(),
-        ("execute", libc::ENOEXEC) => "it is no program that this machine can run".to_owned(),
-        ("enter its directory", _) => {
-            let directory = command.cwd.as_deref().unwrap_or("the working directory");
-            format!("`{directory}`: {}", errno_text(errno))
-        }
-        _ => format!("{step}: {}", errno_text(errno)),
-    };
-    SandboxError::ExecFailed { command: command.program.clone(), reason }
 }
 
 /// Why a request about files was refused.
@@ -910,7 +652,7 @@ async fn run(link: &Link, begun: Begun, input: &[u8]) -> Result<Ended, SandboxEr
 }
 
 #[async_trait]
-impl Sandbox for ProcessSandbox {
+impl<W: Walls> Sandbox for Seat<W> {
     fn id(&self) -> SandboxId {
         self.0.id
     }
@@ -926,39 +668,15 @@ impl Sandbox for ProcessSandbox {
     }
 
     async fn upload(&self, path: &Path, remote: &str) -> Result<u64, SandboxError> {
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let mut options = std::fs::OpenOptions::new();
-        let file =
-            options.read(true).custom_flags(flags).open(path).map_err(|e| local(path, &e))?;
-        let metadata = file.metadata().map_err(|error| local(path, &error))?;
-        if !metadata.is_file() {
-            return Err(SandboxError::NotRegular { path: path.display().to_string() });
-        }
-        let mut source = Local(tokio::fs::File::from_std(file), path);
-        let mode = metadata.permissions().mode();
-        self.0.write(remote, mode, metadata.len(), &mut source).await
+        let (mut source, size, mode) = Local::open(path)?;
+        self.0.write(remote, mode, size, &mut source).await
     }
 
     async fn download(&self, remote: &str, path: &Path) -> Result<u64, SandboxError> {
-        let (Some(directory), Some(_)) = (path.parent(), path.file_name()) else {
-            return Err(local(path, &"it names no file"));
-        };
-        // Not made of its name, which may be as long as names can be.
-        let part = format!(".symbiont-{}", uuid::Uuid::new_v4().simple());
-        let mut part = Unfinished { path: directory.join(part), whole: false };
-        let file = tokio::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&part.path)
-            .await
-            .map_err(|error| local(path, &error))?;
-        let mut sink = Local(file, path);
+        let mut unfinished = Unfinished::begin(path).await?;
         let limit = self.0.config.filesystem_config.scratch_mb << 20;
-        let size = self.0.read(remote, Request::Open, limit, &mut sink).await?;
-        sink.0.flush().await.map_err(|error| local(path, &error))?;
-        tokio::fs::rename(&part.path, path).await.map_err(|error| local(path, &error))?;
-        part.whole = true;
+        let size = self.0.read(remote, Request::Open, limit, unfinished.sink()).await?;
+        unfinished.finish().await?;
         Ok(size)
     }
 
@@ -974,7 +692,7 @@ impl Sandbox for ProcessSandbox {
     }
 
     async fn list(&self, path: &str) -> Result<Vec<DirEntry>, SandboxError> {
-        layout::path(path)?;
+        request::path(path)?;
         let session = self.0.ready("list a directory")?;
         let request = Request::List(path.as_bytes().to_vec());
         match self.0.ask(&session, session.link.stream(), path, &request).await? {
@@ -990,7 +708,7 @@ impl Sandbox for ProcessSandbox {
     }
 
     async fn stat(&self, path: &str) -> Result<Option<Stat>, SandboxError> {
-        layout::path(path)?;
+        request::path(path)?;
         let session = self.0.ready("look at a file")?;
         let request = Request::Stat(path.as_bytes().to_vec());
         match self.0.ask(&session, session.link.stream(), path, &request).await? {
@@ -1000,7 +718,7 @@ impl Sandbox for ProcessSandbox {
     }
 
     async fn remove(&self, path: &str) -> Result<(), SandboxError> {
-        layout::path(path)?;
+        request::path(path)?;
         let session = self.0.ready("remove a file")?;
         let request = Request::Remove(path.as_bytes().to_vec());
         self.0.ask(&session, session.link.stream(), path, &request).await.map(drop)
@@ -1021,11 +739,11 @@ impl Sandbox for ProcessSandbox {
     }
 
     async fn usage(&self) -> Result<SandboxUsage, SandboxError> {
-        let state = lock(&self.0.state);
-        match &state.guest {
-            Some(guest) => Ok(lock(&guest.group).usage()),
-            None => Err(invalid_state(&state.status, "be measured")),
-        }
+        let guest = {
+            let state = lock(&self.0.state);
+            state.guest.clone().ok_or_else(|| invalid_state(&state.status, "be measured"))?
+        };
+        self.0.walls.usage(&guest.body).await
     }
 
     fn report(&self) -> IsolationReport {
@@ -1041,20 +759,6 @@ async fn finished(
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(SandboxError::ShuttingDown),
-    }
-}
-
-/// A local file that goes unless it becomes whole.
-struct Unfinished {
-    path: std::path::PathBuf,
-    whole: bool,
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.whole {
-            let _never_made = std::fs::remove_file(&self.path);
-        }
     }
 }
 
