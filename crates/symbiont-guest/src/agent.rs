@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use symbiont_guest::protocol::{
     Decoder, Event, MAX_CHUNK, MAX_COMMANDS, OUTPUT_BACKLOG, Request, Setup, VERSION,
 };
 
+use crate::channel;
 use crate::command::{Output, Running};
 use crate::files::Files;
-use crate::setup::{Failure, socket};
+use crate::setup::{Failure, Step, at};
 
 /// The agent's whole state.
 pub(crate) struct Agent {
@@ -28,7 +28,9 @@ pub(crate) struct Agent {
 /// What a descriptor that is ready belongs to.
 #[derive(Clone, Copy)]
 enum Ready {
-    Socket,
+    Host,
+    /// It is written to at the beginning of each turn.
+    Outgoing,
     Keeper(u32),
     Input(u32),
     Output(u32, Output),
@@ -43,6 +45,7 @@ impl Agent {
         setup: Setup,
         degraded: Vec<String>,
     ) -> Result<Self, Failure> {
+        channel::never_block().step(at("reach the host"))?;
         let mut out = Vec::new();
         for what in degraded {
             Event::Degraded(what).encode(0, &mut out);
@@ -72,7 +75,8 @@ impl Agent {
         self.send()?;
         for ready in self.wait()? {
             match ready {
-                Ready::Socket => self.receive()?,
+                Ready::Host => self.receive()?,
+                Ready::Outgoing => {}
                 Ready::Keeper(id) => {
                     if let Some(command) = self.commands.get_mut(&id) {
                         command.keeper_ended();
@@ -98,10 +102,13 @@ impl Agent {
     /// Waits until something can be done, and says what.
     fn wait(&self) -> Result<Vec<Ready>, Over> {
         let pending = self.out.len() - self.sent;
-        let socket = socket();
-        let interest = if pending > 0 { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut polled = vec![PollFd::new(&socket, interest)];
-        let mut what = vec![Ready::Socket];
+        let (incoming, outgoing) = (channel::incoming(), channel::outgoing());
+        let mut polled = vec![PollFd::new(&incoming, PollFlags::IN)];
+        let mut what = vec![Ready::Host];
+        if pending > 0 {
+            polled.push(PollFd::new(&outgoing, PollFlags::OUT));
+            what.push(Ready::Outgoing);
+        }
         for (&id, command) in &self.commands {
             if let Some(keeper) = command.keeper() {
                 polled.push(PollFd::new(keeper, PollFlags::IN));
@@ -157,8 +164,7 @@ impl Agent {
 
     fn send(&mut self) -> Result<(), Over> {
         while self.sent < self.out.len() {
-            match send(socket(), &self.out[self.sent..], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-            {
+            match channel::send(&self.out[self.sent..]) {
                 Ok(count) => self.sent += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
@@ -175,9 +181,9 @@ impl Agent {
     }
 
     fn receive(&mut self) -> Result<(), Over> {
-        match recv(socket(), &mut self.buffer, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => Err(Over),
-            Ok((_, count)) => {
+        match channel::receive(&mut self.buffer) {
+            Ok(0) => Err(Over),
+            Ok(count) => {
                 self.decoder.push(&self.buffer[..count]);
                 self.handle_received()
             }

@@ -17,6 +17,7 @@
 //!   nothing runs.
 
 mod agent;
+mod channel;
 mod command;
 mod files;
 mod setup;

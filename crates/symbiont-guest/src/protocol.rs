@@ -192,6 +192,11 @@ pub enum Entry {
     },
     /// The sandbox's own `/proc`.
     Processes,
+    /// What is in the root that the guest is started in, as inside a container, read-only.
+    Own {
+        /// The names that are left out.
+        except: Vec<String>,
+    },
 }
 
 /// A command for the guest to run.
@@ -644,6 +649,11 @@ impl Entry {
             Self::Processes => {
                 w.u8(5);
             }
+            Self::Own { except } => {
+                w.u8(6).list(except, |w, name| {
+                    w.bytes(name.as_bytes());
+                });
+            }
         }
     }
 
@@ -666,6 +676,7 @@ impl Entry {
                 executable: r.flag()?,
             },
             5 => Self::Processes,
+            6 => Self::Own { except: r.list(Reader::string)? },
             _ => return None,
         })
     }
@@ -907,6 +918,7 @@ mod tests {
                 Entry::Bind { source: vec![3], path: path(), read_only: true, device: false },
                 Entry::Memory { path: path(), size: 1, files: 2, mode: 3, executable: true },
                 Entry::Processes,
+                Entry::Own { except: vec!["proc".to_owned(), "sys".to_owned()] },
             ],
             root_size: 7,
             limits: vec![(1, 2)],

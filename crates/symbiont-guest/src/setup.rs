@@ -1,6 +1,6 @@
 //! From a fresh process to the first process of a sandbox.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
@@ -10,12 +10,12 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
     mount_change, move_mount, open_tree, unmount,
 };
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use symbiont_guest::protocol::{Decoder, Entry, Event, Request, Setup, VERSION};
 
 use crate::agent::Agent;
+use crate::channel;
 use crate::sys::{self, Clone};
 
 /// The user of all commands, inside.
@@ -40,7 +40,7 @@ impl<T> Step<T> for rustix::io::Result<T> {
 }
 
 /// A [`Step`] whose name is a constant.
-fn at(name: &str) -> impl FnOnce() -> String + '_ {
+pub(crate) fn at(name: &str) -> impl FnOnce() -> String + '_ {
     || name.to_owned()
 }
 
@@ -67,15 +67,10 @@ pub(crate) fn launch() -> i32 {
             let mut out = Vec::new();
             let errno = failure.errno.raw_os_error();
             Event::SetupFailed { step: failure.step, errno }.encode(0, &mut out);
-            let _told = send(socket(), &out, SendFlags::NOSIGNAL);
+            let _told = channel::send(&out);
             72
         }
     }
-}
-
-/// The socket to the host.
-pub(crate) fn socket() -> BorrowedFd<'static> {
-    rustix::stdio::stdin()
 }
 
 /// Makes the agent: its id in the launcher, `None` in the agent once it has ended.
@@ -149,9 +144,9 @@ fn next_request(decoder: &mut Decoder) -> Result<Request, Failure> {
             }
             continue;
         }
-        match recv(socket(), &mut buffer, RecvFlags::empty()) {
-            Ok((_, 0)) => sys::exit(74), // The host has gone.
-            Ok((_, count)) => decoder.push(&buffer[..count]),
+        match channel::receive(&mut buffer) {
+            Ok(0) => sys::exit(74), // The host has gone.
+            Ok(count) => decoder.push(&buffer[..count]),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).step(at("read the set-up")),
         }
@@ -211,9 +206,10 @@ pub(crate) fn become_user(user: u32, group: u32) -> rustix::io::Result<()> {
 fn build(setup: &Setup) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(at("make mounts private"))?;
+    let entries = with_own_root(&setup.entries)?;
     // The host's files are looked up as the user who asked for them, before we become another.
     let mut binds = Vec::new();
-    for entry in &setup.entries {
+    for entry in &entries {
         if let Entry::Bind { source, read_only, device, .. } = entry {
             binds.push(host_tree(source, *read_only, *device)?);
         }
@@ -228,7 +224,7 @@ fn build(setup: &Setup) -> Result<(), Failure> {
     move_mount(&root, "", CWD, "/tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .step(at("attach the root"))?;
     let mut binds = binds.into_iter();
-    for entry in &setup.entries {
+    for entry in &entries {
         place(&root, entry, &mut binds)?;
     }
     rustix::process::fchdir(&root).step(at("enter the root"))?;
@@ -251,6 +247,37 @@ fn build(setup: &Setup) -> Result<(), Failure> {
         rustix::thread::sched_setaffinity(None, &set).step(at("choose processors"))?;
     }
     confine()
+}
+
+/// The entries, with what stands for the root that this process has now taken apart.
+fn with_own_root(entries: &[Entry]) -> Result<Vec<Entry>, Failure> {
+    let mut all = Vec::new();
+    for entry in entries {
+        let Entry::Own { except } = entry else {
+            all.push(entry.clone());
+            continue;
+        };
+        let root = rustix::fs::openat(CWD, "/", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .step(at("look around"))?;
+        for found in rustix::fs::Dir::read_from(&root).step(at("look around"))? {
+            let found = found.step(at("look around"))?;
+            let Ok(name) = found.file_name().to_str() else { continue };
+            if [".", ".."].contains(&name) || except.iter().any(|other| other == name) {
+                continue;
+            }
+            let path = name.to_owned();
+            match rustix::fs::readlinkat(&root, name, Vec::new()) {
+                Ok(target) => all.push(Entry::Link { path, target: target.into_bytes() }),
+                Err(_) => all.push(Entry::Bind {
+                    source: format!("/{name}").into_bytes(),
+                    path,
+                    read_only: true,
+                    device: false,
+                }),
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Gives up what the agent itself does not need.
@@ -407,6 +434,8 @@ fn place(
                 .step(|| format!("make memory for `/{path}`"))?;
             attach(&mount, &mkdir(path)?, path)
         }
+        // It was taken apart.
+        Entry::Own { .. } => Ok(()),
         Entry::Processes => {
             let mount = processes().step(at("make `/proc`"))?;
             attach(&mount, &mkdir("proc")?, "proc")

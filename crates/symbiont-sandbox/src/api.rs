@@ -1,5 +1,6 @@
 //! What every driver offers.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::path::Path;
@@ -8,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use symbiont_types::{
-    CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus, SecurityTier,
+    AgentId, CommandResult, FilesystemConfig, NetworkConfig, ResourceLimits, SandboxConfig,
+    SandboxError, SandboxId, SandboxStatus, SecurityTier,
 };
 
 /// Makes sandboxes of one tier.
@@ -42,6 +44,48 @@ pub struct Probe {
     pub detail: String,
     /// Limits and walls that this host can't apply.
     pub degraded: Vec<String>,
+}
+
+/// Tries a driver out: makes a sandbox by `make`, runs a command in it, and destroys it.
+pub(crate) async fn probe(
+    tier: SecurityTier,
+    make: impl FnOnce(SandboxId, &SandboxConfig) -> Result<Arc<dyn Sandbox>, SandboxError>,
+) -> Probe {
+    let config = SandboxConfig {
+        agent_id: AgentId::new(),
+        security_tier: tier,
+        resource_limits: ResourceLimits::default(),
+        network_config: NetworkConfig::default(),
+        filesystem_config: FilesystemConfig { scratch_mb: 16, ..FilesystemConfig::default() },
+        environment_variables: HashMap::new(),
+    };
+    let tried = async {
+        let sandbox = make(SandboxId::new(), &config)?;
+        // A sandbox that stands may still be unable to run anything.
+        let ran = async {
+            sandbox.start().await?;
+            sandbox.exec(Command::new("true")).await
+        };
+        let ran = ran.await;
+        let report = sandbox.report();
+        sandbox.destroy().await?;
+        ran.map(|result| (result, report))
+    };
+    let unavailable = |detail: String| Probe { available: false, detail, degraded: Vec::new() };
+    match tried.await {
+        Ok((result, report)) if result.is_success() => Probe {
+            available: true,
+            detail: format!(
+                "namespaces {}; users: {}; control groups {:?}",
+                report.namespaces.join(" "),
+                report.user_mapping,
+                report.cgroup
+            ),
+            degraded: report.degraded,
+        },
+        Ok((result, _)) => unavailable(format!("`true` failed in a sandbox: {result:?}")),
+        Err(error) => unavailable(error.to_string()),
+    }
 }
 
 /// A place where commands run.

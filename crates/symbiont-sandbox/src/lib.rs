@@ -21,7 +21,11 @@
 #![warn(missing_docs)]
 
 mod api;
+mod cgroup;
+mod docker;
 mod files;
+mod instance;
+mod layout;
 mod link;
 mod process;
 mod request;
@@ -32,4 +36,8 @@ pub use api::{
     CgroupLayout, Command, DirEntry, Driver, EntryKind, IsolationReport, Probe, Sandbox,
     SandboxUsage, Stat,
 };
+pub use docker::DockerDriver;
 pub use process::ProcessDriver;
+
+/// The guest, built by this crate's build script.
+static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));

@@ -19,9 +19,6 @@
 //! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Landlock, images,
 //! egress, snapshots and a journal of sandboxes come with later drivers and pages.
 
-mod cgroup;
-mod instance;
-mod layout;
 mod walls;
 
 use std::fs::File;
@@ -34,15 +31,13 @@ use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
-use crate::api::{Command, Driver, Probe, Sandbox};
+use crate::api::{self, Driver, Probe, Sandbox};
+use crate::cgroup::{self, Cgroups};
+use crate::instance::{self, Instance};
+use crate::layout::{self, Root};
 use crate::sandbox::Seat;
-use crate::{request, seccomp};
-use cgroup::Cgroups;
-use instance::Instance;
+use crate::{GUEST, request, seccomp};
 use walls::ProcessWalls;
-
-/// The guest, built by this crate's build script.
-static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));
 
 /// Makes sandboxes out of namespaces, control groups and system call filters.
 #[derive(Debug)]
@@ -120,7 +115,8 @@ impl ProcessDriver {
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
         request::sandbox(config, self.name(), self.tier())?;
         let whole = self.host.cgroups.has("memory");
-        let setup = layout::plan(config, &self.host.files, whole, self.host.filters.clone())?;
+        let setup =
+            layout::plan(config, Root::Host(&self.host.files), whole, self.host.filters.clone())?;
         let walls = ProcessWalls::new(Arc::clone(&self.host), id, config.clone(), setup)?;
         let report = walls.planned();
         Ok(Arc::new(Seat::new(walls, id, config.clone(), report)))
@@ -138,46 +134,10 @@ impl Driver for ProcessDriver {
     }
 
     async fn probe(&self) -> Probe {
-        let config = SandboxConfig {
-            agent_id: symbiont_types::AgentId::new(),
-            security_tier: self.tier(),
-            resource_limits: symbiont_types::ResourceLimits::default(),
-            network_config: symbiont_types::NetworkConfig::default(),
-            filesystem_config: symbiont_types::FilesystemConfig {
-                scratch_mb: 16,
-                ..symbiont_types::FilesystemConfig::default()
-            },
-            environment_variables: std::collections::HashMap::new(),
-        };
-        let tried = async {
-            let sandbox = self.plan(SandboxId::new(), &config)?;
-            // A sandbox that stands may still be unable to run anything.
-            let ran = async {
-                sandbox.start().await?;
-                sandbox.exec(Command::new("true")).await
-            };
-            let ran = ran.await;
-            let report = sandbox.report();
-            sandbox.destroy().await?;
-            ran.map(|result| (result, report))
-        };
-        let unavailable = |detail: String| {
-            let degraded = self.host.cgroups.missing.clone();
-            Probe { available: false, detail, degraded }
-        };
-        match tried.await {
-            Ok((result, report)) if result.is_success() => Probe {
-                available: true,
-                detail: format!(
-                    "namespaces {}; users: {}; control groups {:?}",
-                    report.namespaces.join(" "),
-                    report.user_mapping,
-                    report.cgroup
-                ),
-                degraded: report.degraded,
-            },
-            Ok((result, _)) => unavailable(format!("`true` failed in a sandbox: {result:?}")),
-            Err(error) => unavailable(error.to_string()),
+        let probe = api::probe(self.tier(), |id, config| self.plan(id, config)).await;
+        match probe.available {
+            true => probe,
+            false => Probe { degraded: self.host.cgroups.missing.clone(), ..probe },
         }
     }
 

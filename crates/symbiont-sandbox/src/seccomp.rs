@@ -6,37 +6,65 @@
 
 use std::collections::BTreeMap;
 
+/// A system call: its name, as the filters of engines have it, and its number.
+type Call = (&'static str, i64);
+
 /// Calls of the table that are refused whatever their arguments are.
 #[rustfmt::skip]
-const DENIED: &[i64] = &[
-    libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register,
-    libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_userfaultfd,
-    libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key,
-    libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_kcmp,
-    libc::SYS_pidfd_getfd, libc::SYS_process_madvise,
-    libc::SYS_mount, libc::SYS_umount2, libc::SYS_fsopen, libc::SYS_fsconfig, libc::SYS_fsmount,
-    libc::SYS_fspick, libc::SYS_open_tree, libc::SYS_move_mount, libc::SYS_mount_setattr,
-    libc::SYS_unshare, libc::SYS_setns, libc::SYS_pivot_root, libc::SYS_chroot,
-    libc::SYS_open_by_handle_at, libc::SYS_name_to_handle_at,
-    libc::SYS_kexec_load, libc::SYS_kexec_file_load,
-    libc::SYS_init_module, libc::SYS_finit_module, libc::SYS_delete_module,
-    libc::SYS_reboot, libc::SYS_swapon, libc::SYS_swapoff, libc::SYS_syslog, libc::SYS_acct,
-    libc::SYS_quotactl, libc::SYS_quotactl_fd, libc::SYS_memfd_secret,
-    libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_clock_adjtime, libc::SYS_adjtimex,
-    libc::SYS_fanotify_init, libc::SYS_lookup_dcookie, libc::SYS_vhangup, libc::SYS_nfsservctl,
-    libc::SYS_move_pages, libc::SYS_migrate_pages, libc::SYS_mbind, libc::SYS_set_mempolicy,
-    libc::SYS_sethostname, libc::SYS_setdomainname,
+const DENIED: &[Call] = &[
+    ("io_uring_setup", libc::SYS_io_uring_setup), ("io_uring_enter", libc::SYS_io_uring_enter),
+    ("io_uring_register", libc::SYS_io_uring_register), ("bpf", libc::SYS_bpf),
+    ("perf_event_open", libc::SYS_perf_event_open), ("userfaultfd", libc::SYS_userfaultfd),
+    ("keyctl", libc::SYS_keyctl), ("add_key", libc::SYS_add_key),
+    ("request_key", libc::SYS_request_key), ("ptrace", libc::SYS_ptrace),
+    ("process_vm_readv", libc::SYS_process_vm_readv),
+    ("process_vm_writev", libc::SYS_process_vm_writev), ("kcmp", libc::SYS_kcmp),
+    ("pidfd_getfd", libc::SYS_pidfd_getfd), ("process_madvise", libc::SYS_process_madvise),
+    ("mount", libc::SYS_mount), ("umount2", libc::SYS_umount2), ("fsopen", libc::SYS_fsopen),
+    ("fsconfig", libc::SYS_fsconfig), ("fsmount", libc::SYS_fsmount), ("fspick", libc::SYS_fspick),
+    ("open_tree", libc::SYS_open_tree), ("move_mount", libc::SYS_move_mount),
+    ("mount_setattr", libc::SYS_mount_setattr), ("unshare", libc::SYS_unshare),
+    ("setns", libc::SYS_setns), ("pivot_root", libc::SYS_pivot_root), ("chroot", libc::SYS_chroot),
+    ("open_by_handle_at", libc::SYS_open_by_handle_at),
+    ("name_to_handle_at", libc::SYS_name_to_handle_at), ("kexec_load", libc::SYS_kexec_load),
+    ("kexec_file_load", libc::SYS_kexec_file_load), ("init_module", libc::SYS_init_module),
+    ("finit_module", libc::SYS_finit_module), ("delete_module", libc::SYS_delete_module),
+    ("reboot", libc::SYS_reboot), ("swapon", libc::SYS_swapon), ("swapoff", libc::SYS_swapoff),
+    ("syslog", libc::SYS_syslog), ("acct", libc::SYS_acct), ("quotactl", libc::SYS_quotactl),
+    ("quotactl_fd", libc::SYS_quotactl_fd), ("memfd_secret", libc::SYS_memfd_secret),
+    ("settimeofday", libc::SYS_settimeofday), ("clock_settime", libc::SYS_clock_settime),
+    ("clock_adjtime", libc::SYS_clock_adjtime), ("adjtimex", libc::SYS_adjtimex),
+    ("fanotify_init", libc::SYS_fanotify_init), ("lookup_dcookie", libc::SYS_lookup_dcookie),
+    ("vhangup", libc::SYS_vhangup), ("nfsservctl", libc::SYS_nfsservctl),
+    ("move_pages", libc::SYS_move_pages), ("migrate_pages", libc::SYS_migrate_pages),
+    ("mbind", libc::SYS_mbind), ("set_mempolicy", libc::SYS_set_mempolicy),
+    ("sethostname", libc::SYS_sethostname), ("setdomainname", libc::SYS_setdomainname),
 ];
 
 /// Calls that only this architecture has.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const DENIED_HERE: &[i64] = &[
-    libc::SYS_modify_ldt, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS__sysctl, libc::SYS_uselib,
-    libc::SYS_ustat, libc::SYS_sysfs,
+const DENIED_HERE: &[Call] = &[
+    ("modify_ldt", libc::SYS_modify_ldt), ("iopl", libc::SYS_iopl), ("ioperm", libc::SYS_ioperm),
+    ("_sysctl", libc::SYS__sysctl), ("uselib", libc::SYS_uselib), ("ustat", libc::SYS_ustat),
+    ("sysfs", libc::SYS_sysfs),
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const DENIED_HERE: &[i64] = &[];
+const DENIED_HERE: &[Call] = &[];
+
+/// What the guest itself needs of that, to build its walls within a container.
+const BUILDING: [&str; 10] = [
+    "mount",
+    "umount2",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "open_tree",
+    "move_mount",
+    "mount_setattr",
+    "pivot_root",
+    "sethostname",
+];
 
 /// The highest number that this table was written for; above it calls do not exist.
 const LAST_KNOWN: u32 = 462;
@@ -90,6 +118,20 @@ pub(crate) fn filters(affinity: bool) -> Vec<Vec<u8>> {
     vec![bytes]
 }
 
+/// The filter around a container, as an engine reads it: what neither the guest nor any command needs.
+pub(crate) fn engine_profile() -> serde_json::Value {
+    let names: Vec<&str> = DENIED
+        .iter()
+        .chain(DENIED_HERE)
+        .map(|(name, _)| *name)
+        .filter(|name| !BUILDING.contains(name))
+        .collect();
+    serde_json::json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EPERM }],
+    })
+}
+
 fn program(affinity: bool) -> Vec<Instruction> {
     // From each number on, until the next.
     let mut from = BTreeMap::from([
@@ -135,7 +177,7 @@ fn tree(ranges: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
 /// The calls that are not simply allowed, and what is done with each.
 fn answers(affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
     let denied = || vec![refuse(libc::EPERM)];
-    let denied_calls = DENIED.iter().chain(DENIED_HERE).map(|&call| (call, denied()));
+    let denied_calls = DENIED.iter().chain(DENIED_HERE).map(|&(_, call)| (call, denied()));
     let mut answers: Vec<(i64, Vec<Instruction>)> = denied_calls.collect();
     let namespaces = libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS

@@ -12,10 +12,11 @@ use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
 use tokio::process::Child;
 
 use crate::api::{IsolationReport, SandboxUsage};
+use crate::cgroup::Group;
+use crate::instance::Range;
+use crate::layout;
 use crate::link::FIRST_PING;
-use crate::process::cgroup::Group;
-use crate::process::instance::Range;
-use crate::process::{Host, layout};
+use crate::process::Host;
 use crate::request::MAX_PROCESSES;
 use crate::sandbox::{END, Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;

@@ -1,5 +1,7 @@
 //! Sandboxes as callers see them, on this machine's kernel.
 
+mod docker;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -21,6 +21,10 @@ const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "lib
 const SETTINGS: [&str; 4] = ["etc/ssl", "etc/alternatives", "etc/ld.so.cache", "etc/ld.so.conf.d"];
 /// What a sandbox makes for itself, and nothing of the host may cover.
 const OWN: [&str; 9] = ["proc", "sys", "dev", "run", "tmp", "workspace", "home", "root", "var"];
+/// What of that comes from the root, if it has a root of its own.
+const OF_A_ROOT: [&str; 3] = ["home", "root", "var"];
+/// What an engine and we put into a container.
+const OF_AN_ENGINE: [&str; 2] = [".dockerenv", ".symbiont-guest"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
 /// Bytes that files may take, in memory that counts towards the sandbox's limit.
@@ -47,7 +51,7 @@ impl Room {
 /// What the guest is told, but for what differs from sandbox to sandbox of one shape.
 pub(crate) fn plan(
     config: &SandboxConfig,
-    host: &HostFiles,
+    root: Root<'_>,
     whole_limits: bool,
     filters: Vec<Vec<u8>>,
 ) -> Result<Setup, SandboxError> {
@@ -67,7 +71,7 @@ pub(crate) fn plan(
         groups: Vec::new(),
         hostname: "sandbox".to_owned(),
         first_id: None,
-        entries: entries(files, host, room(config))?,
+        entries: entries(files, root, room(config))?,
         root_size: 4 << 20,
         limits,
         processors: Vec::new(),
@@ -80,6 +84,15 @@ pub(crate) fn room(config: &SandboxConfig) -> Room {
     Room::within(config.resource_limits.memory_mb, config.filesystem_config.scratch_mb)
 }
 
+/// What a sandbox's root is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Root<'a> {
+    /// The host's files.
+    Host(&'a HostFiles),
+    /// What is in the container that the guest is started in.
+    Container,
+}
+
 /// What of the host's own files its sandboxes see, looked up once.
 #[derive(Debug)]
 pub(crate) struct HostFiles {
@@ -89,39 +102,47 @@ pub(crate) struct HostFiles {
 
 impl HostFiles {
     pub(crate) fn look_up() -> Self {
-        let devices = DEVICES.iter().map(|device| {
-            let source = Path::new("/dev").join(device);
-            let source = fs::canonicalize(&source).unwrap_or(source);
-            Entry::Bind {
-                source: source.into_os_string().into_vec(),
-                path: format!("dev/{device}"),
-                read_only: true,
-                device: true,
-            }
-        });
-        Self { programs: host_programs(), devices: devices.collect() }
+        let devices = devices(|source| fs::canonicalize(&source).unwrap_or(source));
+        Self { programs: host_programs(), devices }
     }
+}
+
+fn devices(source: impl Fn(PathBuf) -> PathBuf) -> Vec<Entry> {
+    let device = |name: &&str| Entry::Bind {
+        source: source(Path::new("/dev").join(name)).into_os_string().into_vec(),
+        path: format!("dev/{name}"),
+        read_only: true,
+        device: true,
+    };
+    DEVICES.iter().map(device).collect()
 }
 
 fn entries(
     files: &FilesystemConfig,
-    host: &HostFiles,
+    root: Root<'_>,
     room: Room,
 ) -> Result<Vec<Entry>, SandboxError> {
-    let mut entries = match &files.rootfs {
-        RootFilesystem::Host => host.programs.clone(),
-        RootFilesystem::Dir(directory) => directory_entries(directory)?,
-        RootFilesystem::Image(image) => {
+    let (mut entries, devices) = match (root, &files.rootfs) {
+        (Root::Host(host), RootFilesystem::Host) => (host.programs.clone(), host.devices.clone()),
+        (Root::Host(host), RootFilesystem::Dir(directory)) => {
+            (directory_entries(directory)?, host.devices.clone())
+        }
+        (Root::Host(_), RootFilesystem::Image(image)) => {
             return Err(SandboxError::ImageMissing {
                 image: format!("{image} (the process driver serves none)"),
             });
+        }
+        (Root::Container, _) => {
+            let except = OWN.iter().filter(|name| !OF_A_ROOT.contains(name)).chain(&OF_AN_ENGINE);
+            let except = except.map(|name| (*name).to_owned()).collect();
+            (vec![Entry::Own { except }], devices(|source| source))
         }
     };
     let text = |path: &str, content: &str| Entry::File {
         path: path.to_owned(),
         content: content.as_bytes().to_vec(),
     };
-    if files.rootfs == RootFilesystem::Host {
+    if matches!((root, &files.rootfs), (Root::Host(_), RootFilesystem::Host)) {
         entries.push(text(
             "etc/passwd",
             "root:x:0:0:root:/workspace:/bin/sh\nagent:x:1000:1000:agent:/workspace:/bin/sh\n\
@@ -132,7 +153,7 @@ fn entries(
         entries.push(text("etc/resolv.conf", "nameserver 127.0.0.1\n"));
         entries.push(text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"));
     }
-    entries.extend_from_slice(&host.devices);
+    entries.extend(devices);
     let links = [
         ("dev/fd", "/proc/self/fd"),
         ("dev/stdin", "/proc/self/fd/0"),
@@ -181,7 +202,7 @@ fn directory_entries(directory: &Path) -> Result<Vec<Entry>, SandboxError> {
         let Some(name) = name.to_str() else {
             return Err(invalid("the names in a root must be UTF-8"));
         };
-        if OWN.contains(&name) && !["home", "root", "var"].contains(&name) {
+        if OWN.contains(&name) && !OF_A_ROOT.contains(&name) {
             continue;
         }
         entries.extend(of_the_host(&directory.join(name), name));

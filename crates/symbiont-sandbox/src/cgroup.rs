@@ -393,6 +393,43 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// The groups that an engine has made for a container, to be read, if the first process of the
+    /// container is one of this host and they are told apart by the container's id.
+    pub(crate) fn of_container(pid: u32, id: &str) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let directories: Vec<Directory> = find(&mounts, &groups)
+            .into_iter()
+            .filter(|found| found.own.to_string_lossy().contains(id) && found.own.is_dir())
+            .map(|found| Directory {
+                controllers: match fs::read_to_string(found.own.join("cgroup.controllers")) {
+                    Ok(controllers) if found.v2 => {
+                        controllers.split_whitespace().map(str::to_owned).collect()
+                    }
+                    Ok(_) | Err(_) => found.controllers,
+                },
+                v2: found.v2,
+                path: found.own,
+            })
+            .collect();
+        (!directories.is_empty()).then_some(Self { directories })
+    }
+
+    /// Which hierarchies it is in.
+    pub(crate) fn layout(&self) -> CgroupLayout {
+        let limiting = |v2: bool| {
+            let of = self.directories.iter().filter(|directory| directory.v2 == v2);
+            of.flat_map(|directory| &directory.controllers)
+                .any(|controller| LIMITING.contains(&controller.as_str()))
+        };
+        match (limiting(false), limiting(true)) {
+            (true, true) => CgroupLayout::Hybrid,
+            (true, false) => CgroupLayout::V1,
+            (false, true) => CgroupLayout::V2,
+            (false, false) => CgroupLayout::None,
+        }
+    }
+
     /// Moves a process into the group of version 2, if there is one.
     pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
         if pid <= 1 || pid == std::process::id() {
