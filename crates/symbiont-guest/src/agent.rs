@@ -6,11 +6,11 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use symbiont_guest::protocol::{
-    Decoder, Event, MAX_CHUNK, MAX_COMMANDS, OUTPUT_BACKLOG, Request, Setup, VERSION,
+    Decoder, Event, MAX_CHUNK, MAX_COMMANDS, OUTPUT_BACKLOG, Output, Request, Setup,
 };
 
 use crate::channel;
-use crate::command::{Output, Running};
+use crate::command::Running;
 use crate::files::Files;
 use crate::setup::{Failure, Step, at};
 
@@ -43,6 +43,7 @@ impl Agent {
     pub(crate) fn new(
         decoder: Decoder,
         setup: Setup,
+        version: u32,
         degraded: Vec<String>,
     ) -> Result<Self, Failure> {
         channel::never_block().step(at("reach the host"))?;
@@ -50,7 +51,7 @@ impl Agent {
         for what in degraded {
             Event::Degraded(what).encode(0, &mut out);
         }
-        Event::Hello { version: VERSION, token: setup.token }.encode(0, &mut out);
+        Event::Hello { version, token: setup.token }.encode(0, &mut out);
         Ok(Self {
             setup,
             decoder,
@@ -121,10 +122,8 @@ impl Agent {
                 what.push(Ready::Input(id));
             }
             if pending < OUTPUT_BACKLOG {
-                let outputs =
-                    [(&command.stdout, Output::Stdout), (&command.stderr, Output::Stderr)];
-                for (stream, which) in outputs {
-                    if let Some(stream) = stream {
+                for which in [Output::Stdout, Output::Stderr] {
+                    if let Some(stream) = command.readable(which) {
                         polled.push(PollFd::new(stream, PollFlags::IN));
                         what.push(Ready::Output(id, which));
                     }
@@ -221,6 +220,21 @@ impl Agent {
             Request::Kill => {
                 if let Some(command) = self.commands.get_mut(&id) {
                     command.kill();
+                }
+            }
+            Request::OutputTaken { output, count } => {
+                if let Some(command) = self.commands.get_mut(&id) {
+                    command.output_taken(output, count);
+                }
+            }
+            Request::Signal(number) => {
+                if let Some(command) = self.commands.get(&id) {
+                    command.signal(number.into());
+                }
+            }
+            Request::Resize(size) => {
+                if let Some(command) = self.commands.get(&id) {
+                    command.resize(size);
                 }
             }
             Request::Setup(_) | Request::Go | Request::Shutdown => return Err(Over),

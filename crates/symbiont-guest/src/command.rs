@@ -6,12 +6,16 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     DumpableBehavior, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal,
 };
-use symbiont_guest::protocol::{Event, Exec, Exit, MAX_CHUNK, STDIN_WINDOW, Setup};
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+use symbiont_guest::protocol::{
+    Event, Exec, Exit, LEFT_IN_PIPE, MAX_CHUNK, Output, Setup, Size, WINDOW,
+};
 
 use crate::setup::{USER, become_user, renew_processes, set_capabilities, write_all};
 use crate::sys::{self, Clone};
@@ -19,8 +23,10 @@ use crate::sys::{self, Clone};
 /// What the keeper tells the agent: one byte of kind, two numbers.
 const REPORT: usize = 17;
 const ENDED: u8 = 0xff;
+/// What stands for the end of a file when it is typed.
+const END_OF_FILE: u8 = 4;
 /// The steps of a start, in the order of the byte that names them.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
     "mount /proc",
     "fork",
     "start a session",
@@ -31,6 +37,7 @@ const STEPS: [&str; 10] = [
     "enter its directory",
     "apply the system call filter",
     "execute",
+    "take its terminal",
 ];
 
 /// A command from its start until everything of it is gone.
@@ -43,6 +50,11 @@ pub(crate) struct Running {
     pub(crate) stderr: Option<OwnedFd>,
     input: VecDeque<u8>,
     input_ended: bool,
+    /// The last byte of the input is the end of a terminal's, which the host has not sent.
+    end_typed: bool,
+    terminal: Option<Terminal>,
+    /// Bytes of standard output and standard error that may be read.
+    credit: [usize; 2],
     started: Instant,
     deadline: Option<Instant>,
     grace: Duration,
@@ -50,11 +62,75 @@ pub(crate) struct Running {
     gone: bool,
 }
 
-/// Which of the two output streams.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Output {
-    Stdout,
-    Stderr,
+/// A terminal, from the side of whoever sits before it.
+#[derive(Debug)]
+struct Terminal {
+    master: OwnedFd,
+    /// Held until the command is gone: with nobody on the other side reading would fail, also while
+    /// the command has the terminal closed for a moment.
+    slave: OwnedFd,
+}
+
+impl Terminal {
+    /// A new one among the sandbox's own.
+    fn open(size: Size) -> rustix::io::Result<Self> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let master = rustix::fs::openat(CWD, "/dev/ptmx", flags, Mode::empty())?;
+        rustix::pty::unlockpt(&master)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+        let terminal = Self { master, slave: slave };
+        terminal.resize(size)?;
+        Ok(terminal)
+    }
+
+    fn resize(&self, size: Size) -> rustix::io::Result<()> {
+        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.master, size)
+    }
+}
+
+/// What a command reads and writes, and our ends of that.
+struct Streams {
+    theirs: [OwnedFd; 3],
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: Option<OwnedFd>,
+    terminal: Option<Terminal>,
+}
+
+impl Streams {
+    fn open(size: Option<Size>) -> Result<Self, (&'static str, Errno)> {
+        let streams = match size {
+            None => Self::pipes().map_err(|errno| ("make a pipe", errno)),
+            Some(size) => Self::terminal(size).map_err(|errno| ("make a terminal", errno)),
+        }?;
+        for ours in [Some(&streams.stdin), Some(&streams.stdout), streams.stderr.as_ref()] {
+            let set = ours.map_or(Ok(()), |ours| {
+                rustix::fs::fcntl_setfl(ours, rustix::fs::fcntl_getfl(ours)? | OFlags::NONBLOCK)
+            });
+            set.map_err(|errno| ("connect its streams", errno))?;
+        }
+        Ok(streams)
+    }
+
+    fn pipes() -> rustix::io::Result<Self> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC);
+        let (child_stdin, stdin) = pipe()?;
+        let (stdout, child_stdout) = pipe()?;
+        let (stderr, child_stderr) = pipe()?;
+        let theirs = [child_stdin, child_stdout, child_stderr];
+        Ok(Self { theirs, stdin, stdout, stderr: Some(stderr), terminal: None })
+    }
+
+    fn terminal(size: Size) -> rustix::io::Result<Self> {
+        let terminal = Terminal::open(size)?;
+        let copy = |fd: &OwnedFd| fcntl_dupfd_cloexec(fd, 3);
+        let (master, slave) = (&terminal.master, &terminal.slave);
+        let theirs = [copy(slave)?, copy(slave)?, copy(slave)?];
+        let (stdin, stdout) = (copy(master)?, copy(master)?);
+        Ok(Self { theirs, stdin, stdout, stderr: None, terminal: Some(terminal) })
+    }
 }
 
 impl Running {
@@ -70,15 +146,11 @@ impl Running {
         if arguments.is_empty() {
             return Err(("read the command", Errno::INVAL));
         }
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| ("make a pipe", errno));
-        let (child_stdin, stdin) = pipe()?;
-        let (stdout, child_stdout) = pipe()?;
-        let (stderr, child_stderr) = pipe()?;
-        let (report, child_report) = pipe()?;
-        for ours in [&stdin, &stdout, &stderr, &report] {
-            rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)
-                .map_err(|errno| ("make a pipe", errno))?;
-        }
+        let Streams { theirs, stdin, stdout, stderr, terminal } = Streams::open(exec.terminal)?;
+        let (report, child_report) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|errno| ("make a pipe", errno))?;
+        rustix::fs::fcntl_setfl(&report, OFlags::NONBLOCK)
+            .map_err(|errno| ("make a pipe", errno))?;
         let started = Instant::now();
         let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
         match sys::clone(namespaces.cast_unsigned().into()) {
@@ -88,9 +160,12 @@ impl Running {
                 report,
                 stdin: Some(stdin),
                 stdout: Some(stdout),
-                stderr: Some(stderr),
+                stderr,
                 input: VecDeque::new(),
                 input_ended: false,
+                end_typed: false,
+                terminal,
+                credit: [WINDOW; 2],
                 started,
                 deadline: started.checked_add(Duration::from_millis(exec.timeout_ms)),
                 grace: Duration::from_millis(exec.grace_ms),
@@ -98,8 +173,10 @@ impl Running {
                 gone: false,
             }),
             Ok(Clone::Child) => {
-                let program = Program { arguments, environment, directory, setup };
-                keep(&program, [child_stdin, child_stdout, child_stderr], &child_report)
+                let limit = exec.processor_seconds;
+                let terminal = terminal.is_some();
+                let program = Program { arguments, environment, directory, setup, limit, terminal };
+                keep(&program, theirs, &child_report)
             }
         }
     }
@@ -122,11 +199,22 @@ impl Running {
         if self.timed_out || self.grace.is_zero() {
             self.kill();
         } else {
-            // The keeper passes it on to the command's process group.
-            let _gone_already = pidfd_send_signal(&self.keeper, Signal::TERM);
+            self.signal(libc::SIGTERM.cast_unsigned());
             self.deadline = now.checked_add(self.grace);
         }
         self.timed_out = true;
+    }
+
+    /// Sends a signal to the command's process group, by way of the keeper.
+    pub(crate) fn signal(&self, number: u32) {
+        let _gone_already = sys::pass_on(&self.keeper, number);
+    }
+
+    /// Gives its terminal another size, if it has one.
+    pub(crate) fn resize(&self, size: Size) {
+        if let Some(terminal) = &self.terminal {
+            let _no_size_of_a_terminal = terminal.resize(size);
+        }
     }
 
     /// Ends everything of it at once.
@@ -142,17 +230,42 @@ impl Running {
             WaitIdOptions::EXITED,
         );
         self.gone = true;
+        self.terminal = None;
+        for credit in &mut self.credit {
+            *credit = credit.saturating_add(LEFT_IN_PIPE);
+        }
     }
 
     /// Takes input in; `false` if the host sends more than it may.
     pub(crate) fn take_input(&mut self, bytes: &[u8]) -> bool {
         self.input.extend(bytes);
-        self.input.len() <= STDIN_WINDOW
+        self.input.len() <= WINDOW && !self.end_typed
     }
 
     /// No more input will come.
+    ///
+    /// A terminal has no end; there the character that stands for it is typed.
     pub(crate) fn end_input(&mut self) {
-        self.input_ended = true;
+        if self.terminal.is_none() {
+            self.input_ended = true;
+        } else if !std::mem::replace(&mut self.end_typed, true) {
+            self.input.push_back(END_OF_FILE);
+        }
+    }
+
+    /// The host has taken some of its output.
+    pub(crate) fn output_taken(&mut self, which: Output, count: u32) {
+        let credit = &mut self.credit[which as usize];
+        *credit = credit.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
+    }
+
+    /// One of its output streams, if it may be read now.
+    pub(crate) fn readable(&self, which: Output) -> Option<&OwnedFd> {
+        let stream = match which {
+            Output::Stdout => &self.stdout,
+            Output::Stderr => &self.stderr,
+        };
+        stream.as_ref().filter(|_| self.gone || self.credit[which as usize] > 0)
     }
 
     /// Whether its input pipe is worth waiting for.
@@ -178,7 +291,9 @@ impl Running {
         } else if self.input_ended && self.input.is_empty() {
             self.stdin = None;
         }
-        u32::try_from(before - self.input.len()).unwrap_or(u32::MAX)
+        let passed = before - self.input.len();
+        let of_ours = usize::from(passed > 0 && self.input.is_empty() && self.end_typed);
+        u32::try_from(passed - of_ours).unwrap_or(u32::MAX)
     }
 
     /// Some of its output, if there is any now.
@@ -188,9 +303,16 @@ impl Running {
             Output::Stdout => &mut self.stdout,
             Output::Stderr => &mut self.stderr,
         };
-        let end = buffer.len().min(MAX_CHUNK);
+        let credit = &mut self.credit[which as usize];
+        let end = buffer.len().min(MAX_CHUNK).min(*credit);
+        if end == 0 && !gone {
+            return None;
+        }
         match read(stream.as_ref()?, &mut buffer[..end]) {
-            Ok(count @ 1..) => Some(count),
+            Ok(count @ 1..) => {
+                *credit -= count;
+                Some(count)
+            }
             Err(Errno::INTR) => None,
             // Whoever might still hold the pipe is not of this command.
             Err(Errno::AGAIN) if !gone => None,
@@ -253,6 +375,9 @@ struct Program<'a> {
     environment: Vec<CString>,
     directory: CString,
     setup: &'a Setup,
+    /// Seconds of processor time for each process, or 0.
+    limit: u64,
+    terminal: bool,
 }
 
 /// A step of [`STEPS`] that failed.
@@ -282,8 +407,8 @@ fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
         }
     }
     loop {
-        if sys::await_signal() {
-            let _gone_already = rustix::process::kill_process_group(leader, Signal::TERM);
+        if let Some(number) = sys::await_signal() {
+            sys::signal_group(leader, number);
             continue;
         }
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
@@ -318,8 +443,16 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
     for (stream, number) in streams.iter().zip(0..) {
         sys::place(stream, number).map_err(step(3))?;
     }
+    if program.terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(step(10))?;
+    }
     for (number, value) in &program.setup.limits {
-        sys::limit(*number, *value).map_err(step(4))?;
+        sys::limit(*number, *value, *value).map_err(step(4))?;
+    }
+    if program.limit > 0 {
+        // It is told at the first, and ended a second later if it takes no notice.
+        let hard = program.limit.saturating_add(1);
+        sys::limit(libc::RLIMIT_CPU, program.limit, hard).map_err(step(4))?;
     }
     if program.setup.first_id.is_some() {
         rustix::thread::set_thread_groups(&[]).map_err(step(5))?;

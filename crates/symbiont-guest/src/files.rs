@@ -82,6 +82,9 @@ impl Files {
             | Request::Stdin(_)
             | Request::StdinEnd
             | Request::Kill
+            | Request::OutputTaken { .. }
+            | Request::Signal(_)
+            | Request::Resize(_)
             | Request::Shutdown => return None,
         };
         Some(answer.unwrap_or_else(|No(refusal)| Event::Refused(refusal)))

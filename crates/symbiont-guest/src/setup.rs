@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
-use symbiont_guest::protocol::{Decoder, Entry, Event, Request, Setup, VERSION};
+use symbiont_guest::protocol::{Decoder, Entry, Event, Request, Setup, VERSIONS, agree};
 
 use crate::agent::Agent;
 use crate::channel;
@@ -79,9 +79,9 @@ fn agent() -> Result<Option<Pid>, Failure> {
     let Request::Setup(setup) = next_request(&mut decoder)? else {
         return Err(Errno::PROTO).step(at("read the set-up"));
     };
-    if setup.version != VERSION {
+    let Some(version) = agree(VERSIONS, setup.versions) else {
         return Err(Errno::PROTONOSUPPORT).step(at("agree on a protocol version"));
-    }
+    };
     let mut degraded = Vec::new();
     // Not lower: what a privileged process writes is also as low as anything it starts may go, and
     // commands, which begin higher, are the kernel's first choice as it is.
@@ -125,8 +125,8 @@ fn agent() -> Result<Option<Pid>, Failure> {
                 sys::exit(73);
             }
             drop(mapped);
-            build(&setup)?;
-            Agent::new(decoder, *setup, degraded)?.serve();
+            build(&setup, &mut degraded)?;
+            Agent::new(decoder, *setup, version, degraded)?.serve();
             Ok(None)
         }
     }
@@ -203,7 +203,7 @@ pub(crate) fn become_user(user: u32, group: u32) -> rustix::io::Result<()> {
 }
 
 /// Builds the sandbox around this process.
-fn build(setup: &Setup) -> Result<(), Failure> {
+fn build(setup: &Setup, degraded: &mut Vec<String>) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(at("make mounts private"))?;
     let entries = with_own_root(&setup.entries)?;
@@ -225,7 +225,13 @@ fn build(setup: &Setup) -> Result<(), Failure> {
         .step(at("attach the root"))?;
     let mut binds = binds.into_iter();
     for entry in &entries {
-        place(&root, entry, &mut binds)?;
+        match place(&root, entry, &mut binds) {
+            // Commands do without terminals, as they mostly do anyway.
+            Err(Failure { step, errno }) if *entry == Entry::Terminals => {
+                degraded.push(format!("terminals: none can be made here ({step}: {errno})"));
+            }
+            placed => placed?,
+        }
     }
     rustix::process::fchdir(&root).step(at("enter the root"))?;
     // Both in one place: the old root ends up beneath the new one, and goes.
@@ -372,6 +378,17 @@ fn processes() -> rustix::io::Result<OwnedFd> {
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
+/// Terminals, not attached to anything yet.
+fn terminals() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [("mode", "0620"), ("ptmxmode", "0666"), ("max", "64")] {
+        fsconfig_set_string(context.as_fd(), key, value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
 /// Puts this process namespace's own `/proc` over the one that is there.
 pub(crate) fn renew_processes() -> rustix::io::Result<()> {
     move_mount(processes()?, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -439,6 +456,10 @@ fn place(
         Entry::Processes => {
             let mount = processes().step(at("make `/proc`"))?;
             attach(&mount, &mkdir("proc")?, "proc")
+        }
+        Entry::Terminals => {
+            let mount = terminals().step(at("make terminals"))?;
+            attach(&mount, &mkdir("dev/pts")?, "dev/pts")
         }
     }
 }

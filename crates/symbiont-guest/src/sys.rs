@@ -118,7 +118,25 @@ pub(crate) fn set_mount(mount: impl AsFd, attributes: u64) -> Result<()> {
     })
 }
 
-/// A set of the signals that the parent of a command waits for.
+/// What a keeper is sent to pass a signal on, whose number is the value that comes with it: the last
+/// of those that queue, so that none is lost.
+const PASS_ON: libc::c_int = 64;
+
+/// The beginning of a `siginfo_t` of a signal that was sent with a value, on a 64-bit machine.
+#[repr(C)]
+struct Sent {
+    signal: i32,
+    error: i32,
+    code: i32,
+    padding: i32,
+    process: u32,
+    user: u32,
+    value: usize,
+    rest: [u64; 12],
+}
+const _: () = assert!(size_of::<Sent>() == size_of::<libc::siginfo_t>());
+
+/// A set of the signals that a keeper waits for.
 fn awaited() -> libc::sigset_t {
     // SAFETY: a `sigset_t` is plain integers and is initialised by `sigemptyset`; both signals
     // exist.
@@ -126,23 +144,51 @@ fn awaited() -> libc::sigset_t {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
-        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::sigaddset(&raw mut set, PASS_ON);
         set
     }
 }
 
-/// Keeps `SIGCHLD` and `SIGTERM` for [`await_signal`].
+/// Keeps what a keeper waits for for [`await_signal`].
 pub(crate) fn hold_signals() {
     // SAFETY: the set lives until the call returns.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &awaited(), std::ptr::null_mut()) };
 }
 
-/// Waits for `SIGCHLD` or `SIGTERM`, and says whether it was the latter.
-pub(crate) fn await_signal() -> bool {
-    let mut signal = 0;
-    // SAFETY: the set and `signal` live until the call returns.
-    unsafe { libc::sigwait(&awaited(), &raw mut signal) };
-    signal == libc::SIGTERM
+/// Waits until a child has ended, or gives the number of a signal that is to be passed on.
+pub(crate) fn await_signal() -> Option<u32> {
+    // SAFETY: the structure is plain integers, for which zero is a value.
+    let mut sent: Sent = unsafe { std::mem::zeroed() };
+    // SAFETY: the set and `sent`, which has the size of what is stored, live until the call returns.
+    let signal = unsafe { libc::sigwaitinfo(&awaited(), (&raw mut sent).cast()) };
+    (signal == PASS_ON).then(|| u32::try_from(sent.value).unwrap_or(0))
+}
+
+/// Has a keeper send the signal of this number to its command's process group.
+pub(crate) fn pass_on(keeper: impl AsFd, number: u32) -> Result<()> {
+    let sent = Sent {
+        signal: PASS_ON,
+        error: 0,
+        code: libc::SI_QUEUE,
+        padding: 0,
+        process: 0,
+        user: 0,
+        value: number as usize,
+        rest: [0; 12],
+    };
+    let keeper = keeper.as_fd().as_raw_fd();
+    // SAFETY: `sent` has the layout and size of what is read, and lives until the call returns.
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, keeper, PASS_ON, &raw const sent, 0)
+    })
+}
+
+/// Sends a signal to a process group; one that has gone, or a signal that does not exist, is no
+/// affair of a keeper.
+pub(crate) fn signal_group(leader: Pid, number: u32) {
+    let number = i32::try_from(number).unwrap_or(0);
+    // SAFETY: the call touches no memory.
+    unsafe { libc::kill(-leader.as_raw_nonzero().get(), number) };
 }
 
 /// Gives signals back the meaning that a new program expects.
@@ -170,9 +216,9 @@ pub(crate) fn children_peak() -> u64 {
     u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024
 }
 
-/// Sets a limit of this process, soft and hard.
-pub(crate) fn limit(number: u32, value: u64) -> Result<()> {
-    let limit = libc::rlimit64 { rlim_cur: value, rlim_max: value };
+/// Sets a limit of this process. The kernel ends who reaches the hard one of processor time.
+pub(crate) fn limit(number: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` lives until the call returns; there is no old value to store.
     check(unsafe {
         libc::syscall(libc::SYS_prlimit64, 0, number, &raw const limit, std::ptr::null_mut::<u8>())

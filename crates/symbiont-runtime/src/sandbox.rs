@@ -16,7 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-pub use symbiont_sandbox::{Command, DirEntry, IsolationReport, SandboxUsage, Stat};
+pub use symbiont_sandbox::{
+    Command, DirEntry, IsolationReport, Process, ProcessInput, ProcessOutput, SandboxUsage, Stat,
+    TerminalSize,
+};
 use symbiont_sandbox::{Driver, Probe, ProcessDriver, Sandbox};
 use symbiont_types::{
     AgentId, AuditEventType, CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
@@ -121,6 +124,14 @@ pub trait SandboxExt: SandboxOrchestrator {
     /// As for [`SandboxOrchestrator::execute_command`].
     async fn execute(&self, id: SandboxId, command: Command)
     -> Result<CommandResult, SandboxError>;
+
+    /// Starts a command whose streams are read and written while it runs. That it could not be
+    /// executed shows in [`Process::wait`].
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidState`, `InvalidArgument`, `ResourceLimit`, `AgentLost`.
+    async fn spawn(&self, id: SandboxId, command: Command) -> Result<Process, SandboxError>;
 
     /// The content of a file of at most `max` bytes. No link is followed, and a file with several
     /// hard links is refused, so that what is allowed of a path is allowed of that file.
@@ -602,6 +613,12 @@ impl SandboxExt for DefaultSandboxOrchestrator {
         let output_cap = command.output_cap.min(self.output_cap);
         let timeout = command.timeout.min(entry.timeout);
         entry.sandbox.exec(Command { output_cap, timeout, ..command }).await
+    }
+
+    async fn spawn(&self, id: SandboxId, command: Command) -> Result<Process, SandboxError> {
+        let entry = self.entry(id)?;
+        let timeout = command.timeout.min(entry.timeout);
+        entry.sandbox.spawn(Command { timeout, ..command }).await
     }
 
     async fn read_file(

@@ -13,6 +13,8 @@ use symbiont_types::{
     SandboxError, SandboxId, SandboxStatus, SecurityTier,
 };
 
+use crate::running::Process;
+
 /// Makes sandboxes of one tier.
 #[async_trait]
 pub trait Driver: Debug + Send + Sync {
@@ -104,6 +106,10 @@ pub trait Sandbox: Debug + Send + Sync {
     /// command killed.
     async fn exec(&self, command: Command) -> Result<CommandResult, SandboxError>;
 
+    /// Starts a command whose streams the caller reads and writes while it runs. That it could not
+    /// be executed shows in [`Process::wait`].
+    async fn spawn(&self, command: Command) -> Result<Process, SandboxError>;
+
     /// Copies a file of the host into the sandbox, and says how many bytes that was.
     ///
     /// Missing directories are made. The file appears whole or not at all.
@@ -162,7 +168,8 @@ pub struct Command {
     pub args: Vec<String>,
     /// Environment of this command, over that of the sandbox.
     pub env: Vec<(String, String)>,
-    /// What it reads from standard input; `None` gives it an empty one.
+    /// What it reads from standard input; `None` gives it an empty one. That of a command which is
+    /// [spawned](Sandbox::spawn) is written to it instead.
     pub stdin: Option<Vec<u8>>,
     /// Where it starts; `None` takes the sandbox's own working directory.
     pub cwd: Option<String>,
@@ -170,8 +177,30 @@ pub struct Command {
     pub timeout: Duration,
     /// Time between asking it to end and killing it, 60 s at most.
     pub grace: Duration,
-    /// Bytes kept of each of its output streams, 64 MiB at most.
+    /// Bytes kept of each of its output streams, 64 MiB at most. What is written to a command that
+    /// is [spawned](Sandbox::spawn) is not kept but read.
     pub output_cap: usize,
+    /// Processor time that each of its processes may use, in whole seconds, rounded up. One that
+    /// uses more is ended by signal 24 (`SIGXCPU`).
+    pub processor_time: Option<Duration>,
+    /// A terminal for its three streams. All output is standard output then, and the end of its
+    /// input is typed as Control-D.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+impl From<TerminalSize> for symbiont_guest::protocol::Size {
+    fn from(TerminalSize { rows, columns }: TerminalSize) -> Self {
+        Self { rows, columns }
+    }
 }
 
 impl Command {
@@ -186,6 +215,8 @@ impl Command {
             timeout: Duration::from_secs(60),
             grace: Duration::from_secs(2),
             output_cap: 1 << 20,
+            processor_time: None,
+            terminal: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use symbiont_guest::protocol::{Entry, Setup, VERSION};
+use symbiont_guest::protocol::{Entry, Setup, VERSIONS};
 use symbiont_types::{FilesystemConfig, Mount, RootFilesystem, SandboxConfig, SandboxError};
 
 use crate::request::{MAX_PROCESSES, invalid, path};
@@ -66,7 +66,7 @@ pub(crate) fn plan(
         limits.push((libc::RLIMIT_DATA, config.resource_limits.memory_mb << 20));
     }
     Ok(Setup {
-        version: VERSION,
+        versions: VERSIONS,
         token: [0; 32],
         groups: Vec::new(),
         hostname: "sandbox".to_owned(),
@@ -159,6 +159,7 @@ fn entries(
         ("dev/stdin", "/proc/self/fd/0"),
         ("dev/stdout", "/proc/self/fd/1"),
         ("dev/stderr", "/proc/self/fd/2"),
+        ("dev/ptmx", "pts/ptmx"),
     ];
     for (path, target) in links {
         entries.push(Entry::Link { path: path.to_owned(), target: target.as_bytes().to_vec() });
@@ -172,6 +173,7 @@ fn entries(
     };
     let Room { workspace, temporary, shared } = room;
     entries.push(Entry::Processes);
+    entries.push(Entry::Terminals);
     entries.push(memory("dev/shm", shared, 1024, 0o1777, false));
     entries.push(memory("tmp", temporary, MEMORY_FILES, 0o1777, true));
     entries.push(memory("workspace", workspace, (workspace >> 12).max(1024), 0o755, true));

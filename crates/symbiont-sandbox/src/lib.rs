@@ -29,15 +29,17 @@ mod layout;
 mod link;
 mod process;
 mod request;
+mod running;
 mod sandbox;
 mod seccomp;
 
 pub use api::{
     CgroupLayout, Command, DirEntry, Driver, EntryKind, IsolationReport, Probe, Sandbox,
-    SandboxUsage, Stat,
+    SandboxUsage, Stat, TerminalSize,
 };
 pub use docker::DockerDriver;
 pub use process::ProcessDriver;
+pub use running::{Process, ProcessInput, ProcessOutput};
 
 /// The guest, built by this crate's build script.
 static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));

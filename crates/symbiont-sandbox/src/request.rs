@@ -202,6 +202,10 @@ pub(crate) fn command(command: &Command, config: &SandboxConfig) -> Result<Exec,
         directory: directory.into_bytes(),
         timeout_ms: milliseconds(command.timeout.min(config.resource_limits.execution_timeout)),
         grace_ms: milliseconds(command.grace),
+        processor_seconds: command.processor_time.map_or(0, |time| {
+            time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1)
+        }),
+        terminal: command.terminal.map(Into::into),
     };
     let size: usize = exec.arguments.iter().chain(&exec.environment).map(|s| s.len() + 1).sum();
     if size > MAX_ARGUMENTS {

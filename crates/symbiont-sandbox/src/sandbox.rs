@@ -10,6 +10,7 @@
 //! - What the guest says is hostile: an answer that does not fit ends the sandbox.
 
 use std::ffi::OsString;
+use std::future::poll_fn;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use rustix::fs::FileType;
 use symbiont_guest::protocol::{
-    Attributes, Event, MAX_CHUNK, MAX_COMMANDS, MAX_FILES, Refusal, Request, VERSION,
+    Attributes, Event, MAX_CHUNK, MAX_COMMANDS, MAX_FILES, Refusal, Request, VERSIONS,
 };
 use symbiont_types::{CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus};
 use tokio::net::UnixStream;
@@ -26,8 +27,9 @@ use tokio::sync::Semaphore;
 
 use crate::api::{Command, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat};
 use crate::files::{Bytes, Local, Sink, Source, Unfinished, forbidden};
-use crate::link::{Begun, Ended, Link, Lost};
+use crate::link::{Begun, Ended, Fate, Kept, Link, Lost, Pipe};
 use crate::request::{self, MAX_PROCESSES};
+use crate::running::Process;
 
 /// How long the guest may take to stand.
 const START: Duration = Duration::from_secs(20);
@@ -89,7 +91,8 @@ pub(crate) async fn greet(
     match hello {
         Err(_) => return Err(gone(link.why())),
         Ok(Event::SetupFailed { step, errno }) => return Err(refused(&step, errno)),
-        Ok(Event::Hello { version, token: theirs }) if version == VERSION && theirs == token => {}
+        Ok(Event::Hello { version, token: theirs })
+            if (VERSIONS.oldest..=VERSIONS.newest).contains(&version) && theirs == token => {}
         Ok(_) => return Err(failed("greet the guest", "it is not ours")),
     }
     match pong {
@@ -155,6 +158,17 @@ struct Guest<B> {
 struct Session<B> {
     guest: Arc<Guest<B>>,
     link: Arc<Link>,
+}
+
+/// A command that was begun, and what is needed to tell how it ended.
+#[derive(Debug)]
+struct Attempt<B> {
+    session: Session<B>,
+    begun: Begun,
+    /// How many processes had been killed for lack of memory before.
+    kills_before: Option<u64>,
+    /// How long its end may take to be told.
+    patience: Duration,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -378,23 +392,58 @@ impl<W: Walls> Inner<W> {
         Ok(())
     }
 
-    async fn exec(self: &Arc<Self>, command: Command) -> Result<CommandResult, SandboxError> {
-        let exec = request::command(&command, &self.config)?;
+    /// Begins a command whose output has these `fates`.
+    fn begin(
+        &self,
+        command: &Command,
+        has_input: bool,
+        fates: [Fate; 2],
+    ) -> Result<Attempt<W::Body>, SandboxError> {
+        let exec = request::command(command, &self.config)?;
         let patience = Duration::from_millis(exec.timeout_ms.saturating_add(exec.grace_ms))
             .saturating_add(PATIENCE);
+        // Whoever stops the sandbox comes before, or finds the command among those that run.
+        let state = lock(&self.state);
+        let session = state.session("run a command")?;
+        let place = Arc::clone(&self.commands).try_acquire_owned().map_err(|_| {
+            SandboxError::ResourceLimit { kind: format!("{MAX_COMMANDS} commands at once") }
+        })?;
+        let kills_before = self.walls.oom_kills(&session.guest.body);
+        let begun = session.link.begin(exec, has_input, fates, Box::new(place));
+        let begun = begun.map_err(|Lost(cause)| SandboxError::AgentLost { cause })?;
+        Ok(Attempt { session, begun, kills_before, patience })
+    }
+
+    async fn exec(self: &Arc<Self>, command: Command) -> Result<CommandResult, SandboxError> {
         let input = command.stdin.as_deref().unwrap_or_default();
-        let (Session { guest, link }, kills_before, begun) = {
-            // Whoever stops the sandbox comes before, or finds the command among those that run.
-            let state = lock(&self.state);
-            let session = state.session("run a command")?;
-            let place = Arc::clone(&self.commands).try_acquire_owned().map_err(|_| {
-                SandboxError::ResourceLimit { kind: format!("{MAX_COMMANDS} commands at once") }
-            })?;
-            let kills = self.walls.oom_kills(&session.guest.body);
-            let begun =
-                session.link.begin(exec, !input.is_empty(), command.output_cap, Box::new(place));
-            (session, kills, begun.map_err(|Lost(cause)| SandboxError::AgentLost { cause })?)
-        };
+        let fate = || Fate::Kept(Kept::new(command.output_cap));
+        let attempt = self.begin(&command, !input.is_empty(), [fate(), fate()])?;
+        self.end_of(attempt, &command, input).await
+    }
+
+    fn spawn(self: &Arc<Self>, command: Command) -> Result<Process, SandboxError> {
+        if command.stdin.is_some() {
+            return Err(request::invalid("the input of a spawned command is written to it"));
+        }
+        let pipes = [Arc::new(Pipe::default()), Arc::new(Pipe::default())];
+        let fates = pipes.clone().map(Fate::Piped);
+        let attempt = self.begin(&command, true, fates)?;
+        let (link, stream) = (Arc::clone(&attempt.session.link), attempt.begun.stream);
+        let [stdout, stderr] = pipes.map(Some);
+        let stderr = stderr.filter(|_| command.terminal.is_none());
+        let inner = Arc::clone(self);
+        let end = tokio::spawn(async move { inner.end_of(attempt, &command, &[]).await });
+        Ok(Process::new(link, stream, [stdout, stderr], end))
+    }
+
+    /// Feeds a command its input, waits for its end, and says how it ended.
+    async fn end_of(
+        self: &Arc<Self>,
+        attempt: Attempt<W::Body>,
+        command: &Command,
+        input: &[u8],
+    ) -> Result<CommandResult, SandboxError> {
+        let Attempt { session: Session { guest, link }, begun, kills_before, patience } = attempt;
         let ended = match tokio::time::timeout(patience, run(&link, begun, input)).await {
             Ok(result) => result?,
             Err(_) => {
@@ -405,7 +454,7 @@ impl<W: Walls> Inner<W> {
         let exit = match ended.event {
             Event::Exit(exit) => exit,
             Event::NotStarted { step, errno } => {
-                return Err(self.not_started(&command, &step, errno));
+                return Err(self.not_started(command, &step, errno));
             }
             other => unreachable!("the table passes on no other end: {other:?}"),
         };
@@ -611,7 +660,7 @@ async fn run(link: &Link, begun: Begun, input: &[u8]) -> Result<Ended, SandboxEr
         }
     }
 
-    let Begun { stream, mut ended, more_credit } = begun;
+    let Begun { stream, mut ended } = begun;
     let mut attended = Attended { link, stream, ended: false };
     let feed = async {
         let mut input = input;
@@ -619,11 +668,9 @@ async fn run(link: &Link, begun: Begun, input: &[u8]) -> Result<Ended, SandboxEr
             return; // The guest knows.
         }
         while !input.is_empty() {
-            let credit = link.take_credit(stream, input.len().min(MAX_CHUNK / 4));
-            if credit == 0 {
-                more_credit.notified().await;
-                continue;
-            }
+            let wanted = input.len().min(MAX_CHUNK / 4);
+            let credit = poll_fn(|cx| link.poll_credit(cx, stream, wanted)).await;
+            let Some(credit) = credit else { return };
             let (chunk, rest) = input.split_at(credit);
             link.send(stream, &Request::Stdin(chunk.to_vec()));
             input = rest;
@@ -665,6 +712,10 @@ impl<W: Walls> Sandbox for Seat<W> {
 
     async fn exec(&self, command: Command) -> Result<CommandResult, SandboxError> {
         self.0.exec(command).await
+    }
+
+    async fn spawn(&self, command: Command) -> Result<Process, SandboxError> {
+        self.0.spawn(command)
     }
 
     async fn upload(&self, path: &Path, remote: &str) -> Result<u64, SandboxError> {
