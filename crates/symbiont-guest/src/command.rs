@@ -79,7 +79,7 @@ impl Terminal {
         rustix::pty::unlockpt(&master)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
-        let terminal = Self { master, slave: slave };
+        let terminal = Self { master, slave };
         terminal.resize(size)?;
         Ok(terminal)
     }

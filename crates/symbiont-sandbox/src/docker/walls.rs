@@ -92,7 +92,7 @@ impl DockerWalls {
                 Base::Busybox => "built-in busybox, read-only".to_owned(),
                 Base::Image(name) => format!("image {name}, read-only"),
             },
-            seccomp: Some(seccomp::SUMMARY.to_owned()),
+            seccomp: Some(seccomp::summary()),
             ..self.planned()
         };
         if group.is_none() {

@@ -94,7 +94,7 @@ impl ProcessWalls {
             capabilities_dropped: true,
             network: "none".to_owned(),
             rootfs: format!("{:?}, read-only", self.config.filesystem_config.rootfs),
-            seccomp: Some(seccomp::SUMMARY.to_owned()),
+            seccomp: Some(seccomp::summary()),
             ..self.planned()
         }
     }
