@@ -12,11 +12,14 @@ use symbiont_guest::protocol::{
 use crate::channel;
 use crate::command::Running;
 use crate::files::Files;
+use crate::landlock::Rules;
 use crate::setup::{Failure, Step, at};
 
 /// The agent's whole state.
 pub(crate) struct Agent {
     setup: Setup,
+    /// None where the kernel has no Landlock.
+    rules: Option<Rules>,
     decoder: Decoder,
     files: Files,
     commands: BTreeMap<u32, Running>,
@@ -43,6 +46,7 @@ impl Agent {
     pub(crate) fn new(
         decoder: Decoder,
         setup: Setup,
+        rules: Option<Rules>,
         version: u32,
         degraded: Vec<String>,
     ) -> Result<Self, Failure> {
@@ -51,9 +55,11 @@ impl Agent {
         for what in degraded {
             Event::Degraded(what).encode(0, &mut out);
         }
-        Event::Hello { version, token: setup.token }.encode(0, &mut out);
+        let landlock = rules.as_ref().map_or(0, |rules| rules.version);
+        Event::Hello { version, token: setup.token, landlock }.encode(0, &mut out);
         Ok(Self {
             setup,
+            rules,
             decoder,
             files: Files::new()?,
             commands: BTreeMap::new(),
@@ -260,7 +266,7 @@ impl Agent {
         let result = if self.commands.len() >= MAX_COMMANDS || self.commands.contains_key(&id) {
             Err(("find a place for it", Errno::AGAIN))
         } else {
-            Running::start(exec, &self.setup)
+            Running::start(exec, &self.setup, self.rules.as_ref())
         };
         match result {
             Ok(running) => drop(self.commands.insert(id, running)),

@@ -17,6 +17,7 @@ use symbiont_guest::protocol::{
     Event, Exec, Exit, LEFT_IN_PIPE, MAX_CHUNK, Output, Setup, Size, WINDOW,
 };
 
+use crate::landlock::Rules;
 use crate::setup::{USER, become_user, renew_processes, set_capabilities, write_all};
 use crate::sys::{self, Clone};
 
@@ -26,7 +27,7 @@ const ENDED: u8 = 0xff;
 /// What stands for the end of a file when it is typed.
 const END_OF_FILE: u8 = 4;
 /// The steps of a start, in the order of the byte that names them.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 12] = [
     "mount /proc",
     "fork",
     "start a session",
@@ -38,6 +39,7 @@ const STEPS: [&str; 11] = [
     "apply the system call filter",
     "execute",
     "take its terminal",
+    "come under the rules for files",
 ];
 
 /// A command from its start until everything of it is gone.
@@ -135,7 +137,11 @@ impl Streams {
 
 impl Running {
     /// Starts a command. That it could not be executed shows later, in its report.
-    pub(crate) fn start(exec: &Exec, setup: &Setup) -> Result<Self, (&'static str, Errno)> {
+    pub(crate) fn start(
+        exec: &Exec,
+        setup: &Setup,
+        rules: Option<&Rules>,
+    ) -> Result<Self, (&'static str, Errno)> {
         let strings = |bytes: &[Vec<u8>]| {
             bytes.iter().map(|b| CString::new(b.as_slice())).collect::<Result<Vec<_>, _>>()
         };
@@ -175,7 +181,8 @@ impl Running {
             Ok(Clone::Child) => {
                 let limit = exec.processor_seconds;
                 let terminal = terminal.is_some();
-                let program = Program { arguments, environment, directory, setup, limit, terminal };
+                let program =
+                    Program { arguments, environment, directory, setup, rules, limit, terminal };
                 keep(&program, theirs, &child_report)
             }
         }
@@ -375,6 +382,7 @@ struct Program<'a> {
     environment: Vec<CString>,
     directory: CString,
     setup: &'a Setup,
+    rules: Option<&'a Rules>,
     /// Seconds of processor time for each process, or 0.
     limit: u64,
     terminal: bool,
@@ -469,6 +477,9 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
     rustix::process::umask(Mode::from_raw_mode(0o022));
     enter(&program.directory).map_err(step(7))?;
     sys::release_signals();
+    if let Some(rules) = program.rules {
+        rules.enter().map_err(step(11))?;
+    }
     for filter in &program.setup.filters {
         sys::filter(filter).map_err(step(8))?;
     }

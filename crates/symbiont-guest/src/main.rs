@@ -20,6 +20,7 @@ mod agent;
 mod channel;
 mod command;
 mod files;
+mod landlock;
 mod setup;
 #[expect(unsafe_code, reason = "clone, execve, signals, filters: what `rustix` leaves unsafe")]
 mod sys;

@@ -363,6 +363,8 @@ pub enum Event {
         version: u32,
         /// The token of [`Setup`].
         token: [u8; 32],
+        /// The version of the kernel's Landlock that commands are under, or 0.
+        landlock: u32,
     },
     /// The sandbox can't be built.
     SetupFailed {
@@ -628,8 +630,8 @@ impl Event {
     /// Appends the message as a frame.
     pub fn encode(&self, stream: u32, out: &mut Vec<u8>) {
         frame(stream, out, |w| match self {
-            Self::Hello { version, token } => {
-                w.u32(*version).raw(token);
+            Self::Hello { version, token, landlock } => {
+                w.u32(*version).raw(token).u32(*landlock);
                 HELLO
             }
             Self::SetupFailed { step, errno } => {
@@ -704,7 +706,7 @@ impl Event {
     pub fn decode(frame: &Frame) -> Result<Option<Self>, ProtocolError> {
         decode(frame, |kind, r| {
             Some(match kind {
-                HELLO => Self::Hello { version: r.u32()?, token: r.array()? },
+                HELLO => Self::Hello { version: r.u32()?, token: r.array()?, landlock: r.u32()? },
                 SETUP_FAILED => Self::SetupFailed { step: r.string()?, errno: r.i32()? },
                 PONG => Self::Pong,
                 STDOUT => Self::Stdout(r.rest()),
@@ -1035,7 +1037,7 @@ mod tests {
         let exit =
             Exit { code: Some(3), signal: None, timed_out: true, nanoseconds: 1, peak_memory: 2 };
         let events = vec![
-            Event::Hello { version: 2, token: [9; 32] },
+            Event::Hello { version: 2, token: [9; 32], landlock: 7 },
             Event::SetupFailed { step: text(), errno: 1 },
             Event::Pong,
             Event::Stdout(b"hi".to_vec()),

@@ -16,6 +16,7 @@ use symbiont_guest::protocol::{Decoder, Entry, Event, Request, Setup, VERSIONS, 
 
 use crate::agent::Agent;
 use crate::channel;
+use crate::landlock::Rules;
 use crate::sys::{self, Clone};
 
 /// The user of all commands, inside.
@@ -126,7 +127,10 @@ fn agent() -> Result<Option<Pid>, Failure> {
             }
             drop(mapped);
             build(&setup, &mut degraded)?;
-            Agent::new(decoder, *setup, version, degraded)?.serve();
+            let rules = Rules::new(&setup.entries)?.map_err(|why| {
+                degraded.push(format!("Landlock: commands are not under it; {why}"));
+            });
+            Agent::new(decoder, *setup, rules.ok(), version, degraded)?.serve();
             Ok(None)
         }
     }
@@ -510,9 +514,9 @@ pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result
     Ok(())
 }
 
-/// Opens a directory of the finished sandbox.
+/// Opens a place in the finished sandbox.
 pub(crate) fn open_root(path: &Path) -> Result<OwnedFd, Failure> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
         .step(|| format!("open `{}`", path.display()))
 }

@@ -95,6 +95,53 @@ pub(crate) fn filter(program: &[u8]) -> Result<()> {
     })
 }
 
+/// The version of the kernel's Landlock.
+pub(crate) fn landlock_version() -> Result<u32> {
+    const VERSION: u32 = 1;
+    let nothing = std::ptr::null::<u8>();
+    // SAFETY: with this flag the call takes no structure.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, VERSION) };
+    u32::try_from(version).map_err(|_| last_error())
+}
+
+/// Rules that refuse these rights, and scopes, wherever nothing allows them.
+pub(crate) fn landlock_rules(rights: u64, scopes: u64) -> Result<OwnedFd> {
+    // What is refused of files, of networks, and of other processes. An older kernel takes a longer
+    // structure than its own if the rest is zero.
+    let refused = [rights, 0, scopes];
+    // SAFETY: `refused` has the layout and size that are passed with it, and outlives the call.
+    let rules = unsafe {
+        let size = size_of_val(&refused);
+        libc::syscall(libc::SYS_landlock_create_ruleset, refused.as_ptr(), size, 0)
+    };
+    let rules = i32::try_from(rules).ok().filter(|rules| *rules >= 0).ok_or_else(last_error)?;
+    // SAFETY: the kernel made a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(rules) })
+}
+
+/// Allows rights at a place and beneath it.
+pub(crate) fn landlock_allow(rules: impl AsFd, place: impl AsFd, rights: u64) -> Result<()> {
+    #[repr(C, packed)]
+    struct Beneath {
+        rights: u64,
+        place: RawFd,
+    }
+    const PATH_BENEATH: i32 = 1;
+    let rule = Beneath { rights, place: place.as_fd().as_raw_fd() };
+    let rules = rules.as_fd().as_raw_fd();
+    // SAFETY: `rule` has the layout of this kind of rule, and outlives the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, rules, PATH_BENEATH, &raw const rule, 0)
+    })
+}
+
+/// Puts this process under rules for good.
+pub(crate) fn landlock_enter(rules: impl AsFd) -> Result<()> {
+    // SAFETY: the call touches no memory.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_fd().as_raw_fd(), 0) })
+}
+
 /// Sets attributes of a mount and of all beneath it, and makes it private.
 pub(crate) fn set_mount(mount: impl AsFd, attributes: u64) -> Result<()> {
     let attributes = libc::mount_attr {

@@ -384,6 +384,7 @@ fn walls(report: &IsolationReport) -> String {
         format!("root {}", report.rootfs),
     ];
     parts.extend(report.seccomp.clone());
+    parts.extend(report.landlock.map(|version| format!("Landlock {version}")));
     if report.no_new_privileges {
         parts.push("no new privileges".to_owned());
     }

@@ -306,6 +306,8 @@ pub struct IsolationReport {
     pub rootfs: String,
     /// What the system call filter does, if there is one.
     pub seccomp: Option<String>,
+    /// The version of the kernel's Landlock that its commands are under, if they are.
+    pub landlock: Option<u32>,
     /// What this host can't apply.
     pub degraded: Vec<String>,
 }

@@ -25,7 +25,7 @@ const OWN: [&str; 9] = ["proc", "sys", "dev", "run", "tmp", "workspace", "home",
 const OF_A_ROOT: [&str; 3] = ["home", "root", "var"];
 /// What an engine and we put into a container.
 const OF_AN_ENGINE: [&str; 2] = [".dockerenv", ".symbiont-guest"];
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "tty", "urandom"];
 
 /// Bytes that files may take, in memory that counts towards the sandbox's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

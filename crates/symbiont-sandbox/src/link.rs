@@ -66,6 +66,8 @@ struct Table {
     answers: HashMap<u32, oneshot::Sender<Event>>,
     commands: HashMap<u32, Slot>,
     degraded: Vec<String>,
+    /// The version that the guest's commands are under, or 0.
+    landlock: u32,
     lost: Option<String>,
 }
 
@@ -406,6 +408,11 @@ impl Link {
         lock(&self.table).degraded.clone()
     }
 
+    /// The version of Landlock that commands are under, if they are.
+    pub(crate) fn landlock(&self) -> Option<u32> {
+        Some(lock(&self.table).landlock).filter(|version| *version > 0)
+    }
+
     /// Why the guest is gone.
     pub(crate) fn why(&self) -> Lost {
         Lost(lock(&self.table).lost.clone().unwrap_or_else(|| "the connection ended".to_owned()))
@@ -551,6 +558,9 @@ impl Table {
         let unasked = |what: &str| format!("the guest sent {what} that nobody asked for");
         match event {
             Event::Hello { .. } | Event::SetupFailed { .. } => {
+                if let Event::Hello { landlock, .. } = event {
+                    self.landlock = landlock;
+                }
                 let hello = self.hello.take().ok_or_else(|| unasked("a greeting"))?;
                 let _given_up = hello.send(event);
             }
@@ -667,7 +677,7 @@ mod tests {
     #[test]
     fn what_nobody_asked_for_ends_the_connection() {
         let events = [
-            Event::Hello { version: 1, token: [0; 32] },
+            Event::Hello { version: 1, token: [0; 32], landlock: 0 },
             Event::Stdout(vec![1]),
             Event::StdinTaken(1),
             Event::Degraded(String::new()),

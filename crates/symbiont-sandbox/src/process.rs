@@ -16,8 +16,7 @@
 //!
 //! # What is not here
 //!
-//! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Landlock, images,
-//! egress, snapshots and a journal of sandboxes come with later drivers and pages.
+//! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Images, egress, snapshots and a journal of sandboxes come with later drivers and pages.
 
 mod walls;
 
@@ -72,8 +71,8 @@ impl Host {
             rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
         (!(self.root && held) && ours < 0).then(|| {
             format!(
-                "memory killer: commands may lower their score to {ours}, as this process was \
-                 started with it and has no right to take it from them"
+                "memory killer: commands that are not under Landlock may lower their score to {ours}, \
+                 as this process was started with it and has no right to take it from them"
             )
         })
     }

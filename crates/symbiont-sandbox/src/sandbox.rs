@@ -91,7 +91,7 @@ pub(crate) async fn greet(
     match hello {
         Err(_) => return Err(gone(link.why())),
         Ok(Event::SetupFailed { step, errno }) => return Err(refused(&step, errno)),
-        Ok(Event::Hello { version, token: theirs })
+        Ok(Event::Hello { version, token: theirs, .. })
             if (VERSIONS.oldest..=VERSIONS.newest).contains(&version) && theirs == token => {}
         Ok(_) => return Err(failed("greet the guest", "it is not ours")),
     }
@@ -238,6 +238,7 @@ impl<W: Walls> Inner<W> {
                 state.status = SandboxStatus::Running;
                 state.report = report;
                 state.report.degraded.extend(link.degraded());
+                state.report.landlock = link.landlock();
                 state.guest = Some(Arc::clone(&guest));
                 drop(state);
                 // Only now: one that has gone meanwhile is found to be gone.

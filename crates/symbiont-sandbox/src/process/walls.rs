@@ -263,7 +263,6 @@ fn planned_report(host: &Host, config: &SandboxConfig) -> IsolationReport {
         ));
     }
     degraded.push("disk and network traffic: not limited by this driver".to_owned());
-    degraded.push("Landlock: not applied by this driver yet".to_owned());
     degraded.extend(host.lowest_score());
     IsolationReport {
         driver: "process".to_owned(),

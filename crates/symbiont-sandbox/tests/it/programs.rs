@@ -1,7 +1,5 @@
 //! Ordinary programs do their ordinary work under the system call filter.
 
-use symbiont_sandbox::Sandbox;
-
 use super::{driver, run, sandbox, shell, told};
 
 /// A program, what it is to do, and what that says.
