@@ -178,6 +178,20 @@ pub trait SandboxExt: SandboxOrchestrator {
     /// As for [`SandboxExt::list_dir`].
     async fn remove_file(&self, id: SandboxId, path: &str) -> Result<(), SandboxError>;
 
+    /// Stops all that runs in it where it is; until it is resumed nothing can be run in it or copied.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidState`, `BackendUnavailable` when this host can't.
+    async fn pause(&self, id: SandboxId) -> Result<(), SandboxError>;
+
+    /// Lets go on what was paused.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxExt::pause`].
+    async fn resume(&self, id: SandboxId) -> Result<(), SandboxError>;
+
     /// What it uses, from the kernel.
     ///
     /// # Errors
@@ -650,6 +664,14 @@ impl SandboxExt for DefaultSandboxOrchestrator {
 
     async fn remove_file(&self, id: SandboxId, path: &str) -> Result<(), SandboxError> {
         self.entry(id)?.sandbox.remove(path).await
+    }
+
+    async fn pause(&self, id: SandboxId) -> Result<(), SandboxError> {
+        self.entry(id)?.sandbox.pause().await
+    }
+
+    async fn resume(&self, id: SandboxId) -> Result<(), SandboxError> {
+        self.entry(id)?.sandbox.resume().await
     }
 
     async fn usage(&self, id: SandboxId) -> Result<SandboxUsage, SandboxError> {

@@ -145,6 +145,14 @@ pub trait Sandbox: Debug + Send + Sync {
     /// May be called in any state.
     async fn stop(&self) -> Result<(), SandboxError>;
 
+    /// Stops all that runs in it where it is, its guest included: until [`Sandbox::resume`] nothing
+    /// can be run in it or copied. Time goes on: a command whose time is up meanwhile is ended when the
+    /// sandbox goes on. Fine if it is paused already.
+    async fn pause(&self) -> Result<(), SandboxError>;
+
+    /// Lets go on what [`Sandbox::pause`] has stopped. Fine if it runs already.
+    async fn resume(&self) -> Result<(), SandboxError>;
+
     /// Removes it and all that belongs to it. May be called in any state, and again.
     async fn destroy(&self) -> Result<(), SandboxError>;
 

@@ -70,7 +70,8 @@ pub(crate) fn find(mountinfo: &str, cgroup: &str) -> Vec<Found> {
         let controllers: Vec<&str> = match kind {
             "cgroup2" => Vec::new(),
             "cgroup" => {
-                options.split(',').filter(|o| LIMITING.contains(o) || *o == "cpuacct").collect()
+                let useful = |o: &&str| LIMITING.contains(o) || ["cpuacct", "freezer"].contains(o);
+                options.split(',').filter(useful).collect()
             }
             _ => continue,
         };
@@ -450,6 +451,39 @@ impl Group {
             let (file, all) = if *v2 { ("cpu.max", "max") } else { ("cpu.cfs_quota_us", "-1") };
             let _stays_slow = fs::write(path.join(file), all);
         }
+    }
+
+    /// Stops all that runs in it, or lets it go on. Whether that has happened shows in
+    /// [`Group::is_frozen`].
+    pub(crate) fn freeze(&self, freeze: bool) -> io::Result<()> {
+        let (v2, path) = self.freezer().ok_or_else(|| {
+            let why = "no control group of it can stop processes";
+            io::Error::new(io::ErrorKind::Unsupported, why)
+        })?;
+        let (file, value) = match (v2, freeze) {
+            (true, true) => ("cgroup.freeze", "1"),
+            (true, false) => ("cgroup.freeze", "0"),
+            (false, true) => ("freezer.state", "FROZEN"),
+            (false, false) => ("freezer.state", "THAWED"),
+        };
+        fs::write(path.join(file), value)
+    }
+
+    /// Whether all that is in it stands still.
+    pub(crate) fn is_frozen(&self) -> bool {
+        match self.freezer() {
+            Some((true, path)) => field(&path.join("cgroup.events"), "frozen") == Some(1),
+            Some((false, path)) => fs::read_to_string(path.join("freezer.state"))
+                .is_ok_and(|state| state.trim() == "FROZEN"),
+            None => false,
+        }
+    }
+
+    /// The directory that can stop it, and whether that is of version 2.
+    fn freezer(&self) -> Option<(bool, &Path)> {
+        let v2 = self.directories.iter().find(|directory| directory.v2);
+        v2.or_else(|| self.with("freezer"))
+            .map(|directory| (directory.v2, directory.path.as_path()))
     }
 
     /// Kills whoever is in it.

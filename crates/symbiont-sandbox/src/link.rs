@@ -543,11 +543,11 @@ fn take_in(
 
 impl Slot {
     /// The command is over: whoever reads or writes sees that. Gives what was kept of its output.
-    fn over(self, end: End) -> ([(Vec<u8>, bool); 2], Option<oneshot::Sender<Ended>>) {
+    fn over(self, end: End) -> [(Vec<u8>, bool); 2] {
         if let Some(writer) = self.writer {
             writer.wake();
         }
-        ([self.stdout.finish(end), self.stderr.finish(end)], self.outcome)
+        [self.stdout.finish(end), self.stderr.finish(end)]
     }
 }
 
@@ -585,8 +585,9 @@ impl Table {
                 }
             }
             Event::Exit(_) | Event::NotStarted { .. } => {
-                let slot = self.commands.remove(&stream).ok_or_else(|| unasked("an end"))?;
-                let ([stdout, stderr], outcome) = slot.over(End::Whole);
+                let mut slot = self.commands.remove(&stream).ok_or_else(|| unasked("an end"))?;
+                let outcome = slot.outcome.take();
+                let [stdout, stderr] = slot.over(End::Whole);
                 if let Some(outcome) = outcome {
                     let _given_up = outcome.send(Ended { event, stdout, stderr });
                 }

@@ -23,7 +23,7 @@ use symbiont_guest::protocol::{
 };
 use symbiont_types::{CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::api::{Command, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat};
 use crate::files::{Bytes, Local, Sink, Source, Unfinished, forbidden};
@@ -53,6 +53,12 @@ pub(crate) trait Walls: std::fmt::Debug + Send + Sync + 'static {
     /// Ends the guest, which has been asked to end, and removes all that belongs to it. May be called
     /// again after it failed.
     async fn raze(&self, body: &Self::Body) -> Result<(), SandboxError>;
+
+    /// Stops all that runs within, the guest included; all of it stands still when this returns.
+    async fn pause(&self, body: &Self::Body) -> Result<(), SandboxError>;
+
+    /// Lets go on what was paused.
+    async fn resume(&self, body: &Self::Body) -> Result<(), SandboxError>;
 
     /// How many processes were killed for lack of memory, if the host tells.
     fn oom_kills(&self, body: &Self::Body) -> Option<u64>;
@@ -122,6 +128,8 @@ struct Inner<W: Walls> {
     state: Mutex<State<W::Body>>,
     /// Held by whoever starts, stops or destroys it.
     changing: tokio::sync::Mutex<()>,
+    /// Whether it is paused.
+    paused: watch::Sender<bool>,
     commands: Arc<Semaphore>,
     transfers: Semaphore,
 }
@@ -189,6 +197,7 @@ impl<W: Walls> Seat<W> {
             config,
             state: Mutex::new(State { status: SandboxStatus::Created, guest: None, report }),
             changing: tokio::sync::Mutex::default(),
+            paused: watch::Sender::new(false),
             commands: Arc::new(Semaphore::new(MAX_COMMANDS)),
             transfers: Semaphore::new(MAX_FILES),
         }))
@@ -263,7 +272,10 @@ impl<W: Walls> Inner<W> {
             };
             if let Some(inner) = inner.upgrade() {
                 let mut state = lock(&inner.state);
-                if matches!(state.status, SandboxStatus::Running | SandboxStatus::Stopped) {
+                if matches!(
+                    state.status,
+                    SandboxStatus::Running | SandboxStatus::Paused | SandboxStatus::Stopped
+                ) {
                     let kills =
                         guest.upgrade().and_then(|guest| inner.walls.oom_kills(&guest.body));
                     let memory = match kills {
@@ -276,8 +288,83 @@ impl<W: Walls> Inner<W> {
         });
     }
 
+    /// Waits for something of the guest's, for so long; time in which it was paused does not count.
+    async fn patiently<T>(&self, limit: Duration, awaited: impl Future<Output = T>) -> Option<T> {
+        let mut awaited = std::pin::pin!(awaited);
+        let mut paused = self.paused.subscribe();
+        loop {
+            if let Ok(done) = tokio::time::timeout(limit, &mut awaited).await {
+                return Some(done);
+            }
+            let changed = paused.has_changed().unwrap_or(false);
+            if !changed && !*paused.borrow() {
+                return None;
+            }
+            // What is under way may be done while others are still paused, or lost.
+            tokio::select! {
+                done = &mut awaited => return Some(done),
+                _ = paused.wait_for(|paused| !paused) => {}
+            }
+        }
+    }
+
+    async fn pause(&self) -> Result<(), SandboxError> {
+        let _changing = self.changing.lock().await;
+        let guest = {
+            let mut state = lock(&self.state);
+            if state.status == SandboxStatus::Paused {
+                return Ok(());
+            }
+            let session = state.session("be paused")?;
+            state.status = SandboxStatus::Paused;
+            session.guest
+        };
+        self.paused.send_replace(true);
+        let result = self.walls.pause(&guest.body).await;
+        if result.is_err() {
+            self.went_on();
+        }
+        result
+    }
+
+    async fn resume(&self) -> Result<(), SandboxError> {
+        let _changing = self.changing.lock().await;
+        let guest = {
+            let state = lock(&self.state);
+            match (&state.status, &state.guest) {
+                (SandboxStatus::Running, _) => return Ok(()),
+                (SandboxStatus::Paused, Some(guest)) => Arc::clone(guest),
+                (from, _) => return Err(invalid_state(from, "be resumed")),
+            }
+        };
+        self.walls.resume(&guest.body).await?;
+        self.went_on();
+        Ok(())
+    }
+
+    /// Takes note that it is paused no more.
+    fn went_on(&self) {
+        let mut state = lock(&self.state);
+        if state.status == SandboxStatus::Paused {
+            state.status = SandboxStatus::Running;
+        }
+        drop(state);
+        self.paused.send_replace(false);
+    }
+
+    /// Lets a guest that is to end go on first: what stands still can't end.
+    async fn thaw(&self, guest: &Guest<W::Body>) {
+        if *self.paused.borrow() {
+            if let Err(error) = self.walls.resume(&guest.body).await {
+                tracing::warn!(sandbox_id = %self.id, %error, "a sandbox that ends stays paused");
+            }
+            self.paused.send_replace(false);
+        }
+    }
+
     /// Ends a guest and removes what belongs to it. May be called again after it failed.
     async fn end(&self, guest: &Guest<W::Body>) -> Result<(), SandboxError> {
+        self.thaw(guest).await;
         if let Some(link) = lock(&guest.link).take() {
             link.send(0, &Request::Shutdown);
         }
@@ -307,6 +394,7 @@ impl<W: Walls> Inner<W> {
         };
         let link = guest.as_ref().and_then(|guest| lock(&guest.link).clone());
         if let (Some(guest), Some(link)) = (guest, link) {
+            self.thaw(&guest).await;
             for stream in link.running() {
                 link.send(stream, &Request::Kill);
             }
@@ -445,9 +533,9 @@ impl<W: Walls> Inner<W> {
         input: &[u8],
     ) -> Result<CommandResult, SandboxError> {
         let Attempt { session: Session { guest, link }, begun, kills_before, patience } = attempt;
-        let ended = match tokio::time::timeout(patience, run(&link, begun, input)).await {
-            Ok(result) => result?,
-            Err(_) => {
+        let ended = match self.patiently(patience, run(&link, begun, input)).await {
+            Some(result) => result?,
+            None => {
                 let cause = "the guest did not end a command whose time was up";
                 return Err(self.give_up(&guest, cause).await);
             }
@@ -484,15 +572,14 @@ impl<W: Walls> Inner<W> {
         path: &str,
         request: &Request,
     ) -> Result<Event, SandboxError> {
-        let answer = tokio::time::timeout(TRANSFER, session.link.ask(stream, request)).await;
-        match answer {
-            Err(_) => {
+        match self.patiently(TRANSFER, session.link.ask(stream, request)).await {
+            None => {
                 let cause = format!("the guest did not answer about `{path}` for {TRANSFER:?}");
                 Err(self.give_up(&session.guest, &cause).await)
             }
-            Ok(Err(Lost(cause))) => Err(SandboxError::AgentLost { cause }),
-            Ok(Ok(Event::Refused(refusal))) => Err(refused(path, refusal)),
-            Ok(Ok(event)) => Ok(event),
+            Some(Err(Lost(cause))) => Err(SandboxError::AgentLost { cause }),
+            Some(Ok(Event::Refused(refusal))) => Err(refused(path, refusal)),
+            Some(Ok(event)) => Ok(event),
         }
     }
 
@@ -779,6 +866,16 @@ impl<W: Walls> Sandbox for Seat<W> {
     async fn stop(&self) -> Result<(), SandboxError> {
         let inner = Arc::clone(&self.0);
         finished(tokio::spawn(async move { inner.stop().await })).await
+    }
+
+    async fn pause(&self) -> Result<(), SandboxError> {
+        let inner = Arc::clone(&self.0);
+        finished(tokio::spawn(async move { inner.pause().await })).await
+    }
+
+    async fn resume(&self) -> Result<(), SandboxError> {
+        let inner = Arc::clone(&self.0);
+        finished(tokio::spawn(async move { inner.resume().await })).await
     }
 
     async fn destroy(&self) -> Result<(), SandboxError> {

@@ -213,6 +213,19 @@ impl DockerWalls {
         Group::of_container(pid, answer["Id"].as_str()?)
     }
 
+    /// Has the engine pause or unpause the container.
+    async fn switch(&self, how: &str) -> Result<(), SandboxError> {
+        let path = self.path(&format!("/{how}"));
+        let what = format!("{how} a container");
+        let answer =
+            self.host.engine.ask(&what, Method::POST, &path, Content::Nothing, SHORT).await?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        let reason = format!("docker: {what}: {}", answer.message());
+        Err(SandboxError::BackendUnavailable { reason })
+    }
+
     async fn remove(&self) -> Result<(), SandboxError> {
         let engine = &self.host.engine;
         let begun = tokio::time::Instant::now();
@@ -281,6 +294,14 @@ impl Walls for DockerWalls {
 
     async fn usage(&self, body: &Body) -> Result<SandboxUsage, SandboxError> {
         Ok(body.group.as_ref().map(Group::usage).unwrap_or_default())
+    }
+
+    async fn pause(&self, _: &Body) -> Result<(), SandboxError> {
+        self.switch("pause").await
+    }
+
+    async fn resume(&self, _: &Body) -> Result<(), SandboxError> {
+        self.switch("unpause").await
     }
 
     fn refusal(&self, step: &str, errno: i32) -> Option<SandboxError> {

@@ -24,6 +24,8 @@ use crate::seccomp;
 /// When an empty control group can mostly be removed, and when it must be.
 const SOON: Duration = Duration::from_micros(300);
 const REMOVAL: Duration = Duration::from_millis(500);
+/// How long it may take until all in a sandbox stands still.
+const STANDSTILL: Duration = Duration::from_secs(2);
 /// The longest set-up: it has to fit into the socket before anyone reads.
 const MAX_SETUP: usize = 128 << 10;
 
@@ -213,6 +215,29 @@ impl Walls for ProcessWalls {
 
     async fn usage(&self, body: &Body) -> Result<SandboxUsage, SandboxError> {
         Ok(lock(&body.group).usage())
+    }
+
+    async fn pause(&self, body: &Body) -> Result<(), SandboxError> {
+        let failed = |error: std::io::Error| SandboxError::BackendUnavailable {
+            reason: format!("it can't be paused: {error}"),
+        };
+        lock(&body.group).freeze(true).map_err(failed)?;
+        let start = Instant::now();
+        while !lock(&body.group).is_frozen() {
+            if start.elapsed() >= STANDSTILL {
+                lock(&body.group).freeze(false).map_err(failed)?;
+                return Err(failed(std::io::Error::other("something in it does not stand still")));
+            }
+            // The kernel tells nobody when that is so.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    async fn resume(&self, body: &Body) -> Result<(), SandboxError> {
+        lock(&body.group).freeze(false).map_err(|error| SandboxError::BackendUnavailable {
+            reason: format!("it can't be resumed: {error}"),
+        })
     }
 
     fn refusal(&self, step: &str, errno: i32) -> Option<SandboxError> {

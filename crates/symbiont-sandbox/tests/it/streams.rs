@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use symbiont_sandbox::{Command, Process, TerminalSize};
-use symbiont_types::{CommandResult, SandboxError};
+use symbiont_types::{CommandResult, SandboxError, SandboxStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{driver, marker, processes_with, resident, run, sandbox, shell, told, until};
@@ -235,6 +235,74 @@ fn a_process_that_is_dropped_is_killed() {
         assert_eq!(all.len(), 32);
         drop(all);
         sandbox.destroy().await.unwrap();
+    });
+}
+
+/// A paused sandbox does nothing, says so, and goes on where it was.
+#[test]
+fn a_pause_stops_everything_and_no_more() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let script = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.01; done";
+        let mut process = sandbox.spawn(shell(script)).await.unwrap();
+        let mut stdout = process.stdout.take().unwrap();
+        stdout.read_u8().await.unwrap();
+        match sandbox.pause().await {
+            Err(SandboxError::BackendUnavailable { reason }) => {
+                eprintln!("not run: {reason}");
+                assert_eq!(sandbox.status(), SandboxStatus::Running);
+                assert_eq!(told(&sandbox.exec(shell("echo on")).await), "0:on\n");
+                return sandbox.destroy().await.unwrap();
+            }
+            paused => paused.unwrap(),
+        }
+        assert_eq!(sandbox.status(), SandboxStatus::Paused);
+        sandbox.pause().await.unwrap();
+        let refused = [
+            sandbox.exec(shell("true")).await.map(drop),
+            sandbox.spawn(shell("true")).await.map(drop),
+            sandbox.write_file("x", b"x", 0o644).await,
+            sandbox.list(".").await.map(drop),
+            sandbox.start().await,
+        ];
+        for result in refused {
+            let Err(SandboxError::InvalidState { from, .. }) = result else { panic!("{result:?}") };
+            assert_eq!(from, "paused");
+        }
+        // Nothing of it has moved between two looks at it.
+        let time = sandbox.usage().await.unwrap().cpu_time;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(sandbox.usage().await.unwrap().cpu_time, time);
+        sandbox.resume().await.unwrap();
+        sandbox.resume().await.unwrap();
+        assert_eq!(sandbox.status(), SandboxStatus::Running);
+        assert_eq!(told(&sandbox.exec(shell("echo on")).await), "0:on\n");
+        stdout.read_u8().await.unwrap();
+
+        // One whose time is up meanwhile is ended when it goes on.
+        let timeout = Duration::from_millis(100);
+        let mut short = sandbox
+            .spawn(Command { timeout, grace: Duration::ZERO, ..shell("sleep 60") })
+            .await
+            .unwrap();
+        sandbox.pause().await.unwrap();
+        assert!(tokio::time::timeout(timeout * 3, short.wait()).await.is_err());
+        sandbox.resume().await.unwrap();
+        assert_eq!(told(&short.wait().await), "timeout:");
+
+        // A stop and an end need no resuming.
+        sandbox.pause().await.unwrap();
+        sandbox.stop().await.unwrap();
+        assert_eq!(sandbox.status(), SandboxStatus::Stopped);
+        assert!(process.wait().await.unwrap().signal.is_some());
+        assert!(matches!(sandbox.pause().await, Err(SandboxError::InvalidState { .. })));
+        sandbox.start().await.unwrap();
+        sandbox.pause().await.unwrap();
+        let begun = Instant::now();
+        sandbox.destroy().await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(matches!(sandbox.resume().await, Err(SandboxError::InvalidState { .. })));
     });
 }
 
