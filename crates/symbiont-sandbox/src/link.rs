@@ -628,6 +628,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     /// What is kept of a stream that arrives in these pieces.
@@ -673,6 +675,60 @@ mod tests {
             theirs.read_to_end(&mut got).await.unwrap();
             assert!(got == want, "{} bytes of {}", got.len(), want.len());
         });
+    }
+
+    /// What a link says, command by command, when its guest sends `output` of one, in pieces; and
+    /// whether it has given the guest up.
+    fn answers(fate: Fate, output: usize) -> (Vec<Request>, bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let (link, _hello, _pong) = Link::new(ours);
+            let exec = Exec {
+                arguments: Vec::new(),
+                environment: Vec::new(),
+                directory: Vec::new(),
+                timeout_ms: 0,
+                grace_ms: 0,
+                processor_seconds: 0,
+                terminal: None,
+            };
+            let begun = link.begin(exec, true, [fate, Fate::Dropped], Box::new(())).unwrap();
+            let mut bytes = Vec::new();
+            Event::Hello { version: 2, token: [0; 32], landlock: 0 }.encode(0, &mut bytes);
+            for piece in vec![7; output].chunks(64 << 10) {
+                Event::Stdout(piece.to_vec()).encode(begun.stream, &mut bytes);
+            }
+            // Whether all was taken in shows in the answer to a last word, or in the end.
+            Event::Degraded(String::new()).encode(0, &mut bytes);
+            let mut lost = link.lost();
+            let _given_up = theirs.write_all(&bytes).await;
+            lost.wait_for(Option::is_some).await.unwrap();
+            let gave_up = lost.borrow().as_ref().is_some_and(|why| why.contains("output"));
+            drop(link);
+            let (mut got, mut decoder) = (Vec::new(), Decoder::default());
+            theirs.read_to_end(&mut got).await.unwrap();
+            decoder.push(&got);
+            let mut requests = Vec::new();
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                requests.extend(Request::decode(&frame).unwrap());
+            }
+            (requests.split_off(1), gave_up)
+        })
+    }
+
+    #[test]
+    fn a_guest_gets_credit_for_what_was_taken_and_sends_no_more() {
+        let credit = |count| Request::OutputTaken { output: Output::Stdout, count };
+        let kept = || Fate::Kept(Kept::new(100));
+        let piped = || Fate::Piped(Arc::default());
+        // A little is worth no frame.
+        assert_eq!(answers(kept(), 100_000), (vec![], false));
+        assert_eq!(answers(kept(), 300_000), (vec![credit(128 << 10); 2], false));
+        assert_eq!(answers(Fate::Dropped, 300_000), (vec![credit(128 << 10); 2], false));
+        // What is kept for a reader earns none until it is read.
+        assert_eq!(answers(piped(), WINDOW + LEFT_IN_PIPE), (vec![], false));
+        assert_eq!(answers(piped(), WINDOW + LEFT_IN_PIPE + 1), (vec![], true));
     }
 
     #[test]
