@@ -12,6 +12,7 @@ use symbiont_guest::protocol::{
 use crate::channel;
 use crate::command::{Output, Running};
 use crate::files::Files;
+use crate::kernel::FileUser;
 use crate::setup::{Failure, Step, at};
 
 /// The agent's whole state.
@@ -44,6 +45,7 @@ impl Agent {
         decoder: Decoder,
         setup: Setup,
         degraded: Vec<String>,
+        user: FileUser,
     ) -> Result<Self, Failure> {
         channel::never_block().step(at("reach the host"))?;
         let mut out = Vec::new();
@@ -54,7 +56,7 @@ impl Agent {
         Ok(Self {
             setup,
             decoder,
-            files: Files::new()?,
+            files: Files::new(user)?,
             commands: BTreeMap::new(),
             out,
             sent: 0,
@@ -79,7 +81,7 @@ impl Agent {
                 Ready::Outgoing => {}
                 Ready::Keeper(id) => {
                     if let Some(command) = self.commands.get_mut(&id) {
-                        command.keeper_ended();
+                        command.keeper_told();
                     }
                 }
                 Ready::Input(id) => self.pass_input(id),

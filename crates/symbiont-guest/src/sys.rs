@@ -40,6 +40,16 @@ pub(crate) fn clone(namespaces: u64) -> Result<Clone> {
     }
 }
 
+/// Forks as [`clone`] does, where the kernel has no descriptors of processes: the number of the new
+/// one, or `None` in it.
+pub(crate) fn clone_by_number(namespaces: u64) -> Result<Option<Pid>> {
+    let flags = namespaces | u64::from(libc::SIGCHLD.cast_unsigned());
+    // SAFETY: as in `clone`; all pointers are null, which means the same stack and nothing to store.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    check(pid)?;
+    Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
+}
+
 /// Closes every descriptor from `first` to `last`.
 ///
 /// Only for a process that owns nothing there and goes on to use nothing there.
@@ -120,29 +130,40 @@ pub(crate) fn set_mount(mount: impl AsFd, attributes: u64) -> Result<()> {
 
 /// A set of the signals that the parent of a command waits for.
 fn awaited() -> libc::sigset_t {
-    // SAFETY: a `sigset_t` is plain integers and is initialised by `sigemptyset`; both signals
+    // SAFETY: a `sigset_t` is plain integers and is initialised by `sigemptyset`; the signals
     // exist.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGCHLD);
-        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT] {
+            libc::sigaddset(&raw mut set, signal);
+        }
         set
     }
 }
 
-/// Keeps `SIGCHLD` and `SIGTERM` for [`await_signal`].
+/// Keeps `SIGCHLD`, `SIGTERM` and `SIGINT` for [`await_signal`].
 pub(crate) fn hold_signals() {
     // SAFETY: the set lives until the call returns.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &awaited(), std::ptr::null_mut()) };
 }
 
-/// Waits for `SIGCHLD` or `SIGTERM`, and says whether it was the latter.
-pub(crate) fn await_signal() -> bool {
+/// Waits for one of the signals that are [held](hold_signals), and says which.
+pub(crate) fn await_signal() -> i32 {
     let mut signal = 0;
     // SAFETY: the set and `signal` live until the call returns.
     unsafe { libc::sigwait(&awaited(), &raw mut signal) };
-    signal == libc::SIGTERM
+    signal
+}
+
+/// Kills all other processes that this one sees.
+///
+/// Only for the first process of a namespace of processes: anywhere else that is everybody.
+pub(crate) fn kill_all() {
+    if std::process::id() == 1 {
+        // SAFETY: the call touches no memory; that nobody is there is no error that matters.
+        unsafe { libc::kill(-1, libc::SIGKILL) };
+    }
 }
 
 /// Gives signals back the meaning that a new program expects.
