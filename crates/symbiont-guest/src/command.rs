@@ -297,7 +297,7 @@ fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
     };
     // From here on the keeper holds nothing but its report: not the socket, not the streams.
     let ours = reports.as_raw_fd().cast_unsigned();
-    for (first, last) in [(0, ours - 1), (ours + 1, u32::MAX)] {
+    for (first, last) in [(0, ours - 1), (ours + 1, sys::LAST_DESCRIPTOR)] {
         if sys::close_range(first, last).is_err() {
             sys::exit(1);
         }

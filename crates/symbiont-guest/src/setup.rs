@@ -50,7 +50,7 @@ pub(crate) fn at(name: &str) -> impl FnOnce() -> String + '_ {
 /// The launcher's life; what it returns is its exit code.
 pub(crate) fn launch() -> i32 {
     // Whatever the host forgot to close is not for us.
-    if sys::close_range(3, u32::MAX).is_err() {
+    if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err() {
         return 70;
     }
     match agent() {
@@ -190,7 +190,7 @@ fn enter(members: &[u8]) -> rustix::io::Result<()> {
 pub(crate) fn become_member(arguments: &[CString]) -> i32 {
     let mut parts = arguments.splitn(2, |argument| argument.as_bytes() == b"--");
     let (groups, program) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if sys::close_range(3, u32::MAX).is_err()
+    if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err()
         || groups.iter().any(|members| enter(members.as_bytes()).is_err())
     {
         return 70;

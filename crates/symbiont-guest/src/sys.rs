@@ -50,6 +50,9 @@ pub(crate) fn clone_by_number(namespaces: u64) -> Result<Option<Pid>> {
     Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
 }
 
+/// No descriptor has a greater number. Some kernels refuse to hear of one that might.
+pub(crate) const LAST_DESCRIPTOR: u32 = i32::MAX.cast_unsigned();
+
 /// Closes every descriptor from `first` to `last`.
 ///
 /// Only for a process that owns nothing there and goes on to use nothing there.

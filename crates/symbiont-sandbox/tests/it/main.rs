@@ -1,6 +1,7 @@
 //! Sandboxes as callers see them, on this machine's kernel.
 
 mod docker;
+mod gvisor;
 
 use std::collections::HashMap;
 use std::path::Path;
