@@ -8,8 +8,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::{Errno, read, write};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
     mount_change, move_mount, open_tree, unmount,
 };
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -104,6 +104,11 @@ fn agent() -> Result<Option<Pid>, Failure> {
 
     if setup.is_given() {
         choose_processors(&setup)?;
+        // All commands have one /proc there, and who runs them is none of their business.
+        let flags =
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("tmpfs", "/proc/1", "tmpfs", flags, c"size=4096,mode=0")
+            .step(at("hide the agent"))?;
         let user = confine()?;
         Agent::new(decoder, *setup, degraded, user)?.serve();
         return Ok(None);
@@ -424,10 +429,7 @@ pub(crate) fn renew_processes() -> rustix::io::Result<()> {
 
 /// Only the root itself: what is mounted beneath has its own rules.
 fn seal_root(_root: &OwnedFd) -> rustix::io::Result<()> {
-    let flags = rustix::mount::MountFlags::BIND
-        | rustix::mount::MountFlags::RDONLY
-        | rustix::mount::MountFlags::NOSUID
-        | rustix::mount::MountFlags::NODEV;
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount_remount("/", flags, "")
 }
 

@@ -142,7 +142,7 @@ impl DockerDriver {
             engine,
             images: Images::default(),
             instance,
-            filters: seccomp::filters(true, &[]),
+            filters: seccomp::filters(true),
             root,
             processors: info.json()["NCPU"].as_u64().unwrap_or(1),
         };

@@ -72,6 +72,8 @@ pub struct GvisorDriver {
 struct Host {
     runsc: PathBuf,
     version: String,
+    /// The day that the version is of.
+    date: Option<u32>,
     platform: String,
     guest: OwnedFd,
     /// This instance's directory, with the guest in it as a file.
@@ -129,12 +131,11 @@ impl GvisorDriver {
         prepare(&directory).map_err(failed(format!("the directory `{}`", directory.display())))?;
         let guest = guest_in_memory().map_err(failed("the guest can't be kept".to_owned()))?;
         let cgroups = Cgroups::new(&instance.name, &found);
-        // Programs ask with flags that the versions of 2022 do not know, and have an older call for
-        // it where they are told that there is no such call.
-        let filters = seccomp::filters(cgroups.has("cpu"), &[libc::SYS_statx]);
+        let filters = seccomp::filters(cgroups.has("cpu"));
         let host = Host {
             runsc,
             version: answer,
+            date,
             platform,
             guest,
             directory,

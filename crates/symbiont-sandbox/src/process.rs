@@ -99,7 +99,7 @@ impl ProcessDriver {
             .map_err(failed(&format!("the state directory `{}`", directory.display())))?;
         let cgroups = Cgroups::new(&instance.name, &found);
         let guest = guest_in_memory().map_err(failed("the guest can't be kept in memory"))?;
-        let filters = seccomp::filters(cgroups.has("cpu"), &[]);
+        let filters = seccomp::filters(cgroups.has("cpu"));
         let processors = layout::our_processors();
         let files = layout::HostFiles::look_up();
         let host = Host { guest, instance, cgroups, filters, files, root, processors };

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use rustix::fs::FileType;
@@ -395,7 +395,21 @@ impl<W: Walls> Inner<W> {
                 session.link.begin(exec, !input.is_empty(), command.output_cap, Box::new(place));
             (session, kills, begun.map_err(|Lost(cause)| SandboxError::AgentLost { cause })?)
         };
+        let began = Instant::now();
         let ended = match tokio::time::timeout(patience, run(&link, begun, input)).await {
+            // Where walls and guest share their memory with commands, they go together.
+            Ok(Err(SandboxError::AgentLost { .. }))
+                if self.walls.oom_kills(&guest.body) > kills_before =>
+            {
+                return Ok(CommandResult {
+                    signal: Some(libc::SIGKILL),
+                    stdout_truncated: true,
+                    stderr_truncated: true,
+                    oom_killed: true,
+                    duration: began.elapsed(),
+                    ..CommandResult::default()
+                });
+            }
             Ok(result) => result?,
             Err(_) => {
                 let cause = "the guest did not end a command whose time was up";

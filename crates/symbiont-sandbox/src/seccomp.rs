@@ -107,10 +107,10 @@ const fn refuse(errno: i32) -> Instruction {
 /// The filters, each an array of `sock_filter` in bytes.
 ///
 /// `affinity` says whether a program may choose its processors: not where the choice of them is
-/// all that limits its processor time. `hidden` are calls that programs are told do not exist.
-pub(crate) fn filters(affinity: bool, hidden: &[i64]) -> Vec<Vec<u8>> {
+/// all that limits its processor time.
+pub(crate) fn filters(affinity: bool) -> Vec<Vec<u8>> {
     let mut bytes = Vec::new();
-    for (code, if_true, if_false, value) in program(affinity, hidden) {
+    for (code, if_true, if_false, value) in program(affinity) {
         bytes.extend(code.to_ne_bytes());
         bytes.extend([if_true, if_false]);
         bytes.extend(value.to_ne_bytes());
@@ -132,15 +132,14 @@ pub(crate) fn engine_profile() -> serde_json::Value {
     })
 }
 
-fn program(affinity: bool, hidden: &[i64]) -> Vec<Instruction> {
+fn program(affinity: bool) -> Vec<Instruction> {
     // From each number on, until the next.
     let mut from = BTreeMap::from([
         (0, vec![ALLOW]),
         (LAST_KNOWN + 1, vec![refuse(libc::ENOSYS)]),
         (X32, vec![KILL]),
     ]);
-    let hidden = hidden.iter().map(|&call| (call, vec![refuse(libc::ENOSYS)]));
-    for (call, answer) in answers(affinity).into_iter().chain(hidden) {
+    for (call, answer) in answers(affinity) {
         if let Ok(number @ ..=LAST_KNOWN) = u32::try_from(call) {
             from.insert(number, answer);
             from.entry(number + 1).or_insert_with(|| vec![ALLOW]);
@@ -268,7 +267,7 @@ mod tests {
     #[test]
     fn every_call_is_answered_as_the_table_says() {
         for affinity in [true, false] {
-            let program = program(affinity, &[]);
+            let program = program(affinity);
             assert!(program.len() <= 4096, "the kernel takes no more");
             let of_table: BTreeMap<u32, Vec<Instruction>> = answers(affinity)
                 .into_iter()
@@ -294,7 +293,7 @@ mod tests {
     fn check(affinity: bool, call: i64, arguments: [u32; 3], want: i32) {
         let number = u32::try_from(call).unwrap();
         let want = if want == 0 { ALLOW.3 } else { refuse(want).3 };
-        assert_eq!(judge(&program(affinity, &[]), ARCH, number, arguments).0, want, "{call}");
+        assert_eq!(judge(&program(affinity), ARCH, number, arguments).0, want, "{call}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::api::{IsolationReport, SandboxUsage};
 use crate::family::Family;
-use crate::gvisor::{Host, remove, spec};
+use crate::gvisor::{Host, OLDEST, remove, spec};
 use crate::layout;
 use crate::link::FIRST_PING;
 use crate::request::MAX_PROCESSES;
@@ -92,6 +92,13 @@ impl GvisorWalls {
             ]
             .map(str::to_owned),
         );
+        if self.host.date.is_none_or(|date| date <= OLDEST) {
+            degraded.push(
+                "programs: this version of gVisor lacks what newer ones ask of a kernel, such as `ls` and \
+                 `stat` of coreutils 9, which fail"
+                    .to_owned(),
+            );
+        }
         if !self.config.filesystem_config.mounts.is_empty() {
             degraded.push("mounts: read with the rights of this host's user 1000".to_owned());
         }
