@@ -243,7 +243,7 @@ mod tests {
 
     /// Which file it is, or why there is none.
     fn told(result: Result<OwnedFd>) -> Result<(u64, u64)> {
-        result.and_then(|file| fstat(file)).map(|stat| (stat.st_dev, stat.st_ino))
+        result.and_then(fstat).map(|stat| (stat.st_dev, stat.st_ino))
     }
 
     fn names() -> impl Strategy<Value = String> {

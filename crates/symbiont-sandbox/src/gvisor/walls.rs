@@ -82,9 +82,14 @@ impl GvisorWalls {
         in_force.push(format!("workspace {} MiB", room.workspace >> 20));
         in_force.push(format!("/tmp {} MiB", room.temporary >> 20));
         let mut degraded = self.host.cgroups.missing.clone();
+        if has("memory") {
+            degraded.push(
+                "memory: who takes more than there is ends the whole sandbox and not itself alone"
+                    .to_owned(),
+            );
+        }
         degraded.extend(
             [
-                "memory: who takes more than there is ends the whole sandbox and not itself alone",
                 "processes: commands of one sandbox see each other in /proc, and have other numbers \
                  there than they see themselves",
                 "files: their number is not limited, only their size",
