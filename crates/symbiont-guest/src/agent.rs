@@ -12,6 +12,7 @@ use symbiont_guest::protocol::{
 use crate::channel;
 use crate::command::Running;
 use crate::files::Files;
+use crate::kernel::FileUser;
 use crate::landlock::Rules;
 use crate::setup::{Failure, Step, at};
 
@@ -49,6 +50,7 @@ impl Agent {
         rules: Option<Rules>,
         version: u32,
         degraded: Vec<String>,
+        user: FileUser,
     ) -> Result<Self, Failure> {
         channel::never_block().step(at("reach the host"))?;
         let mut out = Vec::new();
@@ -61,7 +63,7 @@ impl Agent {
             setup,
             rules,
             decoder,
-            files: Files::new()?,
+            files: Files::new(user)?,
             commands: BTreeMap::new(),
             out,
             sent: 0,
@@ -86,7 +88,7 @@ impl Agent {
                 Ready::Outgoing => {}
                 Ready::Keeper(id) => {
                     if let Some(command) = self.commands.get_mut(&id) {
-                        command.keeper_ended();
+                        command.keeper_told();
                     }
                 }
                 Ready::Input(id) => self.pass_input(id),

@@ -5,21 +5,20 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{
-    DumpableBehavior, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal,
-};
+use rustix::process::{DumpableBehavior, Signal, WaitOptions};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use symbiont_guest::protocol::{
     Event, Exec, Exit, LEFT_IN_PIPE, MAX_CHUNK, Output, Setup, Size, WINDOW,
 };
 
+use crate::kernel::{self, Child, Fork};
 use crate::landlock::Rules;
 use crate::setup::{USER, become_user, renew_processes, set_capabilities, write_all};
-use crate::sys::{self, Clone};
+use crate::sys::{self, Awaited};
 
 /// What the keeper tells the agent: one byte of kind, two numbers.
 const REPORT: usize = 17;
@@ -45,8 +44,10 @@ const STEPS: [&str; 12] = [
 /// A command from its start until everything of it is gone.
 #[derive(Debug)]
 pub(crate) struct Running {
-    keeper: OwnedFd,
+    keeper: Child,
     report: OwnedFd,
+    /// What the keeper has told.
+    told: Option<[u8; REPORT]>,
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
@@ -158,12 +159,15 @@ impl Running {
         rustix::fs::fcntl_setfl(&report, OFlags::NONBLOCK)
             .map_err(|errno| ("make a pipe", errno))?;
         let started = Instant::now();
-        let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
-        match sys::clone(namespaces.cast_unsigned().into()) {
+        // Its own view of /proc takes its own mounts, which a given place need not have.
+        let mounts = if setup.is_given() { 0 } else { libc::CLONE_NEWNS };
+        let namespaces = libc::CLONE_NEWPID | mounts;
+        match kernel::fork(namespaces.cast_unsigned().into()) {
             Err(errno) => Err(("make a process", errno)),
-            Ok(Clone::Parent(_, keeper)) => Ok(Self {
+            Ok(Fork::Parent(_, keeper)) => Ok(Self {
                 keeper,
                 report,
+                told: None,
                 stdin: Some(stdin),
                 stdout: Some(stdout),
                 stderr,
@@ -178,7 +182,7 @@ impl Running {
                 timed_out: false,
                 gone: false,
             }),
-            Ok(Clone::Child) => {
+            Ok(Fork::Child) => {
                 let limit = exec.processor_seconds;
                 let terminal = terminal.is_some();
                 let program =
@@ -188,9 +192,15 @@ impl Running {
         }
     }
 
-    /// A descriptor that becomes readable when everything of the command is gone.
+    /// A descriptor that becomes readable when everything of the command is gone, or there is
+    /// something to be [told](Self::keeper_told) about that.
     pub(crate) fn keeper(&self) -> Option<&OwnedFd> {
-        (!self.gone).then_some(&self.keeper)
+        let ended = match &self.keeper {
+            Child::Descriptor(descriptor) => descriptor,
+            // Only the keeper holds the other end.
+            Child::Number(_) => &self.report,
+        };
+        (!self.gone).then_some(ended)
     }
 
     /// When something is to be done about its time.
@@ -214,7 +224,9 @@ impl Running {
 
     /// Sends a signal to the command's process group, by way of the keeper.
     pub(crate) fn signal(&self, number: u32) {
-        let _gone_already = sys::pass_on(&self.keeper, number);
+        if !self.gone {
+            self.keeper.pass_on(number);
+        }
     }
 
     /// Gives its terminal another size, if it has one.
@@ -226,20 +238,31 @@ impl Running {
 
     /// Ends everything of it at once.
     pub(crate) fn kill(&mut self) {
-        let _gone_already = pidfd_send_signal(&self.keeper, Signal::KILL);
+        if self.gone {
+            return; // Its number may be another's now.
+        }
+        self.keeper.signal(match self.keeper {
+            Child::Descriptor(_) => Signal::KILL,
+            // Where a keeper's end takes nothing along that can be waited for, it ends them itself.
+            Child::Number(_) => sys::END,
+        });
         self.deadline = None;
     }
 
-    /// Takes note that the keeper has ended, and with it everything else.
-    pub(crate) fn keeper_ended(&mut self) {
-        let _reaped = rustix::process::waitid(
-            WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.keeper)),
-            WaitIdOptions::EXITED,
-        );
-        self.gone = true;
-        self.terminal = None;
-        for credit in &mut self.credit {
-            *credit = credit.saturating_add(LEFT_IN_PIPE);
+    /// Takes note of what the keeper tells, or that it has ended, and with it everything else.
+    pub(crate) fn keeper_told(&mut self) {
+        let mut report = [0; REPORT];
+        let heard = read(&self.report, &mut report);
+        if heard == Ok(REPORT) && self.told.is_none() {
+            self.told = Some(report);
+        }
+        if matches!(self.keeper, Child::Descriptor(_)) || heard == Ok(0) {
+            self.keeper.reap();
+            self.gone = true;
+            self.terminal = None;
+            for credit in &mut self.credit {
+                *credit = credit.saturating_add(LEFT_IN_PIPE);
+            }
         }
     }
 
@@ -342,8 +365,7 @@ impl Running {
             nanoseconds: u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
             peak_memory: 0,
         };
-        let mut report = [0; REPORT];
-        if let Ok(REPORT) = read(&self.report, &mut report) {
+        if let Some(report) = self.told {
             let (kind, first, second) = parse(report);
             if kind != ENDED {
                 let step = STEPS.get(usize::from(kind)).copied().unwrap_or("start");
@@ -398,26 +420,34 @@ fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
         let _told = write_all(reports, &report(step, number, 0));
         sys::exit(1);
     };
-    if let Err(errno) = renew_processes() {
+    let given = program.setup.is_given();
+    if !given && let Err(errno) = renew_processes() {
         tell((0, errno));
     }
     sys::hold_signals();
-    let leader = match sys::clone(0) {
+    let leader = match kernel::fork(0) {
         Err(errno) => tell((1, errno)),
-        Ok(Clone::Child) => tell(become_program(program, streams)),
-        Ok(Clone::Parent(leader, _)) => leader,
+        Ok(Fork::Child) => tell(become_program(program, streams)),
+        Ok(Fork::Parent(leader, _)) => leader,
     };
     // From here on the keeper holds nothing but its report: not the socket, not the streams.
     let ours = reports.as_raw_fd().cast_unsigned();
-    for (first, last) in [(0, ours - 1), (ours + 1, u32::MAX)] {
+    for (first, last) in [(0, ours - 1), (ours + 1, sys::LAST_DESCRIPTOR)] {
         if sys::close_range(first, last).is_err() {
             sys::exit(1);
         }
     }
     loop {
-        if let Some(number) = sys::await_signal() {
-            sys::signal_group(leader, number);
-            continue;
+        match sys::await_signal() {
+            Awaited::PassOn(number) => {
+                sys::signal_group(leader, number);
+                continue;
+            }
+            Awaited::End => {
+                end_all();
+                sys::exit(1);
+            }
+            Awaited::Child => {}
         }
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             if pid != leader {
@@ -428,9 +458,23 @@ fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
                 .map(|signal| (1 << 32) | u64::from(signal.cast_unsigned()));
             let code = status.exit_status().unwrap_or(0).cast_unsigned();
             let how = signal.unwrap_or(code.into());
+            if given {
+                end_all();
+            }
             let _told = write_all(reports, &report(ENDED, how, sys::children_peak()));
             // The kernel ends whatever the command left behind.
             sys::exit(0);
+        }
+    }
+}
+
+/// Ends whatever is in the keeper's namespace, and waits until it is gone. Linux does so when a
+/// namespace's first process ends; gVisor kills as well, but does not wait.
+fn end_all() {
+    loop {
+        sys::kill_all();
+        if matches!(rustix::process::wait(WaitOptions::empty()), Err(Errno::CHILD)) {
+            return;
         }
     }
 }
@@ -491,7 +535,7 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
 fn enter(directory: &CString) -> rustix::io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_MAGICLINKS;
-    let directory = openat2(CWD, directory.as_c_str(), flags, Mode::empty(), resolve)?;
+    let directory = kernel::open(CWD, directory.as_bytes(), flags, resolve)?;
     rustix::process::fchdir(directory)
 }
 

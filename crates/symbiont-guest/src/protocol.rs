@@ -186,7 +186,8 @@ pub struct Setup {
     pub hostname: String,
     /// The first of 65536 ids of the host, or `None` if only our own can be mapped.
     pub first_id: Option<u32>,
-    /// What its files are made of, in this order.
+    /// What its files are made of, in this order; nothing where the walls stand already, and the
+    /// guest is started within them as root.
     pub entries: Vec<Entry>,
     /// Bytes of the memory that holds the root directory itself.
     pub root_size: u64,
@@ -196,6 +197,13 @@ pub struct Setup {
     pub processors: Vec<u32>,
     /// System call filters, each an array of `sock_filter`.
     pub filters: Vec<Vec<u8>>,
+}
+
+impl Setup {
+    /// Whether the walls stand already, so that there is nothing to build.
+    pub fn is_given(&self) -> bool {
+        self.entries.is_empty()
+    }
 }
 
 /// A part of a sandbox's files. Paths are beneath its root and have no leading slash.

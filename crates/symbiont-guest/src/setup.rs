@@ -1,13 +1,15 @@
 //! From a fresh process to the first process of a sandbox.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::{Errno, read, write};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
     mount_change, move_mount, open_tree, unmount,
 };
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -16,6 +18,7 @@ use symbiont_guest::protocol::{Decoder, Entry, Event, Request, Setup, VERSIONS, 
 
 use crate::agent::Agent;
 use crate::channel;
+use crate::kernel::FileUser;
 use crate::landlock::Rules;
 use crate::sys::{self, Clone};
 
@@ -48,7 +51,7 @@ pub(crate) fn at(name: &str) -> impl FnOnce() -> String + '_ {
 /// The launcher's life; what it returns is its exit code.
 pub(crate) fn launch() -> i32 {
     // Whatever the host forgot to close is not for us.
-    if sys::close_range(3, u32::MAX).is_err() {
+    if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err() {
         return 70;
     }
     match agent() {
@@ -100,6 +103,18 @@ fn agent() -> Result<Option<Pid>, Failure> {
         enter_group(group)?;
     }
 
+    if setup.is_given() {
+        choose_processors(&setup)?;
+        // All commands have one /proc there, and who runs them is none of their business.
+        let flags =
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("tmpfs", "/proc/1", "tmpfs", flags, c"size=4096,mode=0")
+            .step(at("hide the agent"))?;
+        let user = confine()?;
+        // What of that place is to be written, only the host knows, which says what that costs.
+        Agent::new(decoder, *setup, None, version, degraded, user)?.serve();
+        return Ok(None);
+    }
     let (mapped, map) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(at("make a pipe"))?;
     let namespaces = libc::CLONE_NEWUSER
@@ -127,10 +142,15 @@ fn agent() -> Result<Option<Pid>, Failure> {
             }
             drop(mapped);
             build(&setup, &mut degraded)?;
+            choose_processors(&setup)?;
+            let user = confine()?;
+            // Last: each change of who we are makes the kernel forget it.
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                .step(at("end with the launcher"))?;
             let rules = Rules::new(&setup.entries)?.map_err(|why| {
                 degraded.push(format!("Landlock: commands are not under it; {why}"));
             });
-            Agent::new(decoder, *setup, rules.ok(), version, degraded)?.serve();
+            Agent::new(decoder, *setup, rules.ok(), version, degraded, user)?.serve();
             Ok(None)
         }
     }
@@ -165,9 +185,35 @@ fn next_request(decoder: &mut Decoder) -> Result<Request, Failure> {
 fn enter_group(group: &[u8]) -> Result<(), Failure> {
     let name = || format!("enter the control group `{}`", String::from_utf8_lossy(group));
     let tasks = [group, b"/tasks"].concat();
+    enter(&tasks).step(name)
+}
+
+/// Writes to a file of a control group that this process is to be in it.
+fn enter(members: &[u8]) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(CWD, tasks, flags, Mode::empty()).step(name)?;
-    write_all(file, b"0").step(name)
+    write_all(rustix::fs::openat(CWD, members, flags, Mode::empty())?, b"0")
+}
+
+/// Enters control groups on the host and becomes another program there, so that all of that one is
+/// in them from its first instruction: `FILE... -- PROGRAM ARGUMENT...`, each file the list of a
+/// group's members. What it returns is an exit code.
+pub(crate) fn become_member(arguments: &[CString]) -> i32 {
+    let mut parts = arguments.splitn(2, |argument| argument.as_bytes() == b"--");
+    let (groups, program) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err()
+        || groups.iter().any(|members| enter(members.as_bytes()).is_err())
+    {
+        return 70;
+    }
+    let environment: Vec<CString> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+        })
+        .collect();
+    if let Some(name) = program.first() {
+        sys::execute(name, program, &environment);
+    }
+    71
 }
 
 /// Says which users of the host the sandbox's users are.
@@ -244,7 +290,11 @@ fn build(setup: &Setup, degraded: &mut Vec<String>) -> Result<(), Failure> {
     rustix::process::chdir("/").step(at("enter the root"))?;
     seal_root(&root).step(at("seal the root"))?;
 
-    rustix::system::sethostname(setup.hostname.as_bytes()).step(at("name the host"))?;
+    rustix::system::sethostname(setup.hostname.as_bytes()).step(at("name the host"))
+}
+
+/// Keeps to the processors that were chosen, if they were.
+fn choose_processors(setup: &Setup) -> Result<(), Failure> {
     if !setup.processors.is_empty() {
         let mut set = rustix::thread::CpuSet::new();
         for &number in &setup.processors {
@@ -256,7 +306,7 @@ fn build(setup: &Setup, degraded: &mut Vec<String>) -> Result<(), Failure> {
         }
         rustix::thread::sched_setaffinity(None, &set).step(at("choose processors"))?;
     }
-    confine()
+    Ok(())
 }
 
 /// The entries, with what stands for the root that this process has now taken apart.
@@ -290,8 +340,8 @@ fn with_own_root(entries: &[Entry]) -> Result<Vec<Entry>, Failure> {
     Ok(all)
 }
 
-/// Gives up what the agent itself does not need.
-fn confine() -> Result<(), Failure> {
+/// Gives up what the agent itself does not need, and says how it touches files.
+fn confine() -> Result<FileUser, Failure> {
     for number in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match rustix::thread::remove_capability_from_bounding_set(capability) {
@@ -307,21 +357,22 @@ fn confine() -> Result<(), Failure> {
         | CapabilitySet::SETGID
         | CapabilitySet::KILL;
     set_capabilities(kept).step(at("drop capabilities"))?;
-    sys::set_file_ids(USER);
-    if sys::file_user() != USER.cast_signed() {
-        return Err(Errno::PERM).step(at("use files as the command's user"));
-    }
+    let user = FileUser::choose(USER);
+    // Where we must be that user for it, that we can shows here.
+    drop(user.enter().step(at("use files as the command's user"))?);
     rustix::thread::set_no_new_privs(true).step(at("forbid new privileges"))?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .step(at("hide memory"))?;
-    // Last: each change of who we are makes the kernel forget it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .step(at("end with the launcher"))
+    Ok(user)
 }
 
 /// Keeps no capability but these.
 pub(crate) fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
-    rustix::thread::clear_ambient_capability_set()?;
+    match rustix::thread::clear_ambient_capability_set() {
+        // A kernel that knows no such set has none to be cleared.
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(errno) => return Err(errno),
+    }
     let sets =
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets)
@@ -400,10 +451,7 @@ pub(crate) fn renew_processes() -> rustix::io::Result<()> {
 
 /// Only the root itself: what is mounted beneath has its own rules.
 fn seal_root(_root: &OwnedFd) -> rustix::io::Result<()> {
-    let flags = rustix::mount::MountFlags::BIND
-        | rustix::mount::MountFlags::RDONLY
-        | rustix::mount::MountFlags::NOSUID
-        | rustix::mount::MountFlags::NODEV;
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount_remount("/", flags, "")
 }
 

@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::{Errno, Result};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 /// In which process one is after a clone.
 pub(crate) enum Clone {
@@ -39,6 +39,19 @@ pub(crate) fn clone(namespaces: u64) -> Result<Clone> {
         }
     }
 }
+
+/// Forks as [`clone`] does, where the kernel has no descriptors of processes: the number of the new
+/// one, or `None` in it.
+pub(crate) fn clone_by_number(namespaces: u64) -> Result<Option<Pid>> {
+    let flags = namespaces | u64::from(libc::SIGCHLD.cast_unsigned());
+    // SAFETY: as in `clone`; all pointers are null, which means the same stack and nothing to store.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    check(pid)?;
+    Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
+}
+
+/// No descriptor has a greater number. Some kernels refuse to hear of one that might.
+pub(crate) const LAST_DESCRIPTOR: u32 = i32::MAX.cast_unsigned();
 
 /// Closes every descriptor from `first` to `last`.
 ///
@@ -169,6 +182,9 @@ pub(crate) fn set_mount(mount: impl AsFd, attributes: u64) -> Result<()> {
 /// of those that queue, so that none is lost.
 const PASS_ON: libc::c_int = 64;
 
+/// What a keeper is sent to end all of its command and itself.
+pub(crate) const END: Signal = Signal::INT;
+
 /// The beginning of a `siginfo_t` of a signal that was sent with a value, on a 64-bit machine.
 #[repr(C)]
 struct Sent {
@@ -185,13 +201,14 @@ const _: () = assert!(size_of::<Sent>() == size_of::<libc::siginfo_t>());
 
 /// A set of the signals that a keeper waits for.
 fn awaited() -> libc::sigset_t {
-    // SAFETY: a `sigset_t` is plain integers and is initialised by `sigemptyset`; both signals
+    // SAFETY: a `sigset_t` is plain integers and is initialised by `sigemptyset`; the signals
     // exist.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGCHLD);
-        libc::sigaddset(&raw mut set, PASS_ON);
+        for signal in [libc::SIGCHLD, END.as_raw(), PASS_ON] {
+            libc::sigaddset(&raw mut set, signal);
+        }
         set
     }
 }
@@ -202,18 +219,34 @@ pub(crate) fn hold_signals() {
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &awaited(), std::ptr::null_mut()) };
 }
 
-/// Waits until a child has ended, or gives the number of a signal that is to be passed on.
-pub(crate) fn await_signal() -> Option<u32> {
+/// What a keeper waits for.
+pub(crate) enum Awaited {
+    /// A child has ended.
+    Child,
+    /// The signal of this number is to be passed on.
+    PassOn(u32),
+    /// All is to end.
+    End,
+}
+
+/// Waits for one of the signals that are [held](hold_signals).
+pub(crate) fn await_signal() -> Awaited {
     // SAFETY: the structure is plain integers, for which zero is a value.
     let mut sent: Sent = unsafe { std::mem::zeroed() };
     // SAFETY: the set and `sent`, which has the size of what is stored, live until the call returns.
     let signal = unsafe { libc::sigwaitinfo(&awaited(), (&raw mut sent).cast()) };
-    (signal == PASS_ON).then(|| u32::try_from(sent.value).unwrap_or(0))
+    if signal == PASS_ON {
+        Awaited::PassOn(u32::try_from(sent.value).unwrap_or(0))
+    } else if signal == END.as_raw() {
+        Awaited::End
+    } else {
+        Awaited::Child
+    }
 }
 
-/// Has a keeper send the signal of this number to its command's process group.
-pub(crate) fn pass_on(keeper: impl AsFd, number: u32) -> Result<()> {
-    let sent = Sent {
+/// What has a keeper send the signal of this number to its command's process group.
+fn to_pass_on(number: u32) -> Sent {
+    Sent {
         signal: PASS_ON,
         error: 0,
         code: libc::SI_QUEUE,
@@ -222,12 +255,25 @@ pub(crate) fn pass_on(keeper: impl AsFd, number: u32) -> Result<()> {
         user: 0,
         value: number as usize,
         rest: [0; 12],
-    };
+    }
+}
+
+/// Has a keeper pass a signal on.
+pub(crate) fn pass_on(keeper: impl AsFd, number: u32) -> Result<()> {
+    let sent = to_pass_on(number);
     let keeper = keeper.as_fd().as_raw_fd();
     // SAFETY: `sent` has the layout and size of what is read, and lives until the call returns.
     check(unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, keeper, PASS_ON, &raw const sent, 0)
     })
+}
+
+/// Has a keeper pass a signal on, where there is only its number.
+pub(crate) fn pass_on_by_number(keeper: Pid, number: u32) -> Result<()> {
+    let sent = to_pass_on(number);
+    let keeper = keeper.as_raw_nonzero().get();
+    // SAFETY: `sent` has the layout and size of what is read, and lives until the call returns.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, keeper, PASS_ON, &raw const sent) })
 }
 
 /// Sends a signal to a process group; one that has gone, or a signal that does not exist, is no
@@ -236,6 +282,16 @@ pub(crate) fn signal_group(leader: Pid, number: u32) {
     let number = i32::try_from(number).unwrap_or(0);
     // SAFETY: the call touches no memory.
     unsafe { libc::kill(-leader.as_raw_nonzero().get(), number) };
+}
+
+/// Kills all other processes that this one sees.
+///
+/// Only for the first process of a namespace of processes: anywhere else that is everybody.
+pub(crate) fn kill_all() {
+    if std::process::id() == 1 {
+        // SAFETY: the call touches no memory; that nobody is there is no error that matters.
+        unsafe { libc::kill(-1, libc::SIGKILL) };
+    }
 }
 
 /// Gives signals back the meaning that a new program expects.

@@ -24,7 +24,6 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use symbiont_types::ResourceLimits;
 
 use crate::api::{CgroupLayout, SandboxUsage};
-use crate::request::MAX_PROCESSES;
 
 /// The controllers that hold a limit.
 const LIMITING: [&str; 3] = ["memory", "pids", "cpu"];
@@ -173,8 +172,20 @@ impl Cgroups {
         self.hierarchies.iter().filter(|h| !h.v2).map(|h| h.base.join(name)).collect()
     }
 
-    /// A group for one sandbox, with its limits set and nobody in it.
-    pub(crate) fn create(&self, name: &str, limits: &ResourceLimits) -> io::Result<Group> {
+    /// The lists of members of all the groups that a sandbox of this name will have. Whoever writes
+    /// a zero to each is in them.
+    pub(crate) fn members(&self, name: &str) -> Vec<PathBuf> {
+        let list = |h: &Hierarchy| if h.v2 { "cgroup.procs" } else { "tasks" };
+        self.hierarchies.iter().map(|h| h.base.join(name).join(list(h))).collect()
+    }
+
+    /// A group for one sandbox, with its limits set, that of processes among them, and nobody in it.
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        limits: &ResourceLimits,
+        processes: u64,
+    ) -> io::Result<Group> {
         let mut group = Group { directories: Vec::new() };
         for hierarchy in &self.hierarchies {
             let path = hierarchy.base.join(name);
@@ -184,7 +195,7 @@ impl Cgroups {
                     controllers: hierarchy.controllers.clone(),
                     path: path.clone(),
                 });
-                limit(hierarchy, &path, limits)
+                limit(hierarchy, &path, limits, processes)
             });
             if let Err(error) = result {
                 let _best_effort = group.remove();
@@ -337,7 +348,12 @@ fn enable(group: &Path, controllers: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-fn limit(hierarchy: &Hierarchy, path: &Path, limits: &ResourceLimits) -> io::Result<()> {
+fn limit(
+    hierarchy: &Hierarchy,
+    path: &Path,
+    limits: &ResourceLimits,
+    processes: u64,
+) -> io::Result<()> {
     let write = |file: &str, value: String| fs::write(path.join(file), value);
     let memory = limits.memory_mb.saturating_mul(1 << 20);
     let quota = cpu_quota_us(limits.cpu_cores);
@@ -356,7 +372,7 @@ fn limit(hierarchy: &Hierarchy, path: &Path, limits: &ResourceLimits) -> io::Res
                     write("memory.swap.max", "0".to_owned())?;
                 }
             }
-            ("pids", _) => write("pids.max", MAX_PROCESSES.to_string())?,
+            ("pids", _) => write("pids.max", processes.to_string())?,
             ("cpu", false) => {
                 write("cpu.cfs_period_us", CPU_PERIOD_US.to_string())?;
                 write("cpu.cfs_quota_us", quota.to_string())?;

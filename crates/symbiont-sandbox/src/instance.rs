@@ -262,7 +262,8 @@ fn covers(map: &str) -> bool {
     })
 }
 
-fn is_ours(name: &str) -> bool {
+/// Whether this is the name of an instance.
+pub(crate) fn is_ours(name: &str) -> bool {
     name.strip_prefix("symbiont-")
         .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

@@ -84,6 +84,29 @@ pub(crate) fn room(config: &SandboxConfig) -> Room {
     Room::within(config.resource_limits.memory_mb, config.filesystem_config.scratch_mb)
 }
 
+/// The processors that this process may use.
+pub(crate) fn our_processors() -> Vec<u32> {
+    rustix::thread::sched_getaffinity(None)
+        .map(|set| (0..1024_u16).filter(|n| set.is_set((*n).into())).map(u32::from).collect())
+        .unwrap_or_default()
+}
+
+/// So many processors as the limit fills, beginning with ours: then programs see no more.
+pub(crate) fn processors(ours: &[u32], cores: f64) -> Vec<u32> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be from 0.01 to 4096"
+    )]
+    let count = cores.ceil() as usize;
+    if count >= ours.len() {
+        return Vec::new();
+    }
+    // Not the same ones for every sandbox.
+    let start = usize::from(uuid::Uuid::new_v4().as_bytes()[0]) % ours.len();
+    ours.iter().cycle().skip(start).take(count).copied().collect()
+}
+
 /// What a sandbox's root is made of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Root<'a> {
@@ -129,7 +152,7 @@ fn entries(
         }
         (Root::Host(_), RootFilesystem::Image(image)) => {
             return Err(SandboxError::ImageMissing {
-                image: format!("{image} (the process driver serves none)"),
+                image: format!("{image} (this driver serves none)"),
             });
         }
         (Root::Container, _) => {

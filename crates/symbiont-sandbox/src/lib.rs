@@ -1,7 +1,8 @@
 //! Sandboxes: places where a command runs without reaching the machine it runs on.
 //!
-//! A [`Driver`] makes sandboxes of one tier; a [`Sandbox`] runs commands and moves files. The
-//! only driver so far is [`ProcessDriver`], which needs nothing but a Linux kernel.
+//! A [`Driver`] makes sandboxes of one tier; a [`Sandbox`] runs commands and moves files.
+//! [`ProcessDriver`] needs nothing but a Linux kernel, [`DockerDriver`] an engine, and
+//! [`GvisorDriver`] the program `runsc`.
 //!
 //! # What holds
 //!
@@ -23,7 +24,9 @@
 mod api;
 mod cgroup;
 mod docker;
+mod family;
 mod files;
+mod gvisor;
 mod instance;
 mod layout;
 mod link;
@@ -38,6 +41,7 @@ pub use api::{
     SandboxUsage, Stat, TerminalSize,
 };
 pub use docker::DockerDriver;
+pub use gvisor::{GvisorDriver, GvisorOptions};
 pub use process::ProcessDriver;
 pub use running::{Process, ProcessInput, ProcessOutput};
 

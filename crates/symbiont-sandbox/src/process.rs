@@ -99,9 +99,7 @@ impl ProcessDriver {
         let cgroups = Cgroups::new(&instance.name, &found);
         let guest = guest_in_memory().map_err(failed("the guest can't be kept in memory"))?;
         let filters = seccomp::filters(cgroups.has("cpu"));
-        let processors = rustix::thread::sched_getaffinity(None)
-            .map(|set| (0..1024_u16).filter(|n| set.is_set((*n).into())).map(u32::from).collect())
-            .unwrap_or_default();
+        let processors = layout::our_processors();
         let files = layout::HostFiles::look_up();
         let host = Host { guest, instance, cgroups, filters, files, root, processors };
         Ok(Self { host: Arc::new(host) })
@@ -150,7 +148,7 @@ impl Driver for ProcessDriver {
 }
 
 /// The guest as a file without a name, that can only be read and executed.
-fn guest_in_memory() -> std::io::Result<OwnedFd> {
+pub(crate) fn guest_in_memory() -> std::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memory = rustix::fs::memfd_create("symbiont-guest", flags)?;
     let mut file = File::from(memory);

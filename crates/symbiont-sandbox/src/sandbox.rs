@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use rustix::fs::FileType;
@@ -533,7 +533,21 @@ impl<W: Walls> Inner<W> {
         input: &[u8],
     ) -> Result<CommandResult, SandboxError> {
         let Attempt { session: Session { guest, link }, begun, kills_before, patience } = attempt;
+        let began = Instant::now();
         let ended = match self.patiently(patience, run(&link, begun, input)).await {
+            // Where walls and guest share their memory with commands, they go together.
+            Some(Err(SandboxError::AgentLost { .. }))
+                if self.walls.oom_kills(&guest.body) > kills_before =>
+            {
+                return Ok(CommandResult {
+                    signal: Some(libc::SIGKILL),
+                    stdout_truncated: true,
+                    stderr_truncated: true,
+                    oom_killed: true,
+                    duration: began.elapsed(),
+                    ..CommandResult::default()
+                });
+            }
             Some(result) => result?,
             None => {
                 let cause = "the guest did not end a command whose time was up";

@@ -4,28 +4,22 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use symbiont_guest::protocol::{Request, Setup};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
-use tokio::process::Child;
 
 use crate::api::{IsolationReport, SandboxUsage};
 use crate::cgroup::Group;
+use crate::family::Family;
 use crate::instance::Range;
 use crate::layout;
 use crate::link::FIRST_PING;
 use crate::process::Host;
 use crate::request::MAX_PROCESSES;
-use crate::sandbox::{END, Raised, Walls, errno_text, greet, lock, token};
+use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;
 
-/// When an empty control group can mostly be removed, and when it must be.
-const SOON: Duration = Duration::from_micros(300);
-const REMOVAL: Duration = Duration::from_millis(500);
-/// How long it may take until all in a sandbox stands still.
-const STANDSTILL: Duration = Duration::from_secs(2);
 /// The longest set-up: it has to fit into the socket before anyone reads.
 const MAX_SETUP: usize = 128 << 10;
 
@@ -38,18 +32,11 @@ pub(crate) struct ProcessWalls {
     setup: Setup,
 }
 
-/// What is left to be cleaned up when the guest has ended.
+/// The guest and all it started, and the user ids that they have.
 #[derive(Debug)]
 pub(crate) struct Body {
-    /// Until it has ended, with the user ids that it has.
-    child: Mutex<Option<(Child, Option<Range>)>>,
-    group: Mutex<Group>,
-}
-
-impl Body {
-    fn first_id(&self) -> Option<u32> {
-        lock(&self.child).as_ref().and_then(|(_, ids)| ids.as_ref().map(|range| range.first))
-    }
+    family: Family,
+    ids: Mutex<Option<Range>>,
 }
 
 impl ProcessWalls {
@@ -67,7 +54,7 @@ impl ProcessWalls {
             .into_iter()
             .map(|path| path.into_os_string().into_vec())
             .collect();
-        setup.processors = processors(&host.processors, config.resource_limits.cpu_cores);
+        setup.processors = layout::processors(&host.processors, config.resource_limits.cpu_cores);
         let mut encoded = Vec::new();
         Request::Setup(Box::new(setup.clone())).encode(0, &mut encoded);
         if encoded.len() > MAX_SETUP {
@@ -139,12 +126,16 @@ impl Walls for ProcessWalls {
             .map_err(|e| failed("run the guest", &e))?;
         let pid = child.id();
         // While the guest gets going.
-        let group = self.host.cgroups.create(&self.name, &self.config.resource_limits);
-        let mut body = Body { child: Mutex::new(Some((child, ids))), group: Mutex::default() };
+        let (group, made) =
+            match self.host.cgroups.create(&self.name, &self.config.resource_limits, MAX_PROCESSES)
+            {
+                Ok(group) => (group, Ok(())),
+                Err(error) => (Group::default(), Err(failed("make the control groups", &error))),
+            };
+        let placed = pid.map_or(Ok(()), |pid| group.add(pid));
+        let body = Body { family: Family::new(child, group), ids: Mutex::new(ids) };
         let result = async {
-            let group = group.map_err(|e| failed("make the control groups", &e))?;
-            let placed = pid.map_or(Ok(()), |pid| group.add(pid));
-            body.group = Mutex::new(group);
+            made?;
             placed.map_err(|e| failed("enter the control groups", &e))?;
             // The ping is under way before the guest has said anything, which spares a round trip.
             let mut frames = Vec::new();
@@ -157,7 +148,7 @@ impl Walls for ProcessWalls {
         };
         match result.await {
             Ok(link) => {
-                let report = self.report(body.first_id());
+                let report = self.report(lock(&body.ids).as_ref().map(|range| range.first));
                 Ok(Raised { body, link, report })
             }
             Err(error) => {
@@ -170,95 +161,33 @@ impl Walls for ProcessWalls {
     }
 
     async fn raze(&self, body: &Body) -> Result<(), SandboxError> {
-        let left = |what: String| SandboxError::BackendUnavailable { reason: what };
-        let running = lock(&body.child).take();
-        if let Some((mut child, ids)) = running {
-            if tokio::time::timeout(END, child.wait()).await.is_err() {
-                // What may hardly run may hardly end.
-                lock(&body.group).unthrottle();
-                // The agent has asked for its parent's death, and everything else for the agent's.
-                let _ended_meanwhile = child.start_kill();
-                lock(&body.group).kill();
-                if tokio::time::timeout(END, child.wait()).await.is_err() {
-                    *lock(&body.child) = Some((child, ids));
-                    return Err(left("the guest can't be killed".to_owned()));
-                }
-            }
-            if let Some(range) = ids {
-                self.host.instance.return_ids(range);
-            }
-        }
-        // The kernel tells when a process has ended, but not when its group has noticed. It mostly
-        // has within some microseconds, which no timer can wait.
-        let start = Instant::now();
-        loop {
-            let error = match lock(&body.group).remove() {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let waited = start.elapsed();
-            if waited >= REMOVAL {
-                return Err(left(format!("a control group can't be removed: {error}")));
-            }
-            if waited < SOON {
-                tokio::task::yield_now().await;
-            } else {
-                lock(&body.group).kill();
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
-    }
-
-    fn oom_kills(&self, body: &Body) -> Option<u64> {
-        lock(&body.group).oom_kills()
-    }
-
-    async fn usage(&self, body: &Body) -> Result<SandboxUsage, SandboxError> {
-        Ok(lock(&body.group).usage())
-    }
-
-    async fn pause(&self, body: &Body) -> Result<(), SandboxError> {
-        let failed = |error: std::io::Error| SandboxError::BackendUnavailable {
-            reason: format!("it can't be paused: {error}"),
-        };
-        lock(&body.group).freeze(true).map_err(failed)?;
-        let start = Instant::now();
-        while !lock(&body.group).is_frozen() {
-            if start.elapsed() >= STANDSTILL {
-                lock(&body.group).freeze(false).map_err(failed)?;
-                return Err(failed(std::io::Error::other("something in it does not stand still")));
-            }
-            // The kernel tells nobody when that is so.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        // The agent has asked for its parent's death, and everything else for the agent's.
+        body.family.end().await?;
+        if let Some(range) = lock(&body.ids).take() {
+            self.host.instance.return_ids(range);
         }
         Ok(())
     }
 
+    fn oom_kills(&self, body: &Body) -> Option<u64> {
+        body.family.oom_kills()
+    }
+
+    async fn usage(&self, body: &Body) -> Result<SandboxUsage, SandboxError> {
+        Ok(body.family.usage())
+    }
+
+    async fn pause(&self, body: &Body) -> Result<(), SandboxError> {
+        body.family.pause().await
+    }
+
     async fn resume(&self, body: &Body) -> Result<(), SandboxError> {
-        lock(&body.group).freeze(false).map_err(|error| SandboxError::BackendUnavailable {
-            reason: format!("it can't be resumed: {error}"),
-        })
+        body.family.resume()
     }
 
     fn refusal(&self, step: &str, errno: i32) -> Option<SandboxError> {
         (step == "mount /proc" && missing(step, errno).is_some()).then(|| not_set_up(step, errno))
     }
-}
-
-/// So many processors as the limit fills, beginning with ours: then programs see no more.
-fn processors(ours: &[u32], cores: f64) -> Vec<u32> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to be from 0.01 to 4096"
-    )]
-    let count = cores.ceil() as usize;
-    if count >= ours.len() {
-        return Vec::new();
-    }
-    // Not the same ones for every sandbox.
-    let start = usize::from(uuid::Uuid::new_v4().as_bytes()[0]) % ours.len();
-    ours.iter().cycle().skip(start).take(count).copied().collect()
 }
 
 /// What will be in force, as far as it is known before the guest has said so.

@@ -1,6 +1,7 @@
 //! Sandboxes as callers see them, on this machine's kernel.
 
 mod docker;
+mod gvisor;
 mod landlock;
 mod programs;
 mod streams;
