@@ -2,6 +2,8 @@
 //!
 //! Reports go to stderr; stdout is left to what is run (the numbers of `bench --json`).
 
+mod editors;
+mod fuzz;
 mod needs;
 mod omitted;
 mod steps;
@@ -20,18 +22,26 @@ Every chore longer than one cargo command.
 
 usage: cargo xtask test [--locked] [-- RUNNER_ARGUMENT...]
        cargo xtask ci
+       cargo xtask editors
        cargo xtask bench [GROUP...] [--json] [--quick] [--strict]
+       cargo xtask fuzz [TARGET...] [--seconds N]
 
 test    all tests: installs the Debian packages that they need when it may, then runs cargo-nextest
-        (cargo test where that is missing) and the doctests, and names what was left out.
+        (cargo test where that is missing), the doctests and the tests of what editors use, and
+        names what was left out.
         Arguments after `--` go to the runner: `cargo xtask test -- -p symbiont-store kill`
 ci      all that a change has to pass: format, lints, documentation, tests, a small turn of each
         benchmark
+editors what editors use: whether the committed parser is the grammar's, and the extension, built,
+        tested and packed; needs Node.js
 bench   measures, beside a peer or a bare primitive in the same run
         groups: agents bus policy audit sandbox language scheduler resources (default: all)
         --json    an array of objects on stdout instead of the table
         --quick   little of everything: shows that it works, not how fast
-        --strict  a row that could not be measured is an error, unless a program is missing";
+        --strict  a row that could not be measured is an error, unless a program is missing
+fuzz    looks for inputs that break what has to hold for any; needs a nightly toolchain and cargo-fuzz
+        targets: lexer parser checker formatter evaluator restore (default: all)
+        --seconds N  how long each target runs (default: 60)";
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -42,6 +52,11 @@ fn main() -> ExitCode {
             Err(message) => usage(&message),
         },
         Some("ci") if arguments.len() == 1 => chore("ci", ci),
+        Some("editors") if arguments.len() == 1 => chore("editors", editors::run),
+        Some("fuzz") => match fuzz::options(&words[1..]) {
+            Ok(options) => chore("fuzz", |steps| fuzz::run(&options, steps)),
+            Err(message) => usage(&message),
+        },
         Some("bench") => bench(&arguments[1..]),
         Some("help" | "--help" | "-h") => {
             println!("{HELP}");

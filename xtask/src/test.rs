@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use crate::steps::{Steps, expect_success, shown};
-use crate::{cargo, needs, omitted, root};
+use crate::{cargo, editors, needs, omitted, root};
 
 /// How to run the tests.
 pub(crate) struct Options {
     pub(crate) locked: bool,
-    /// Arguments for the runner; with any, the doctests are left out.
+    /// Arguments for the runner; with any, the doctests and what editors use are left out.
     pub(crate) runner: Vec<String>,
 }
 
@@ -48,8 +48,10 @@ pub(crate) fn run(options: &Options, steps: &mut Steps) -> Result<()> {
         let mut doctests = cargo(["test", "--doc", "--workspace"]);
         doctests.args(locked(options));
         steps.run("doctests", doctests)?;
+        editors::run(steps)?;
     } else {
-        steps.left_out.push("doctests, and tests that the runner's arguments leave out".to_owned());
+        let rest = "doctests, what editors use, and tests that the runner's arguments leave out";
+        steps.left_out.push(rest.to_owned());
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Reading, checking and running programs.
 
+mod evaluator;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -56,6 +58,8 @@ pub(crate) async fn measure(scale: Scale, rows: &mut Rows<'_>) {
     let n = format!("{} runs", scale.rounds());
     let outcome = rounds(scale.rounds(), async || looped(count).await).await;
     rows.add(name, "ms", n, outcome.map(|value| (value, python(count, scale.rounds()))));
+
+    evaluator::measure(scale, rows).await;
 }
 
 /// The programs that the language's own tests read.

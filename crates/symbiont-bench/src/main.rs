@@ -12,6 +12,7 @@ mod agents;
 mod audit;
 mod bus;
 mod language;
+mod lsp;
 mod policy;
 mod resources;
 mod sandbox;
@@ -89,7 +90,10 @@ fn main() -> ExitCode {
                 "policy" => policy::measure(scale, &mut rows).await,
                 "audit" => audit::measure(scale, &mut rows).await,
                 "sandbox" => sandbox::measure(scale, &mut rows).await,
-                "language" => language::measure(scale, &mut rows).await,
+                "language" => {
+                    language::measure(scale, &mut rows).await;
+                    lsp::measure(scale, &mut rows);
+                }
                 "scheduler" => scheduler::measure(scale, &mut rows).await,
                 "resources" => resources::measure(scale, &mut rows).await,
                 group => unreachable!("`{group}` is in the list and measured by nobody"),

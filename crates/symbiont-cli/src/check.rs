@@ -1,23 +1,29 @@
 //! `symbiont check`: what is wrong with programs, without running them.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
+use clap::ValueEnum;
 use serde_json::{Value, json};
-use symbiont_dsl::definition::{SourceKind, check, classify};
-use symbiont_dsl::diagnostic::{Severity, render, to_json};
+use symbiont_dsl::definition::{Checked, SourceKind, check, check_with_tools, classify};
+use symbiont_dsl::diagnostic::sarif::{Source, to_sarif};
+use symbiont_dsl::diagnostic::{Diagnostic, Severity, render, to_json};
+use symbiont_runtime::Tools;
 
 use crate::run::read;
-use crate::screen::{self, BAD, CARE, GOOD, styled};
-use crate::{Exit, Failure, Output, text};
+use crate::screen::{self, BAD, CARE, DIM, GOOD, styled};
+use crate::{Exit, Failure, text, tool};
 
 const EXAMPLES: &str = "\
 Examples:
   symbiont check agents/lockfile_audit.symbi
   symbiont check -o json agents/lockfile_audit.symbi agents/primes.symbi
+  symbiont check -o sarif agents/*.symbi > symbiont.sarif
+  symbiont check --tools tools agents/fingerprints.symbi
 
 Exit codes:
   0  no errors; warnings are told and stop nothing
-  1  some program has errors
+  1  some program, or some manifest of a tool, has errors
   2  a file can't be read";
 
 /// Checks programs without running them.
@@ -30,32 +36,55 @@ pub(crate) struct Arguments {
     /// The programs, `.symbi` files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// The folder of the tools that the programs may call: calls of others are then warnings, and
+    /// arguments that a tool does not take are errors.
+    #[arg(long, value_name = "DIR")]
+    tools: Option<PathBuf>,
     /// `text` for people; `json` for an object with `files`, `errors`, `warnings`, `instructions` and
-    /// `diagnostics`.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// `diagnostics`; `sarif` for a SARIF 2.1.0 log, which code hosts show beside the source.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+/// The form of what was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Sarif,
+}
+
+/// A source, checked against the tools that it may call, if those are known.
+pub(crate) fn checked(source: &str, tools: Option<&Tools>) -> Checked {
+    match tools {
+        Some(tools) => check_with_tools(source, tools),
+        None => check(source),
+    }
 }
 
 /// What was found in all files.
 #[derive(Default)]
 struct Found {
-    files: u64,
-    errors: u64,
-    warnings: u64,
     /// The files that are no programs, but instructions in plain words.
     instructions: Vec<String>,
-    /// For people.
-    rendered: String,
-    /// For programs.
-    diagnostics: Vec<Value>,
+    programs: Vec<Program>,
+}
+
+/// A program, and what was found in it.
+struct Program {
+    name: String,
+    uri: String,
+    source: String,
+    diagnostics: Vec<Diagnostic>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let tools = arguments.tools.as_deref().map(tool::load).transpose()?;
     let mut found = Found::default();
     let mut unread = None;
     for path in &arguments.files {
         match read(path) {
-            Ok(source) => found.add(&source, &text::line(&path.display().to_string())),
+            Ok(source) => found.add(source, path, tools.as_ref()),
             // The other files are looked at all the same.
             Err(failure) => {
                 screen::say(&failure);
@@ -64,64 +93,123 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         }
     }
     match arguments.output {
-        Output::Text if found.files == 0 => {}
-        Output::Text => screen::report(&found.text())?,
-        Output::Json => screen::result(format!("{}\n", found.json()).as_bytes())?,
+        Format::Text if found.files() == 0 => {}
+        Format::Text => screen::report(&found.text())?,
+        Format::Json => screen::result(format!("{}\n", found.json()).as_bytes())?,
+        Format::Sarif => {
+            let log = found.sarif(unread.is_none());
+            screen::result(format!("{log}\n").as_bytes())?;
+        }
     }
     Ok(match unread {
         Some(exit) => exit,
-        None if found.errors > 0 => Exit::Failed,
+        None if found.count(Severity::Error) > 0 => Exit::Failed,
         None => Exit::Success,
     })
 }
 
 impl Found {
-    fn add(&mut self, source: &str, name: &str) {
-        self.files += 1;
-        if classify(source) == SourceKind::Instruction {
-            let note = styled(CARE, "note");
-            let words = "is an instruction in plain words, not a program: only a language model can \
-                         follow it, and none can be configured yet";
-            self.rendered.push_str(&format!("{note}: `{name}` {words}\n"));
-            return self.instructions.push(name.to_owned());
+    fn add(&mut self, source: String, path: &Path, tools: Option<&Tools>) {
+        let name = text::line(&path.display().to_string());
+        if classify(&source) == SourceKind::Instruction {
+            return self.instructions.push(name);
         }
-        let diagnostics = check(source).diagnostics;
-        let count =
-            |severity| diagnostics.iter().filter(|found| found.severity == severity).count() as u64;
-        self.errors += count(Severity::Error);
-        self.warnings += count(Severity::Warning);
-        let rendered = render(&diagnostics, source, name, true);
-        if !rendered.is_empty() {
-            self.rendered.push_str(&rendered);
-            self.rendered.push('\n');
-        }
-        if let Value::Array(all) = to_json(&diagnostics, source, name) {
-            self.diagnostics.extend(all);
-        }
+        let diagnostics = checked(&source, tools).diagnostics;
+        self.programs.push(Program { name, uri: uri(path), source, diagnostics });
+    }
+
+    fn files(&self) -> u64 {
+        (self.instructions.len() + self.programs.len()) as u64
+    }
+
+    fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.programs.iter().flat_map(|program| &program.diagnostics)
+    }
+
+    fn count(&self, severity: Severity) -> u64 {
+        self.diagnostics().filter(|found| found.severity == severity).count() as u64
     }
 
     fn text(&self) -> String {
-        let style = match (self.errors, self.warnings) {
+        let mut out = String::new();
+        for name in &self.instructions {
+            let note = styled(CARE, "note");
+            let words = "is an instruction in plain words, not a program: only a language model can \
+                         follow it, and none can be configured yet";
+            out.push_str(&format!("{note}: `{name}` {words}\n"));
+        }
+        for Program { name, source, diagnostics, .. } in &self.programs {
+            let rendered = render(diagnostics, source, name, true);
+            if !rendered.is_empty() {
+                out.push_str(&rendered);
+                out.push('\n');
+            }
+        }
+        let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
+        let style = match (errors, warnings) {
             (0, 0) => GOOD,
             (0, _) => CARE,
             (_, _) => BAD,
         };
         let summary = format!(
             "{}: {}, {}",
-            text::counted(self.files, "file"),
-            text::counted(self.errors, "error"),
-            text::counted(self.warnings, "warning")
+            text::counted(self.files(), "file"),
+            text::counted(errors, "error"),
+            text::counted(warnings, "warning")
         );
-        format!("{}{}\n", self.rendered, styled(style, &summary))
+        out.push_str(&format!("{}\n", styled(style, &summary)));
+        if let Some(code) = self.diagnostics().map(|found| found.code).min() {
+            let codes: BTreeSet<&str> = self.diagnostics().map(|found| found.code).collect();
+            let what = if codes.len() == 1 { "it" } else { "a code" };
+            let more = format!("for more about {what}, try `symbiont explain {code}`");
+            out.push_str(&format!("{}\n", styled(DIM, &more)));
+        }
+        out
     }
 
     fn json(&self) -> Value {
+        let told =
+            |program: &Program| match to_json(&program.diagnostics, &program.source, &program.name)
+            {
+                Value::Array(all) => all,
+                one => vec![one],
+            };
         json!({
-            "files": self.files,
-            "errors": self.errors,
-            "warnings": self.warnings,
+            "files": self.files(),
+            "errors": self.count(Severity::Error),
+            "warnings": self.count(Severity::Warning),
             "instructions": self.instructions,
-            "diagnostics": self.diagnostics,
+            "diagnostics": self.programs.iter().flat_map(told).collect::<Vec<_>>(),
         })
     }
+
+    fn sarif(&self, whole: bool) -> Value {
+        let sources: Vec<Source<'_>> = (self.programs.iter())
+            .map(|program| Source {
+                uri: &program.uri,
+                text: &program.source,
+                diagnostics: &program.diagnostics,
+            })
+            .collect();
+        to_sarif(&sources, env!("CARGO_PKG_VERSION"), whole)
+    }
+}
+
+/// The file as a URI: relative to where the command runs if it is below that.
+fn uri(path: &Path) -> String {
+    let below = path.is_relative() && !path.components().any(|part| part == Component::ParentDir);
+    let (scheme, path) = match below {
+        true => ("", path.components().filter(|part| *part != Component::CurDir).collect()),
+        false => ("file://", path.canonicalize().unwrap_or_else(|_| path.to_owned())),
+    };
+    let mut uri = scheme.to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
+                uri.push(char::from(*byte));
+            }
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri
 }

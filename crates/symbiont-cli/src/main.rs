@@ -1,4 +1,5 @@
-//! The `symbiont` command: runs agents, checks programs, looks at the host and at audit trails.
+//! The `symbiont` command: runs agents, checks, formats and explains programs, looks at the host and at
+//! audit trails.
 //!
 //! Each subcommand is one file: it reads its arguments, calls the runtime and shows the answer.
 //! This file chooses the subcommand and turns its outcome into an exit code.
@@ -14,17 +15,22 @@
 mod audit;
 mod check;
 mod doctor;
+mod explain;
+mod fmt;
+mod lsp;
+mod policy;
 mod run;
 mod screen;
 mod text;
 mod timeline;
+mod tool;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// How the command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     /// What was asked for was done.
     Success,
@@ -107,7 +113,8 @@ const EXAMPLES: &str = "\
 Examples:
   symbiont doctor
   symbiont run agents/lockfile_audit.symbi --file Cargo.lock
-  symbiont check agents/lockfile_audit.symbi agents/primes.symbi";
+  symbiont check agents/lockfile_audit.symbi agents/primes.symbi
+  symbiont policy show agents/lockfile_audit.symbi";
 
 /// Runs AI agents in sandboxes, under policies, with an audit trail.
 ///
@@ -125,8 +132,13 @@ struct Arguments {
 enum Subcommands {
     Run(run::Arguments),
     Check(check::Arguments),
+    Explain(explain::Arguments),
+    Fmt(fmt::Arguments),
     Doctor(doctor::Arguments),
+    Policy(policy::Arguments),
     Audit(audit::Arguments),
+    Tool(tool::Arguments),
+    Lsp(lsp::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -159,8 +171,13 @@ fn main() -> ExitCode {
         match arguments.command {
             Subcommands::Run(arguments) => run::run(arguments).await,
             Subcommands::Check(arguments) => check::run(&arguments),
+            Subcommands::Explain(arguments) => explain::run(&arguments),
+            Subcommands::Fmt(arguments) => fmt::run(&arguments),
             Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
+            Subcommands::Policy(arguments) => policy::run(&arguments),
             Subcommands::Audit(arguments) => audit::run(arguments).await,
+            Subcommands::Tool(arguments) => tool::run(&arguments),
+            Subcommands::Lsp(arguments) => lsp::run(&arguments),
         }
     });
     // A reader of standard error that has stopped reading must not keep the process.

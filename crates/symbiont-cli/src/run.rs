@@ -20,9 +20,10 @@ use symbiont_dsl::definition::{AgentDefinition, Checked, SourceKind, classify};
 use symbiont_dsl::diagnostic::{Severity, render};
 use symbiont_dsl::syntax::MAX_SOURCE;
 use symbiont_runtime::{
-    AgentConfig, AgentId, AgentState, AuditEvent, Duration, ErrorHandlerConfig, ExecutionMode,
-    HashMap, LifecycleConfig, LifecycleController, LifecycleError, Priority, Profile, REMEMBERS_AS,
-    ResourceLimits, RunFailure, RunOutcome, RunReport, Runtime, RuntimeConfig, SecurityTier,
+    AddressRange, AgentConfig, AgentId, AgentState, AuditEvent, Duration, ErrorHandlerConfig,
+    ExecutionMode, HashMap, HttpConfig, LifecycleConfig, LifecycleController, LifecycleError,
+    Priority, Profile, REMEMBERS_AS, ResourceLimits, RunFailure, RunOutcome, RunReport, Runtime,
+    RuntimeConfig, SecurityTier, Tools,
 };
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,9 +31,10 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{oneshot, watch};
 
+use crate::check::checked;
 use crate::screen::{self, BAD, BOLD, NAME, styled};
 use crate::timeline::Timeline;
-use crate::{Exit, Failure, Output, text};
+use crate::{Exit, Failure, Output, text, tool};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,6 +44,7 @@ Examples:
   symbiont run agents/relay.symbi --agent counter --input '{\"text\": \"one two\"}'
   echo '{\"limit\": 20}' | symbiont run agents/primes.symbi --input -
   symbiont run agents/notebook.symbi --data ./data && symbiont audit verify --data ./data
+  symbiont run agents/fingerprints.symbi --tools tools --file Cargo.lock --input '[\"Cargo.lock\"]'
 
 Exit codes:
   0  the run returned a value, whatever was denied on the way
@@ -59,15 +62,16 @@ Exit codes:
 /// commands and files, what its policy allowed or denied, and its log. The returned value goes to
 /// standard output.
 ///
-/// What the agent does beyond computing happens in a sandbox of its own, without a network, that
-/// sees the host's programs and nothing else of the host but the files given by --file. The sandbox
-/// is made when it is first needed and gone when the command ends.
+/// The commands that the agent runs and the files that it uses are in a sandbox of its own, without a
+/// network, that sees the host's programs and nothing else of the host but the files given by --file.
+/// The sandbox is made when it is first needed and gone when the command ends. What the agent asks
+/// over HTTP (`http.get` and the like) is asked by this command, of public addresses only.
 ///
 /// The other agents of FILE are there too: `delegate` finds them, and those with an `on message`
 /// are started and wait for mail.
 ///
-/// An agent with a policy may do what that allows. One without any may do whatever its sandbox allows:
-/// this command runs the `dev` profile of the runtime.
+/// An agent with a policy may do what that allows. One without any may do whatever its sandbox allows,
+/// call every tool and ask every public host: this command runs the `dev` profile of the runtime.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -91,6 +95,14 @@ pub(crate) struct Arguments {
     /// agent of its name.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The folder of the tools that the agents may call, as far as their policies allow them. Without
+    /// it there are none.
+    #[arg(long, value_name = "DIR")]
+    tools: Option<PathBuf>,
+    /// An address, or a range of them, that may be asked over HTTP although it is not public, such as
+    /// 127.0.0.1 or 10.0.0.0/8. May be repeated.
+    #[arg(long = "allow-address", value_name = "ADDRESS")]
+    addresses: Vec<AddressRange>,
     /// Which agent of the file to run, if not the first.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
@@ -108,6 +120,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let source = read(&arguments.file)?;
     let name = text::line(&arguments.file.display().to_string());
     let files = provided(&arguments.files)?;
+    let tools = arguments.tools.as_deref().map(tool::load).transpose()?;
     if let Some(data) = &arguments.data {
         make(data)?;
     }
@@ -115,12 +128,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         input = input(arguments.input.clone()) => input?,
         number = signals.first() => return Ok(Exit::Signal(number)),
     };
-    let Some(cast) = Cast::choose(&source, &name, arguments.agent.as_deref())? else {
+    let wanted = arguments.agent.as_deref();
+    let Some(cast) = Cast::choose(&source, &name, wanted, tools.as_ref())? else {
         return Ok(Exit::Failed);
     };
 
+    let config = RuntimeConfig {
+        data_dir: arguments.data.clone(),
+        tools: tools.unwrap_or_default(),
+        http: HttpConfig { allowed_private: arguments.addresses, ..HttpConfig::default() },
+        ..RuntimeConfig::default()
+    };
     let runtime = tokio::select! {
-        runtime = open(arguments.data.as_deref()) => runtime?,
+        runtime = open(config) => runtime?,
         number = signals.first() => return Ok(Exit::Signal(number)),
     };
     let is_kept = arguments.data.is_some();
@@ -194,6 +214,12 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     }
     let file = File::open(path).map_err(|error| unreadable(&error))?;
     text_of(file, MAX_SOURCE as u64).map_err(|reason| unreadable(&reason))
+}
+
+/// The program that comes from standard input.
+pub(crate) fn source_from_stdin() -> Result<String, Failure> {
+    text_of(io::stdin(), MAX_SOURCE as u64)
+        .map_err(|reason| Failure::usage(format!("standard input: {reason}")))
 }
 
 /// The text that `reader` gives, if it is text and has no more than so many bytes.
@@ -303,12 +329,17 @@ struct Other {
 
 impl Cast {
     /// Checks the source, shows what was found, and chooses. `None` when there are errors.
-    fn choose(source: &str, file: &str, wanted: Option<&str>) -> Result<Option<Self>, Failure> {
+    fn choose(
+        source: &str,
+        file: &str,
+        wanted: Option<&str>,
+        tools: Option<&Tools>,
+    ) -> Result<Option<Self>, Failure> {
         if classify(source) == SourceKind::Instruction {
             let name = wanted.unwrap_or("instruction").to_owned();
             return Ok(Some(Self { lead: name, params: Vec::new(), others: Vec::new() }));
         }
-        let Checked { diagnostics, program } = symbiont_dsl::definition::check(source);
+        let Checked { diagnostics, program } = checked(source, tools);
         screen::tell(&render(&diagnostics, source, file, screen::has_colours()));
         let Some(program) = program else {
             let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error).count();
@@ -344,9 +375,8 @@ impl Cast {
     }
 }
 
-async fn open(data: Option<&Path>) -> Result<Runtime, Failure> {
+async fn open(config: RuntimeConfig) -> Result<Runtime, Failure> {
     let config = RuntimeConfig {
-        data_dir: data.map(Path::to_owned),
         profile: Profile::Dev,
         // A person is watching: what fails is shown, and not tried again behind their back.
         errors: ErrorHandlerConfig { enable_auto_recovery: false, ..Default::default() },
@@ -355,7 +385,7 @@ async fn open(data: Option<&Path>) -> Result<Runtime, Failure> {
             termination_timeout: Duration::from_secs(2),
             ..Default::default()
         },
-        ..Default::default()
+        ..config
     };
     Runtime::open(config).await.map_err(Failure::failed)
 }
@@ -708,7 +738,7 @@ fn help(failure: &RunFailure, cast: &Cast) -> Option<String> {
         "CapabilityDenied" => "add it to the agent's `capabilities`, or leave the list out".to_owned(),
         "TierUnavailable" => "`symbiont doctor` says which tiers this host has and what the others need".to_owned(),
         "ModelError" => "agents that need a language model can't run yet: write what it does as a program (`agent name { with { ... } }`)".to_owned(),
-        "ToolNotFound" => "declare a function of that name, or correct the name".to_owned(),
+        "ToolNotFound" => "give the folder of its manifest with --tools, declare a function of that name, or correct the name".to_owned(),
         "ParseError" if failure.line.is_none() && !cast.params.is_empty() => {
             let params: Vec<_> = cast.params.iter().map(|name| format!("\"{name}\": ...")).collect();
             format!("give the input with --input '{{{}}}'", params.join(", "))

@@ -306,6 +306,8 @@ fn label(kind: &str) -> &str {
         "message.send" => "send",
         "message.publish" => "publish",
         "agent.spawn" => "delegate",
+        "tool.call" => "tool",
+        "net.connect" => "http",
         other => other.rsplit('.').next().unwrap_or(other),
     }
 }

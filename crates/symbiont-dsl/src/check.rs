@@ -1,7 +1,8 @@
 //! The checker: what the parser cannot know.
 //!
-//! Names, declarations that come twice, the arity of functions, keys of blocks, and what an agent
-//! does against what its capabilities and policies let it do.
+//! Names, declarations that come twice, the arity of functions, what blocks of settings say, what
+//! nothing gets to, and what an agent does against what its capabilities, its policies and its tier
+//! let it do.
 //!
 //! # What holds
 //!
@@ -12,36 +13,42 @@
 //! # What is not here
 //!
 //! Attributes are checked where they are read ([`crate::definition`]), policy rules where they are
-//! compiled ([`crate::policy`]). Types are not compared yet: inference belongs beside [`names`], and
-//! opaque types are all that is said about them.
+//! compiled ([`crate::policy`]). What names mean is found by the resolver and types are compared by
+//! inference, both of which editors ask as well.
 
 mod access;
+mod blocks;
+mod flow;
 mod names;
+mod tools;
 
 use std::collections::HashSet;
 
 use crate::definition::AgentDefinition;
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
-use crate::hir::{
-    BlockDecl, BlockKind, Entry, Event, Function, Param, Program, Span, Spanned, Type, TypeKind,
-};
+use crate::hir::{BlockKind, Event, Function, Param, Program, Span, Spanned};
+use crate::infer;
+use crate::resolve::Resolution;
 use crate::syntax::literal::short;
+use crate::tools::Tools;
 
-/// The types that everybody knows.
-const TYPES: &[&str] = &[
-    "String", "int", "float", "bool", "duration", "size", "bytes", "time", "any", "Array", "List",
-    "Map", "Option", "Maybe", "Optional", "Result", "JSON", "Value",
-];
-
-/// Checks a program; `agents` are the definitions of its agents.
-pub(crate) fn check(program: &Program, agents: &[AgentDefinition], sink: &mut Sink) {
+/// Checks a program; `agents` are the definitions of its agents, `tools` those that it may call, if
+/// that is known.
+pub(crate) fn check(
+    program: &Program,
+    agents: &[AgentDefinition],
+    source: &str,
+    tools: Option<&Tools>,
+    sink: &mut Sink,
+) {
     duplicates(program, sink);
-    for block in &program.blocks {
-        keys(block, sink);
-    }
-    types(program, sink);
+    blocks::check(program, source, sink);
     used_policies(program, sink);
-    names::check(program, sink);
+    let broken = names::Broken::of(program, sink);
+    let names = Resolution::of(program);
+    names::check(program, &names, &broken, tools, sink);
+    infer::check(program, &names, &|at| broken.holds(at), sink);
+    flow::check(program, sink);
     let mut budget = access::BUDGET;
     for (agent, definition) in program.agents.iter().zip(agents) {
         access::check(program, agent, definition, &mut budget, sink);
@@ -63,7 +70,7 @@ fn duplicates(program: &Program, sink: &mut Sink) {
     functions(&program.functions, sink);
     for kind in [BlockKind::Schedule, BlockKind::Channel, BlockKind::Memory, BlockKind::Webhook] {
         let blocks = program.blocks.iter().filter(|block| block.kind == kind);
-        unique(block_word(kind), blocks.map(|block| &block.name), sink);
+        unique(blocks::word(kind), blocks.map(|block| &block.name), sink);
     }
     for agent in &program.agents {
         params(&agent.params, sink);
@@ -104,181 +111,12 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a Spanned<String>>, sink
     }
 }
 
-// Keys of blocks.
-
-fn block_word(kind: BlockKind) -> &'static str {
-    match kind {
-        BlockKind::Schedule => "schedule",
-        BlockKind::Channel => "channel",
-        BlockKind::Memory => "memory",
-        BlockKind::Webhook => "webhook",
-    }
-}
-
-fn known_keys(kind: BlockKind) -> (&'static [&'static str], &'static [&'static str]) {
-    match kind {
-        BlockKind::Schedule => (
-            &[
-                "cron", "every", "at", "timezone", "agent", "gap", "fold", "overlap", "catch_up",
-                "jitter", "input",
-            ],
-            &["input"],
-        ),
-        BlockKind::Channel => (
-            &[
-                "platform",
-                "workspace",
-                "channels",
-                "topic",
-                "default_agent",
-                "dlp_profile",
-                "audit_level",
-                "default_deny",
-            ],
-            &["data_classification"],
-        ),
-        BlockKind::Memory => (&["store", "path", "retention"], &["search"]),
-        BlockKind::Webhook => (&["path", "provider", "secret", "agent"], &["filter"]),
-    }
-}
-
-fn all_keys(kind: BlockKind) -> impl Iterator<Item = &'static str> {
-    let (keys, inner) = known_keys(kind);
-    keys.iter().chain(inner).copied()
-}
-
-/// The keys of an inner block; `None` where they are the author's.
-fn inner_keys(name: &str) -> Option<&'static [&'static str]> {
-    match name {
-        "search" => Some(&["vector_weight", "keyword_weight"]),
-        "filter" => Some(&["json_path", "equals", "contains"]),
-        _ => None,
-    }
-}
-
 /// Says that something is understood and does nothing.
 pub(crate) fn unserved(what: &str, span: &Span, sink: &mut Sink) {
     sink.push(
         Diagnostic::warning("W0314", format!("{what} is not served by this version"), span.clone())
             .label("has no effect"),
     );
-}
-
-fn keys(block: &BlockDecl, sink: &mut Sink) {
-    let (_, inner) = known_keys(block.kind);
-    let word = block_word(block.kind);
-    match block.kind {
-        BlockKind::Schedule | BlockKind::Channel | BlockKind::Webhook => {
-            unserved(&format!("a `{word}`"), &block.name.span, sink);
-        }
-        // A store in itself is served; how and where it is kept can't be chosen.
-        BlockKind::Memory => {
-            let keys = block.entries.iter().map(|entry| &entry.key);
-            for key in keys.chain(block.inner.iter().map(|(name, _)| name)) {
-                if all_keys(block.kind).any(|known| known == key.node) {
-                    unserved(&format!("`{}` of a memory", key.node), &key.span, sink);
-                }
-            }
-        }
-    }
-    let all = || all_keys(block.kind);
-    for Entry { key, .. } in &block.entries {
-        if !all().any(|known| known == key.node) {
-            unknown_key(key, word, all(), sink);
-        }
-    }
-    for (name, entries) in &block.inner {
-        if !inner.contains(&name.node.as_str()) {
-            unknown_key(name, word, all(), sink);
-        }
-        let Some(known) = inner_keys(&name.node) else { continue };
-        for Entry { key, .. } in entries {
-            if !known.contains(&key.node.as_str()) {
-                unknown_key(key, &name.node, known.iter().copied(), sink);
-            }
-        }
-    }
-    unique("key", block.entries.iter().map(|entry| &entry.key), sink);
-}
-
-fn unknown_key(
-    key: &Spanned<String>,
-    block: &str,
-    known: impl Iterator<Item = &'static str>,
-    sink: &mut Sink,
-) {
-    let message = format!("a {block} has no key `{}`", short(&key.node));
-    sink.push(
-        Diagnostic::warning("W0304", message, key.span.clone())
-            .label("has no effect")
-            .did_you_mean(nearest(&key.node, known)),
-    );
-}
-
-// Types.
-
-fn types(program: &Program, sink: &mut Sink) {
-    let mut opaque = Opaque {
-        declared: program.types.iter().map(|ty| ty.name.node.as_str()).collect(),
-        reported: HashSet::new(),
-        sink,
-    };
-    for declaration in &program.types {
-        opaque.look(&declaration.ty);
-    }
-    let mut signature = |params: &[Param], result: Option<&Type>| {
-        let types = params.iter().filter_map(|param| param.ty.as_ref()).chain(result);
-        types.for_each(|ty| opaque.look(ty));
-    };
-    for agent in &program.agents {
-        signature(&agent.params, agent.result.as_ref());
-        for handler in &agent.handlers {
-            signature(&handler.params, None);
-        }
-    }
-    let of_agents = program.agents.iter().flat_map(|agent| &agent.functions);
-    for function in program.functions.iter().chain(of_agents) {
-        signature(&function.params, function.result.as_ref());
-    }
-}
-
-/// Finds the types that nobody defined.
-struct Opaque<'a> {
-    declared: HashSet<&'a str>,
-    reported: HashSet<String>,
-    sink: &'a mut Sink,
-}
-
-impl Opaque<'_> {
-    fn look(&mut self, ty: &Type) {
-        match &ty.kind {
-            TypeKind::Record(fields) => fields.iter().for_each(|(_, ty)| self.look(ty)),
-            TypeKind::Named(name, arguments) => {
-                self.name(name, &ty.span);
-                arguments.iter().for_each(|ty| self.look(ty));
-            }
-        }
-    }
-
-    fn name(&mut self, name: &str, span: &Span) {
-        if name.is_empty()
-            || TYPES.contains(&name)
-            || self.declared.contains(name)
-            || self.sink.is_full(Severity::Warning)
-            || !self.reported.insert(name.to_owned())
-        {
-            return;
-        }
-        let message = format!("nobody defined the type `{}`", short(name));
-        let span = span.start..(span.start + name.len()).min(span.end);
-        let known = TYPES.iter().copied().chain(self.declared.iter().copied());
-        let meant = nearest(name, known).map(str::to_owned);
-        self.sink.push(
-            Diagnostic::warning("W0310", message, span)
-                .label("anything fits")
-                .did_you_mean(meant.as_deref()),
-        );
-    }
 }
 
 // Policies.

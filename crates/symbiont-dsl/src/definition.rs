@@ -17,12 +17,13 @@ use std::time::Duration;
 use symbiont_types::{Policy, SecurityTier};
 
 use crate::check;
-use crate::diagnostic::{Diagnostic, Sink, nearest};
+use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{self, Entry, Event, Expr, ExprKind, Literal, UnaryOp};
 use crate::machine;
 use crate::policy;
 use crate::syntax::literal::short;
 use crate::syntax::{self, KEYWORDS, MAX_SOURCE, SyntaxKind};
+use crate::tools::Tools;
 use crate::types::Types;
 
 pub use crate::operations::covers;
@@ -171,6 +172,15 @@ pub enum MemoryMode {
 
 /// Reads and checks a source.
 pub fn check(source: &str) -> Checked {
+    check_calling(source, None)
+}
+
+/// Reads and checks a source whose programs may call these tools and no others.
+pub fn check_with_tools(source: &str, tools: &Tools) -> Checked {
+    check_calling(source, Some(tools))
+}
+
+fn check_calling(source: &str, tools: Option<&Tools>) -> Checked {
     let mut sink = Sink::default();
     if classify(source) == SourceKind::Empty {
         sink.push(
@@ -198,7 +208,7 @@ pub fn check(source: &str) -> Checked {
         .iter()
         .map(|agent| define(agent, &types, &shared, &mut copied, source, &mut sink))
         .collect();
-    check::check(&hir, &agents, &mut sink);
+    check::check(&hir, &agents, source, tools, &mut sink);
     if !sink.has_errors() {
         compile(&hir, &mut sink);
     }
@@ -387,8 +397,11 @@ fn attributes(entries: &[Entry], sink: &mut Sink) -> Attributes {
     found
 }
 
-/// Reports a value of the wrong kind or out of range.
-fn wrong<T>(value: &Expr, key: &str, expected: &str, sink: &mut Sink) -> Option<T> {
+/// Reports a value of the wrong kind or out of range, unless it could not be read at all.
+pub(crate) fn wrong<T>(value: &Expr, key: &str, expected: &str, sink: &mut Sink) -> Option<T> {
+    if sink.is_full(Severity::Error) || sink.is_faulty(&value.span) {
+        return None;
+    }
     sink.push(
         Diagnostic::error("E0207", format!("`{key}` takes {expected}"), value.span.clone())
             .label(format!("expected {expected}")),
@@ -466,7 +479,7 @@ fn memory(value: &Expr, sink: &mut Sink) -> Option<MemoryMode> {
 }
 
 /// A name in the place of `value`: a text where that is one.
-fn as_written(value: &Expr, name: Option<&str>) -> Option<String> {
+pub(crate) fn as_written(value: &Expr, name: Option<&str>) -> Option<String> {
     name.map(|name| match value.kind {
         ExprKind::Literal(_) => format!("\"{name}\""),
         _ => name.to_owned(),
@@ -481,7 +494,7 @@ fn words(value: &Expr, key: &str, sink: &mut Sink) -> Option<String> {
     }
 }
 
-fn word(value: &Expr) -> Option<&str> {
+pub(crate) fn word(value: &Expr) -> Option<&str> {
     match &value.kind {
         ExprKind::Name(word) | ExprKind::Literal(Literal::String(word)) => Some(word),
         _ => None,
@@ -495,7 +508,7 @@ fn whole(value: &Expr) -> Option<u64> {
     }
 }
 
-fn number(value: &Expr) -> Option<f64> {
+pub(crate) fn number(value: &Expr) -> Option<f64> {
     match &value.kind {
         ExprKind::Literal(Literal::Float(value)) => Some(*value),
         ExprKind::Literal(Literal::Int(value)) => u32::try_from(*value).ok().map(f64::from),

@@ -1,13 +1,16 @@
 //! What the reader of a program is told about it.
 //!
 //! The parser and the checker collect [`Diagnostic`]s; [`render`] shows them to people in the
-//! manner of rustc and [`to_json`] to machines.
+//! manner of rustc, [`to_json`] and [`sarif`] to machines. [`codes`] has a page about each code.
 //!
 //! # What holds
 //!
-//! - Every diagnostic has a stable code, a message in the reader's words and a place.
+//! - Every diagnostic has a stable code with a page, a message in the reader's words and a place.
 //! - The first line of each is exactly `error[E0103]: message` or `warning[W0207]: message`.
 //! - A fix, where there is one, is a text that can be put in the place of its span as it is.
+
+pub mod codes;
+pub mod sarif;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Patch, Renderer, Snippet};
@@ -139,10 +142,24 @@ impl Sink {
         self.errors > 0
     }
 
-    /// Where the parser found errors.
+    /// Where the parser found errors around which something may be lost.
     pub(crate) fn syntax_faults(&self) -> Vec<Span> {
-        let of_parser = self.kept.iter().filter(|found| found.code.starts_with("E01"));
-        of_parser.map(|found| found.span.clone()).collect()
+        // What only lacks its end may have taken what follows with it. Around everything else that has
+        // a fix the program was read as it would be with that.
+        let unclosed = |code| matches!(code, "E0103" | "E0104" | "E0105");
+        let loses = |found: &&Diagnostic| {
+            found.code.starts_with("E01") && (found.fix.is_none() || unclosed(found.code))
+        };
+        self.kept.iter().filter(loses).map(|found| found.span.clone()).collect()
+    }
+
+    /// Whether the parser found an error in this place.
+    pub(crate) fn is_faulty(&self, place: &Span) -> bool {
+        self.kept.iter().any(|found| {
+            found.code.starts_with("E01")
+                && place.start <= found.span.start
+                && found.span.end <= place.end
+        })
     }
 
     /// Whether there is no point in finding more of this severity.

@@ -3,7 +3,10 @@
 //! A source text is read into a tree and a program ([`syntax`]), checked
 //! and turned into what the runtime needs to know of each agent ([`definition`]); its policy blocks
 //! become policies ([`policy`]). [`machine`] runs the behaviour and yields host calls, whose names
-//! and classes are in [`operations`].
+//! and classes are in [`operations`]. What is called and is neither a function nor a host call is a tool
+//! ([`tools`]), declared by a manifest. [`format`](mod@format) prints a program in its one form. Editors
+//! ask [`analysis`] what its names mean and which types it has, [`signatures`] what builtins, host calls
+//! and methods take and give, and [`docs`] what there is to say about them.
 //!
 //! # What holds
 //!
@@ -13,13 +16,21 @@
 
 #![warn(missing_docs)]
 
+pub mod analysis;
 mod check;
 pub mod definition;
 pub mod diagnostic;
+pub mod docs;
+pub mod format;
 pub mod hir;
+mod infer;
 pub mod machine;
 pub mod operations;
 pub mod policy;
+mod resolve;
+pub mod signatures;
 pub mod syntax;
+pub mod tools;
 mod types;
+pub mod url;
 pub mod value;

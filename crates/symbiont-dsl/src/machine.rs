@@ -23,25 +23,37 @@
 mod builtins;
 mod code;
 mod compile;
-mod detach;
+mod count;
+mod heights;
+mod jobs;
+mod long;
 mod meter;
 mod methods;
 mod names;
 mod operators;
 mod prelude;
+mod saved;
+mod session;
+mod work;
 
 use std::sync::Arc;
 
 use crate::hir::Span;
 use crate::operations;
-use crate::value::{Array, Closure, ErrorValue, Map, Value, json_length};
+use crate::value::{Array, Closure, ErrorValue, Garbage, Map, Secret, Text, Value, Writer};
 
 use builtins::{MUTATORS, Patterns};
 pub use code::Code;
 use code::{Function, Op, Place, Site, Target, Wrapper};
 pub use compile::{CompileError, compile};
-use detach::Detach;
-use meter::{Count, Meter, Raise, TEXT, VALUE, raise, type_error};
+use count::{Count, Detach};
+use jobs::{Form, Write};
+use meter::{Meter, Raise, TEXT, VALUE, raise, type_error};
+#[cfg(test)]
+pub(crate) use methods::known as methods_of;
+pub use saved::RestoreError;
+pub use session::Session;
+use work::Work;
 
 /// What of an agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,6 +131,10 @@ pub struct Machine {
     status: Status,
     /// Not part of the state: it can be lost at any time.
     patterns: Patterns,
+    /// What was let go and is still to be freed. Not part of the state either.
+    garbage: Garbage,
+    /// The result as JSON, if the run has ended with one since it was started or restored.
+    output: Option<Text>,
 }
 
 /// Whether and how a machine goes on.
@@ -154,6 +170,12 @@ struct Attempt {
     pc: u32,
 }
 
+/// How many values are freed in one go, for so many steps of fuel.
+const FREED: usize = 1_024;
+
+/// How often at most a run does that before it goes on.
+const TURNS: u64 = 32;
+
 /// Why the innermost loop was left.
 enum Exit {
     Fuel,
@@ -179,28 +201,16 @@ impl Machine {
         ambient: Vec<(String, Value)>,
         limits: Limits,
     ) -> Result<Machine, ErrorValue> {
-        let meter =
-            Meter { steps: 0, step_limit: limits.steps, charged: 0, memory_limit: limits.memory };
-        let mut detach = Detach::default();
+        // Arguments and ambient values that share something go on sharing it.
+        let (arguments, ambient) = detached(arguments, ambient)?;
         let mut surroundings = vec![Value::Null; compile::AMBIENT.len()];
         for (name, value) in ambient {
             if let Some(at) = compile::AMBIENT.iter().position(|known| *known == name) {
-                surroundings[at] = detach.value(value);
+                surroundings[at] = value;
             }
         }
-        let mut machine = Machine {
-            code: Arc::clone(&code),
-            values: Vec::new(),
-            frames: Vec::new(),
-            attempts: Vec::new(),
-            ambient: surroundings,
-            meter,
-            depth_limit: limits.depth,
-            output_limit: limits.output,
-            owed: 0,
-            status: Status::Ready,
-            patterns: Patterns::default(),
-        };
+        let mut machine = Machine::new(Arc::clone(&code), Status::Ready, limits);
+        machine.ambient = surroundings;
         let index = match entry {
             Entry::With => 0,
             Entry::OnStart => 1,
@@ -237,16 +247,37 @@ impl Machine {
                 }
             };
             operators::check_depth(value.depth()).map_err(error_of)?;
-            machine.values.push(detach.value(value));
+            machine.values.push(value);
         }
         machine.enter(&code, function, None, 0, 0, &[]).map_err(error_of)?;
-        machine.meter.charged = machine.memory();
-        machine.settle().map_err(error_of)?;
-        Ok(machine)
+        machine.meter.charged = machine.count().whole();
+        match machine.meter.charged > machine.meter.memory_limit {
+            true => Err(error_of(machine.meter.out_of_memory())),
+            false => Ok(machine),
+        }
     }
 
-    /// Runs for at most `fuel` steps. What one instruction costs beyond them is taken from the
-    /// fuel that is given next.
+    /// A machine in which nothing has been done.
+    fn new(code: Arc<Code>, status: Status, limits: Limits) -> Machine {
+        Machine {
+            code,
+            values: Vec::new(),
+            frames: Vec::new(),
+            attempts: Vec::new(),
+            ambient: vec![Value::Null; compile::AMBIENT.len()],
+            meter: Meter::new(limits.steps, limits.memory),
+            depth_limit: limits.depth,
+            output_limit: limits.output,
+            owed: 0,
+            status,
+            patterns: Patterns::default(),
+            garbage: Garbage::default(),
+            output: None,
+        }
+    }
+
+    /// Runs for at most `fuel` steps. What one instruction, or one stride of its work, costs beyond
+    /// them is taken from the fuel that is given next.
     pub fn run(&mut self, fuel: u64) -> Step {
         let fuel = match fuel.checked_sub(self.owed) {
             Some(rest) => {
@@ -258,63 +289,161 @@ impl Machine {
                 return Step::Yielded;
             }
         };
+        let mut garbage = std::mem::take(&mut self.garbage);
+        let step = garbage.within(|| self.go(fuel));
+        self.garbage = garbage;
+        step
+    }
+
+    fn go(&mut self, fuel: u64) -> Step {
+        match &self.status {
+            Status::Ready | Status::Answered(_) => {}
+            Status::Waiting => return Step::Yielded,
+            Status::Ended(Ok(value), _) => return Step::Done(value.clone()),
+            Status::Ended(Err(error), _) => return Step::Failed(error.clone()),
+        }
         let code = Arc::clone(&self.code);
-        let mut outcome = match std::mem::replace(&mut self.status, Status::Ready) {
-            Status::Ready => Ok(()),
-            Status::Answered(answer) => self.take_answer(answer),
-            Status::Waiting => {
-                self.status = Status::Waiting;
+        let mut stop = self.steps().saturating_add(fuel);
+        // Freeing is no part of the run, but takes time as well.
+        let turns = usize::try_from(fuel.div_ceil(FREED as u64).min(TURNS)).unwrap_or(0);
+        Garbage::free(turns * FREED);
+        loop {
+            if self.steps() >= stop {
+                self.owed = self.steps() - stop;
                 return Step::Yielded;
             }
-            Status::Ended(result, span) => {
-                let step = match &result {
-                    Ok(value) => Step::Done(value.clone()),
-                    Err(error) => Step::Failed(error.clone()),
-                };
-                self.status = Status::Ended(result, span);
-                return step;
-            }
-        };
-        let stop = self.meter.steps.saturating_add(fuel);
-        loop {
-            let exit = outcome.and_then(|()| self.execute(&code, stop.min(self.meter.step_limit)));
-            match exit {
-                Ok(Exit::Fuel) if self.meter.steps >= stop => {
-                    self.owed = self.meter.steps - stop;
-                    return Step::Yielded;
+            if self.meter.long.waits {
+                if Garbage::free(FREED) {
+                    self.meter.long.waits = false;
                 }
-                Ok(Exit::Fuel) => outcome = Err(self.meter.out_of_steps()),
+                stop = stop.saturating_sub(FREED as u64).max(self.steps());
+                continue;
+            }
+            let outcome = match self.advance(&code, stop) {
+                Ok(Exit::Fuel) => continue,
                 Ok(Exit::Call(call)) => {
                     self.owed = self.meter.steps.saturating_sub(stop);
                     self.status = Status::Waiting;
                     return Step::Call(call);
                 }
-                Ok(Exit::Done(value)) => return self.end(value),
-                Err(Raise::Fatal(error)) => return self.fail(*error),
-                Err(Raise::Error(error)) => match self.catch(*error) {
-                    Ok(()) => outcome = Ok(()),
-                    Err(error) => return self.fail(error),
-                },
+                Ok(Exit::Done(value)) => {
+                    self.release();
+                    self.status = Status::Ended(Ok(value.clone()), 0..0);
+                    return Step::Done(value);
+                }
+                Err(Raise::Unfinished) => continue,
+                Err(Raise::Fatal(error)) => Err(*error),
+                Err(Raise::Error(error)) => self.catch(*error),
+            };
+            if let Err(error) = outcome {
+                return self.fail(error);
             }
         }
+    }
+
+    /// Does the work in progress again, so much of it as a saved run had done. Whether there was so
+    /// much.
+    fn catch_up(&mut self, spent: u64) -> bool {
+        let code = Arc::clone(&self.code);
+        let (steps, want) = (self.meter.steps, self.meter.steps.saturating_add(spent));
+        let mut garbage = Garbage::default();
+        let done = garbage.within(|| {
+            while self.meter.steps == steps && self.steps() < want {
+                let stop = if self.meter.retries() { want } else { steps + 1 };
+                if !matches!(self.advance(&code, stop), Ok(Exit::Fuel) | Err(Raise::Unfinished)) {
+                    return false;
+                }
+            }
+            self.meter.steps == steps && self.steps() == want
+        });
+        self.garbage = garbage;
+        done
+    }
+
+    /// Goes on with what comes next: work in progress, a count, an answer, or the program.
+    fn advance(&mut self, code: &Code, stop: u64) -> Result<Exit, Raise> {
+        if !self.meter.go_on(stop)? {
+            return Ok(Exit::Fuel);
+        }
+        let retries = self.meter.retries();
+        let answered = matches!(self.status, Status::Answered(_));
+        if self.meter.charged > self.meter.memory_limit || answered {
+            self.meter.begin();
+            let outcome = match self.meter.charged > self.meter.memory_limit {
+                true => self.recount(),
+                false => self.take_answer(),
+            };
+            match outcome {
+                Err(Raise::Unfinished) => self.meter.undo(),
+                Ok(()) | Err(_) => self.meter.finish(),
+            }
+            return outcome.map(|()| Exit::Fuel);
+        }
+        if self.meter.steps >= self.meter.step_limit {
+            return Err(self.meter.out_of_steps());
+        }
+        // An instruction that is done again is done by itself.
+        let stop = if retries { self.meter.steps + 1 } else { stop.min(self.meter.step_limit) };
+        let outcome = self.execute(code, stop);
+        match &outcome {
+            Err(Raise::Unfinished) => {
+                self.meter.undo();
+                if let Some(frame) = self.frames.last_mut() {
+                    frame.pc -= 1;
+                }
+            }
+            Ok(_) | Err(_) => self.meter.finish(),
+        }
+        outcome
     }
 
     /// Brings the answer to the last host call. Without one that waits, it is dropped.
     pub fn resume(&mut self, result: Result<Value, ErrorValue>) {
         if matches!(self.status, Status::Waiting) {
-            self.status = Status::Answered(result);
+            let taken = result.and_then(|value| {
+                operators::check_depth(value.depth()).map_err(error_of)?;
+                Ok(value)
+            });
+            self.status = Status::Answered(taken);
         }
     }
 
-    /// Steps used so far.
-    pub fn steps(&self) -> u64 {
-        self.meter.steps
+    /// The run as bytes, from which [`Machine::restore`] makes it again, with the same code.
+    ///
+    /// The text of a secret is written as `seal` gives it. A host that must not write secrets gives
+    /// nothing, and reads the secret again when it is asked to open it; what a program has put
+    /// together from a secret has that secret's path, but another text.
+    pub fn save(&self, mut seal: impl FnMut(&Secret) -> Vec<u8>) -> Vec<u8> {
+        saved::save(self, &mut seal)
     }
 
-    /// Bytes of live values, counted now: what is shared counts once.
+    /// The run that was saved as these bytes, with what it may use from now on.
+    ///
+    /// It goes on exactly as the saved one would have. `open` gives a secret's text for its path and
+    /// what `seal` has made of it.
+    pub fn restore(
+        code: Arc<Code>,
+        bytes: &[u8],
+        limits: Limits,
+        mut open: impl FnMut(&str, &[u8]) -> Option<Arc<str>>,
+    ) -> Result<Machine, RestoreError> {
+        saved::restore(code, bytes, limits, &mut open)
+    }
+
+    /// Steps used so far, those of the work in progress included.
+    pub fn steps(&self) -> u64 {
+        self.meter.steps.saturating_add(self.meter.spent())
+    }
+
+    /// Bytes of live values: what is shared counts once. It is counted now if there are few values;
+    /// of many it is what has been charged since they were last counted, which is never less.
     pub fn memory(&self) -> u64 {
-        let count = self.count();
-        count.bytes
+        self.count().soon().unwrap_or(self.meter.charged)
+    }
+
+    /// The result as JSON, once the run has ended with one. Writing it was a part of the run.
+    pub fn output(&self) -> Option<&str> {
+        self.output.as_deref()
     }
 
     /// Calls within calls at the moment.
@@ -338,47 +467,55 @@ impl Machine {
 
     // Beginnings and ends.
 
-    fn take_answer(&mut self, answer: Result<Value, ErrorValue>) -> meter::Result {
-        match answer {
-            Ok(value) => {
-                operators::check_depth(value.depth())?;
-                let value = Detach::default().value(value);
-                let mut count = Count::default();
-                count.value(&value);
-                self.meter.work(count.visited / 8)?;
-                self.meter.allocate(count.bytes)?;
-                self.values.push(value);
-                self.settle()
+    fn take_answer(&mut self) -> meter::Result {
+        let taken = match &self.status {
+            Status::Answered(Ok(value)) => {
+                let detached = self.meter.long(|| Detach::new(value.clone(), true));
+                if matches!(detached, Err(Raise::Unfinished)) {
+                    return Err(Raise::Unfinished);
+                }
+                detached
             }
-            Err(error) => Err(Raise::Error(Box::new(error))),
-        }
+            Status::Answered(Err(error)) => Err(Raise::Error(Box::new(error.clone()))),
+            Status::Ready | Status::Waiting | Status::Ended(..) => return Ok(()),
+        };
+        self.status = Status::Ready;
+        self.values.push(taken?);
+        Ok(())
     }
 
-    fn end(&mut self, value: Value) -> Step {
-        let failure = match &value {
-            Value::Err(inner) => Some(failure_of(inner)),
-            Value::Error(error) => Some(ErrorValue::clone(error)),
-            _ => json_length(&value, self.output_limit).err(),
-        };
-        match failure {
-            Some(error) => self.fail(error),
-            None => {
-                self.release(0);
-                self.status = Status::Ended(Ok(value.clone()), 0..0);
-                Step::Done(value)
+    /// What a run that returns the value on top ends with.
+    fn result(&mut self) -> meter::Result {
+        let value = self.values.last().unwrap_or(&Value::Null);
+        let failure = match value {
+            Value::Err(inner) => failure_of(inner),
+            Value::Error(error) => ErrorValue::clone(error),
+            value => {
+                let limit = usize::try_from(self.output_limit).unwrap_or(usize::MAX);
+                match self.meter.long(|| Write::new(value, Form::Result, limit)) {
+                    Ok(Value::String(text)) => {
+                        self.output = Some(text);
+                        return Ok(());
+                    }
+                    Ok(_) => return Ok(()),
+                    Err(Raise::Error(error)) => return Err(Raise::Fatal(error)),
+                    Err(other) => return Err(other),
+                }
             }
-        }
+        };
+        Err(Raise::Fatal(Box::new(failure)))
     }
 
     fn fail(&mut self, error: ErrorValue) -> Step {
         let span = self.span();
-        self.release(0);
+        self.release();
         self.status = Status::Ended(Err(error.clone()), span);
         Step::Failed(error)
     }
 
-    fn release(&mut self, height: usize) {
-        self.values.truncate(height);
+    /// Lets everything go but what the code says is left.
+    fn release(&mut self) {
+        self.values.truncate(self.code.kept());
         self.frames.clear();
         self.attempts.clear();
     }
@@ -402,24 +539,20 @@ impl Machine {
     // Memory.
 
     fn count(&self) -> Count {
-        let mut count = Count::default();
-        self.values.iter().chain(&self.ambient).for_each(|value| count.value(value));
-        count.bytes += VALUE * self.values.len() as u64;
-        count
+        Count::of(self.values.iter().chain(&self.ambient).cloned())
     }
 
     /// Counts what is live where the charges say that it may be too much.
-    #[inline]
-    fn settle(&mut self) -> meter::Result {
-        if self.meter.charged > self.meter.memory_limit { self.recount() } else { Ok(()) }
-    }
-
-    #[cold]
     fn recount(&mut self) -> meter::Result {
-        let count = self.count();
-        self.meter.charged = count.bytes;
-        self.meter.work(count.visited / 4)?;
-        if count.bytes > self.meter.memory_limit { Err(self.meter.out_of_memory()) } else { Ok(()) }
+        self.meter.alone()?;
+        let (values, ambient) = (&self.values, &self.ambient);
+        let count = || Count::of(values.iter().chain(ambient).cloned());
+        let Value::Size(bytes) = self.meter.long(count)? else { return Ok(()) };
+        self.meter.charged = bytes;
+        match bytes > self.meter.memory_limit {
+            true => Err(self.meter.out_of_memory()),
+            false => Ok(()),
+        }
     }
 
     // Calls.
@@ -459,7 +592,7 @@ impl Machine {
             floor: small(floor),
             attempts: small(self.attempts.len()),
         });
-        self.settle()
+        Ok(())
     }
 
     /// Puts named arguments where the function has its parameters.
@@ -520,22 +653,21 @@ impl Machine {
                     return Err(type_error(message));
                 }
                 let args = &self.values[args_at..];
+                if let Some(work) = Work::of(&site.name, args) {
+                    self.enter(code, prelude::function_of(work), None, args_at, args_at, &[])?;
+                    return Ok(None);
+                }
                 let value = builtins::call(builtin, args, &mut self.patterns, &mut self.meter)?;
                 self.values.truncate(args_at);
                 self.values.push(value);
-                self.settle()?;
             }
             Target::Host => {
-                let mut detach = Detach::default();
-                let mut args: Vec<Value> = self.values.drain(args_at..).collect();
+                let mut args = self.given(args_at)?;
+                self.values.truncate(args_at);
                 let named = args.split_off(usize::from(site.positional));
-                let mut out: Vec<Value> =
-                    args.into_iter().map(|value| detach.value(value)).collect();
-                out.shrink_to_fit();
-                let named = named.into_iter().map(|value| detach.value(value));
                 return Ok(Some(HostCall {
                     name: Arc::clone(&site.name),
-                    args: out,
+                    args,
                     named: site.names.iter().cloned().zip(named).collect(),
                     span: self.span(),
                 }));
@@ -543,6 +675,18 @@ impl Machine {
             Target::Value => return Err(type_error("nothing to call")),
         }
         Ok(None)
+    }
+
+    /// The values from `args_at` on, for the host.
+    fn given(&mut self, args_at: usize) -> Result<Vec<Value>, Raise> {
+        let args = &self.values[args_at..];
+        if args.iter().all(|arg| arg.depth() == 0 && !matches!(arg, Value::String(_))) {
+            return Ok(args.to_vec());
+        }
+        let given = self.meter.long(|| Detach::new(Value::array(args.iter().cloned()), false))?;
+        let Value::Array(given) = given else { return Ok(Vec::new()) };
+        // The work that made it may still hold it.
+        Ok(Arc::try_unwrap(given).map_or_else(|given| given.to_vec(), Array::into_items))
     }
 
     /// A call of a value, which must be a function.
@@ -568,31 +712,28 @@ impl Machine {
         let Some(at) = args_at.checked_sub(1) else { return Err(type_error("nothing to call")) };
         if let Value::Memory(store) = &self.values[at] {
             let store = Arc::clone(store);
-            let args = self.values.split_off(args_at);
+            let call = self.memory_call(&store, site, args_at)?;
             self.values.truncate(at);
-            return self.memory_call(&store, site, args).map(Some);
+            return Ok(Some(call));
         }
         self.own_method(code, site, at, args_at).map(|()| None)
     }
 
     /// What is called of a declared memory, for the host.
     fn memory_call(
-        &self,
+        &mut self,
         store: &Arc<str>,
         site: &Site,
-        mut args: Vec<Value>,
+        args_at: usize,
     ) -> Result<HostCall, Raise> {
         let name = format!("memory.{}", site.name);
         if !operations::is_host_call(&name) {
             return Err(methods::no_method(&Value::Memory(Arc::clone(store)), &site.name));
         }
-        let mut detach = Detach::default();
+        let mut args = self.given(args_at)?;
         let named = args.split_off(usize::from(site.positional));
-        let mut named: Vec<(Arc<str>, Value)> = (site.names.iter().cloned())
-            .zip(named.into_iter().map(|value| detach.value(value)))
-            .collect();
+        let mut named: Vec<_> = site.names.iter().cloned().zip(named).collect();
         named.push((Arc::from("store"), Value::from(&**store)));
-        let args = args.into_iter().map(|value| detach.value(value)).collect();
         Ok(HostCall { name: Arc::from(name), args, named, span: self.span() })
     }
 
@@ -608,13 +749,23 @@ impl Machine {
                 builtins::arity(name, &self.values[args_at..], count, count)?;
                 return self.enter(code, function, None, at, at, &[]);
             }
+            let list = matches!(self.values[at], Value::Array(_) | Value::Range(..));
+            if name == "join" && list && args_at == self.values.len() {
+                self.values.push(Value::from(""));
+            }
+            // `zip` is no method.
+            if let Some(work) = Work::of(name, &self.values[at..]).filter(|w| *w != Work::Zip) {
+                return self.enter(code, prelude::function_of(work), None, at, at, &[]);
+            }
             if MUTATORS.contains(&name) {
                 let mut args = self.values.split_off(args_at);
-                if methods::mutate(&mut self.values[at], name, &mut args, &mut self.meter)? {
-                    operators::check_depth(self.values[at].depth())?;
-                    return self.settle();
+                let result =
+                    methods::mutate(&mut self.values[at], name, &mut args, &mut self.meter);
+                if let Ok(true) = result {
+                    return operators::check_depth(self.values[at].depth());
                 }
                 self.values.append(&mut args);
+                result?;
             } else {
                 let (receiver, args) = (&self.values[at], &self.values[args_at..]);
                 let result =
@@ -622,7 +773,7 @@ impl Machine {
                 if let Some(value) = result {
                     self.values.truncate(at);
                     self.values.push(value);
-                    return self.settle();
+                    return Ok(());
                 }
             }
         }
@@ -647,8 +798,10 @@ impl Machine {
             let message = format!("`{}` has no parameter `{name}`", site.name);
             return Err(type_error(message));
         }
-        let mut args = self.values.split_off(self.values.len() - usize::from(site.positional));
-        let indexes = self.values.split_off(self.values.len() - usize::from(place.indexes));
+        let args_at = self.values.len() - usize::from(site.positional);
+        let mut args = self.values.split_off(args_at);
+        let at = args_at - usize::from(place.indexes);
+        let mut indexes = self.values.split_off(at);
         let depth = 1 + args.first().map_or(0, Value::depth);
         let slot = base + usize::from(place.slot);
         let mut root = std::mem::take(&mut self.values[slot]);
@@ -667,14 +820,22 @@ impl Machine {
                 }
             });
         self.values[slot] = root;
-        let value = result?;
-        if let Value::Memory(store) = &value {
-            return self.memory_call(store, site, args).map(Some);
+        if let Ok(Value::Memory(store)) = &result {
+            self.values.append(&mut indexes);
+            self.values.append(&mut args);
+            let call = self.memory_call(store, site, args_at)?;
+            self.values.truncate(at);
+            return Ok(Some(call));
         }
+        if let Err(Raise::Unfinished) = result {
+            self.values.append(&mut indexes);
+            self.values.append(&mut args);
+        }
+        let value = result?;
         if wanted {
             self.values.push(value);
         }
-        self.settle().map(|()| None)
+        Ok(None)
     }
 
     /// Assigns to a place, or changes it by an operator.
@@ -684,8 +845,8 @@ impl Machine {
         place: &Place,
         op: Option<crate::hir::BinaryOp>,
     ) -> meter::Result {
-        let value = self.pop();
-        let indexes = self.values.split_off(self.values.len() - usize::from(place.indexes));
+        let mut value = self.pop();
+        let mut indexes = self.values.split_off(self.values.len() - usize::from(place.indexes));
         let slot = base + usize::from(place.slot);
         let mut root = std::mem::take(&mut self.values[slot]);
         let depth = value.depth();
@@ -694,13 +855,16 @@ impl Machine {
             .and_then(|target| match op {
                 Some(op) => operators::apply(op, target, &value, meter),
                 None => {
-                    *target = value;
+                    *target = std::mem::take(&mut value);
                     Ok(())
                 }
             });
         self.values[slot] = root;
-        result?;
-        self.settle()
+        if let Err(Raise::Unfinished) = result {
+            self.values.append(&mut indexes);
+            self.values.push(value);
+        }
+        result
     }
 
     /// Reads a member of the value on top.
@@ -720,7 +884,7 @@ impl Machine {
             _ => return Err(methods::no_method(receiver, name)),
         };
         self.values[at] = value;
-        self.settle()
+        Ok(())
     }
 
     #[inline(always)]
@@ -767,6 +931,15 @@ impl Machine {
                 }
             };
         }
+        // Where the charges say that too much may be live, it is counted before the run goes on.
+        macro_rules! settle {
+            () => {
+                if self.meter.charged > self.meter.memory_limit {
+                    save!();
+                    return Ok(Exit::Fuel);
+                }
+            };
+        }
         macro_rules! slot {
             ($slot:expr) => {
                 self.values[base + usize::from($slot)]
@@ -778,6 +951,7 @@ impl Machine {
                 save!();
                 return Ok(Exit::Fuel);
             }
+            self.meter.begin();
             self.meter.steps += 1;
             let op = function.ops[pc];
             pc += 1;
@@ -812,7 +986,7 @@ impl Machine {
                         captured.iter().map(Value::depth).max().unwrap_or(0) + 1
                     ));
                     self.values.push(Value::Function(Arc::new(Closure { function, captured })));
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::Array(count) => {
                     attempt!(self.meter.array(count as usize));
@@ -820,7 +994,7 @@ impl Machine {
                     let array = Array::new(self.values.split_off(at));
                     let array = attempt!(methods::finished(array));
                     self.values.push(array);
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::Record(shape) => {
                     let keys = &code.shapes[shape as usize];
@@ -833,7 +1007,7 @@ impl Machine {
                     let map = Value::from(map);
                     attempt!(operators::check_depth(map.depth()));
                     self.values.push(map);
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::Wrap(wrapper) => {
                     attempt!(self.meter.allocate(TEXT));
@@ -845,7 +1019,7 @@ impl Machine {
                         Wrapper::Ok => Value::Ok(inner),
                         Wrapper::Err => Value::Err(inner),
                     });
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::Not => {
                     let value = self.pop();
@@ -860,18 +1034,18 @@ impl Machine {
                     self.values.push(attempt!(operators::negate(&value)));
                 }
                 Op::Binary(op) => {
-                    let right = self.pop();
-                    if let Some(left) = self.values.last_mut() {
-                        attempt!(operators::apply(op, left, &right, &mut self.meter));
+                    if let [.., left, right] = &mut self.values[..] {
+                        attempt!(operators::apply(op, left, right, &mut self.meter));
                     }
-                    attempt!(self.settle());
+                    drop(self.pop());
+                    settle!();
                 }
                 Op::BinaryInt(op, right) => {
                     if let Some(left) = self.values.last_mut() {
                         let right = Value::Int(right.into());
                         attempt!(operators::apply(op, left, &right, &mut self.meter));
                     }
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::BinaryLocals(op, left, right) => {
                     if let (Value::Int(a), Value::Int(b)) = (&slot!(left), &slot!(right))
@@ -883,7 +1057,7 @@ impl Machine {
                     let mut value = slot!(left).clone();
                     attempt!(operators::apply(op, &mut value, &slot!(right), &mut self.meter));
                     self.values.push(value);
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::BinaryLocalInt(op, left, right) => {
                     if let Value::Int(a) = &slot!(left)
@@ -896,22 +1070,24 @@ impl Machine {
                     let right = Value::Int(right.into());
                     attempt!(operators::apply(op, &mut value, &right, &mut self.meter));
                     self.values.push(value);
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::Update(op, slot) => {
-                    let right = self.pop();
                     let at = base + usize::from(slot);
-                    let left = &mut self.values[at];
-                    attempt!(operators::apply(op, left, &right, &mut self.meter));
+                    if let Some((right, values)) = self.values.split_last_mut() {
+                        let left = &mut values[at];
+                        attempt!(operators::apply(op, left, right, &mut self.meter));
+                    }
+                    drop(self.pop());
                     // An array may have taken in a deeper one.
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::UpdateInt(op, slot, right) => {
                     let right = Value::Int(right.into());
                     let at = base + usize::from(slot);
                     let left = &mut self.values[at];
                     attempt!(operators::apply(op, left, &right, &mut self.meter));
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::Jump(target) => pc = target as usize,
                 Op::JumpIfFalse(target) => {
@@ -961,26 +1137,42 @@ impl Machine {
                         pc = target as usize;
                     }
                 }
-                Op::Member(name) => attempt!(self.member(&code.names[name as usize])),
+                Op::Member(name) => {
+                    let name = &code.names[name as usize];
+                    let at = self.values.len() - 1;
+                    let own =
+                        |value: &Value| matches!(value, Value::Map(map) if map.contains_key(name));
+                    match Work::of(name, &self.values[at..]) {
+                        Some(work) if !own(&self.values[at]) => {
+                            save!();
+                            self.enter(code, prelude::function_of(work), None, at, at, &[])?;
+                            reload!();
+                        }
+                        _ => attempt!(self.member(name)),
+                    }
+                    settle!();
+                }
                 Op::Index => {
-                    let index = self.pop();
-                    if let Some(whole) = self.values.last_mut() {
-                        let value = attempt!(operators::index(whole, &index, &mut self.meter));
+                    if let [.., whole, index] = &mut self.values[..] {
+                        let value = attempt!(operators::index(whole, index, &mut self.meter));
                         *whole = value;
                     }
-                    attempt!(self.settle());
+                    drop(self.pop());
+                    settle!();
                 }
                 Op::IndexLocals(whole, index) => {
                     let (whole, index) = (&slot!(whole), &slot!(index));
                     let value = attempt!(operators::index(whole, index, &mut self.meter));
                     self.values.push(value);
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::Assign(place) => {
                     attempt!(self.assign(base, &code.places[place as usize], None));
+                    settle!();
                 }
                 Op::UpdatePlace(op, place) => {
                     attempt!(self.assign(base, &code.places[place as usize], Some(op)));
+                    settle!();
                 }
                 Op::Mutate { place, site, wanted } => {
                     let (place, site) = (&code.places[place as usize], &code.sites[site as usize]);
@@ -988,12 +1180,14 @@ impl Machine {
                         save!();
                         return Ok(Exit::Call(HostCall { span: self.span(), ..call }));
                     }
+                    settle!();
                 }
                 Op::Call(number) => {
                     save!();
                     let args_at = self.values.len() - code.functions[number as usize].params.len();
                     self.enter(code, number, None, args_at, args_at, &[])?;
                     reload!();
+                    settle!();
                 }
                 Op::CallSite(site) => {
                     save!();
@@ -1001,6 +1195,7 @@ impl Machine {
                         return Ok(Exit::Call(call));
                     }
                     reload!();
+                    settle!();
                 }
                 Op::CallVariable(slot, site) => {
                     save!();
@@ -1013,6 +1208,7 @@ impl Machine {
                         return Ok(Exit::Call(call));
                     }
                     reload!();
+                    settle!();
                 }
                 Op::CallValue(site) => {
                     save!();
@@ -1021,6 +1217,7 @@ impl Machine {
                     let callee = std::mem::take(&mut self.values[floor]);
                     self.call_value(code, &callee, floor, site)?;
                     reload!();
+                    settle!();
                 }
                 Op::Method(site) => {
                     save!();
@@ -1028,13 +1225,15 @@ impl Machine {
                         return Ok(Exit::Call(call));
                     }
                     reload!();
+                    settle!();
                 }
                 Op::Return => {
-                    let value = self.pop();
                     if self.frames.len() == 1 {
+                        attempt!(self.result());
                         save!();
-                        return Ok(Exit::Done(value));
+                        return Ok(Exit::Done(self.pop()));
                     }
+                    let value = self.pop();
                     let floor = self.leave();
                     self.values.truncate(floor);
                     self.values.push(value);
@@ -1094,14 +1293,23 @@ impl Machine {
                         None => pc = end as usize,
                     }
                 }
+                Op::Work(work) => {
+                    let slots = &mut self.values[base..base + 5];
+                    match attempt!(work.stride(slots, &mut self.meter)) {
+                        Some(value) => self.values.push(value),
+                        None => pc -= 1,
+                    }
+                    settle!();
+                }
                 Op::AppendTo(slot) => {
                     let value = self.pop();
                     attempt!(self.meter.allocate(VALUE));
                     attempt!(operators::check_depth(value.depth() + 1));
                     if let Value::Array(array) = &mut slot!(slot) {
+                        attempt!(self.meter.list(array.len() + 1));
                         Arc::make_mut(array).push(value);
                     }
-                    attempt!(self.settle());
+                    settle!();
                 }
                 Op::Try(target) => self.attempts.push(Attempt {
                     frames: small(self.frames.len()),
@@ -1161,19 +1369,39 @@ pub(crate) fn failure_of(inner: &Value) -> ErrorValue {
     match inner {
         Value::Error(error) => ErrorValue::clone(error),
         other => {
-            let mut message = String::new();
-            let cut = other.show(&mut message, 4096).is_none();
-            if cut {
-                message = operators::clipped(&message);
-            }
-            ErrorValue::new("Error", message)
+            let mut writer = Writer::shown(other, 4096);
+            let cut = !writer.go_on(4096).unwrap_or(false);
+            let message = writer.into_text();
+            ErrorValue::new("Error", if cut { operators::clipped(&message) } else { message })
         }
     }
+}
+
+/// A value by its name.
+type Named = (String, Value);
+
+/// Arguments and ambient values, copied together: what one shares with another goes on sharing it.
+fn detached(
+    arguments: Vec<Named>,
+    ambient: Vec<Named>,
+) -> Result<(Vec<Named>, Vec<Named>), ErrorValue> {
+    let count = arguments.len();
+    let (names, values): (Vec<String>, Vec<Value>) = arguments.into_iter().chain(ambient).unzip();
+    for value in &values {
+        operators::check_depth(value.depth()).map_err(error_of)?;
+    }
+    let Value::Array(copies) = Detach::new(Value::from(values), false).whole() else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    let mut arguments: Vec<Named> = names.into_iter().zip(copies.iter().cloned()).collect();
+    let ambient = arguments.split_off(count);
+    Ok((arguments, ambient))
 }
 
 /// The error itself.
 fn error_of(raise: Raise) -> ErrorValue {
     match raise {
         Raise::Error(error) | Raise::Fatal(error) => *error,
+        Raise::Unfinished => ErrorValue::new("LimitExceeded", "more than can be done at once"),
     }
 }

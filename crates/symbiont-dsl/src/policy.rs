@@ -238,6 +238,10 @@ impl Compiler<'_> {
     }
 
     fn target(&mut self, what: &Expr, targets: &mut Vec<Target>) {
+        // What is missing has been reported where it should stand.
+        if what.kind == ExprKind::Missing {
+            return;
+        }
         if let ExprKind::Array(elements) = &what.kind {
             for element in elements {
                 self.target(element, targets);

@@ -8,7 +8,9 @@
 //! - Shared parts may make a small value stand for an enormous tree. Every walk whose length a
 //!   program chooses takes a budget.
 
+mod garbage;
 mod json;
+mod same;
 mod text;
 
 use std::cmp::Ordering;
@@ -19,12 +21,32 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-pub(crate) use json::{Strictness, base64_text, write};
+pub(crate) use garbage::Garbage;
+pub(crate) use json::{Reader, Unwritable, Writer, base64_text};
 pub use json::{from_json, from_json_text, json_length, to_json, to_json_text};
+pub(crate) use same::Same;
+pub(crate) use text::Form;
 pub use text::Text;
 
 /// How deeply values may be nested.
 pub const MAX_DEPTH: u32 = 128;
+
+/// The most elements of an array.
+pub(crate) const LONGEST_LIST: usize = 1 << 20;
+
+/// The most entries of a map: its index is made anew in one go when it grows.
+pub(crate) const LONGEST_MAP: usize = 1 << 18;
+
+/// Bytes of an array's own.
+pub(crate) const ARRAY: u64 = 48;
+/// Bytes of a map's own.
+pub(crate) const MAP: u64 = 96;
+/// Bytes of one value where it stands.
+pub(crate) const VALUE: u64 = size_of::<Value>() as u64;
+/// Bytes of one entry of a map, without its key's text.
+pub(crate) const ENTRY: u64 = VALUE + 56;
+/// Bytes of a text's own.
+pub(crate) const TEXT: u64 = 40;
 
 /// What stands where a secret would be shown.
 pub const REDACTED: &str = "[redacted]";
@@ -173,9 +195,19 @@ impl Array {
         self.items.push(value);
     }
 
+    /// An array that has been as deep as this, which is no less than it is.
+    pub(crate) fn with_deepest(items: Vec<Value>, depth: u32) -> Self {
+        Array { items, depth }
+    }
+
+    /// The deepest it has been.
+    pub(crate) fn deepest(&self) -> u32 {
+        self.depth
+    }
+
     /// The values themselves, taken out.
-    pub fn into_items(self) -> Vec<Value> {
-        self.items
+    pub fn into_items(mut self) -> Vec<Value> {
+        std::mem::take(&mut self.items)
     }
 
     /// The values, to be changed. Whoever puts a deeper value in calls [`Array::deepen`].
@@ -219,6 +251,17 @@ impl Map {
     pub fn insert(&mut self, key: impl Into<Arc<str>>, value: Value) -> Option<Value> {
         self.deepen(value.depth() + 1);
         self.entries.insert(key.into(), value)
+    }
+
+    /// A map that has been as deep as this, which is no less than it is.
+    pub(crate) fn with_deepest(mut self, depth: u32) -> Self {
+        self.depth = depth;
+        self
+    }
+
+    /// The deepest it has been.
+    pub(crate) fn deepest(&self) -> u32 {
+        self.depth
     }
 
     /// The entries, to be changed. Whoever puts a deeper value in calls [`Map::deepen`].
@@ -342,65 +385,12 @@ impl Value {
         }
     }
 
-    /// Whether two values are equal, if that can be said within `budget` comparisons.
-    pub(crate) fn equals(&self, other: &Value, budget: &mut u64) -> Option<bool> {
-        *budget = budget.checked_sub(1)?;
-        Some(match (self, other) {
-            (Value::Null, Value::Null) | (Value::None, Value::None) | (Value::Any, Value::Any) => {
-                true
-            }
-            (Value::Bool(a), Value::Bool(b)) => a == b,
-            (Value::String(a), Value::String(b)) => {
-                a.len() == b.len() && {
-                    *budget = budget.checked_sub(a.len() as u64 / 64)?;
-                    a == b
-                }
-            }
-            (Value::Bytes(a), Value::Bytes(b)) => a == b,
-            (Value::Duration(a), Value::Duration(b)) => a == b,
-            (Value::Time(a), Value::Time(b)) => a == b,
-            (Value::Range(a, b), Value::Range(c, d)) => (a, b) == (c, d) || (a >= b && c >= d),
-            (Value::Error(a), Value::Error(b)) => a == b,
-            (Value::Secret(a), Value::Secret(b)) => a.text == b.text,
-            (Value::Memory(a), Value::Memory(b)) => a == b,
-            (Value::Some(a), Value::Some(b))
-            | (Value::Ok(a), Value::Ok(b))
-            | (Value::Err(a), Value::Err(b)) => a.equals(b, budget)?,
-            (Value::Array(a), Value::Array(b)) => Value::all_equal(a, b, budget)?,
-            (Value::Function(a), Value::Function(b)) => {
-                a.function == b.function && Value::all_equal(&a.captured, &b.captured, budget)?
-            }
-            (Value::Map(a), Value::Map(b)) => {
-                if a.len() != b.len() {
-                    return Some(false);
-                }
-                for (key, value) in a.iter() {
-                    match b.get(key) {
-                        Some(other) if value.equals(other, budget)? => {}
-                        Some(_) | None => return Some(false),
-                    }
-                }
-                true
-            }
-            _ => compare_numbers(self, other) == Some(Ordering::Equal),
-        })
-    }
-
-    fn all_equal(a: &[Value], b: &[Value], budget: &mut u64) -> Option<bool> {
-        if a.len() != b.len() {
-            return Some(false);
-        }
-        for (x, y) in a.iter().zip(b) {
-            if !x.equals(y, budget)? {
-                return Some(false);
-            }
-        }
-        Some(true)
-    }
-
     /// The order of two values, if they have one: numbers, sizes, texts, durations, times, bools.
     pub(crate) fn order(&self, other: &Value) -> Option<Ordering> {
         match (self, other) {
+            (Value::String(a), Value::String(b)) if a.address() == b.address() => {
+                Some(Ordering::Equal)
+            }
             (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
             (Value::Duration(a), Value::Duration(b)) => Some(a.cmp(b)),
             (Value::Time(a), Value::Time(b)) => Some(a.cmp(b)),
@@ -408,50 +398,6 @@ impl Value {
             _ => compare_numbers(self, other),
         }
     }
-
-    /// Writes the value as `print` and text joined with `+` show it; at most about `limit` bytes,
-    /// and `None` beyond that.
-    pub(crate) fn show(&self, out: &mut String, limit: usize) -> Option<()> {
-        match self {
-            Value::String(text) => out.push_str(text),
-            Value::Int(number) => {
-                out.push_str(itoa(*number, &mut [0; 20]));
-            }
-            Value::Float(number) => out.push_str(&float_text(*number)),
-            Value::Duration(duration) => out.push_str(&duration_text(*duration)),
-            Value::Time(nanoseconds) => out.push_str(&time_text(*nanoseconds)),
-            Value::Error(error) => {
-                out.push_str(&error.kind);
-                out.push_str(": ");
-                out.push_str(&error.message);
-            }
-            Value::Range(from, to) => {
-                out.push_str(&format!("range({from}, {to})"));
-            }
-            Value::Function(_) => out.push_str("function"),
-            Value::Any => out.push_str("any"),
-            Value::Secret(_) => out.push_str(REDACTED),
-            Value::Memory(name) => out.push_str(name),
-            Value::None => out.push_str("None"),
-            Value::Some(inner) => wrapped("Some(", inner, out, limit)?,
-            Value::Ok(inner) => wrapped("Ok(", inner, out, limit)?,
-            Value::Err(inner) => wrapped("Err(", inner, out, limit)?,
-            Value::Null
-            | Value::Bool(_)
-            | Value::Bytes(_)
-            | Value::Size(_)
-            | Value::Array(_)
-            | Value::Map(_) => json::write(self, out, limit, json::Strictness::Show).ok()?,
-        }
-        (out.len() <= limit).then_some(())
-    }
-}
-
-fn wrapped(open: &str, inner: &Value, out: &mut String, limit: usize) -> Option<()> {
-    out.push_str(open);
-    inner.show(out, limit)?;
-    out.push(')');
-    Some(())
 }
 
 /// Writes a whole number without going through the formatting machinery.
@@ -550,18 +496,17 @@ fn compare_mixed(a: i64, b: f64) -> Option<Ordering> {
 /// Equality by value. The host's own values only: a program's may stand for enormous trees.
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
-        self.equals(other, &mut { u64::MAX }).unwrap_or(false)
+        Same::new(self, other).go_on(&mut { u64::MAX }).unwrap_or(false)
     }
 }
 
 /// As `print` shows it, cut at a mebibyte.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::new();
-        match self.show(&mut text, 1 << 20) {
-            Some(()) => f.write_str(&text),
-            None => write!(f, "{text}..."),
-        }
+        let mut writer = Writer::shown(self, 1 << 20);
+        let written = writer.go_on(usize::MAX);
+        f.write_str(&writer.into_text())?;
+        if written.is_err() { f.write_str("...") } else { Ok(()) }
     }
 }
 

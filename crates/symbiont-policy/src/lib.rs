@@ -73,6 +73,7 @@ pub use check::{
 };
 pub use decide::decide;
 pub use set::PolicySet;
+pub use words::when;
 
 /// The facts of a request; everything a condition may speak of.
 #[derive(Debug, Clone, Copy)]

@@ -167,16 +167,21 @@ impl PolicySet {
     /// It is what is evaluated, except that a satisfied policy says that its rule matches; what
     /// follows from that is in the annotation `@effect`.
     pub fn cedar_text(&self) -> String {
-        let mut texts = Vec::new();
-        for at in 0..self.rules.len() {
-            let shown = self.shown(at).map_or_else(
+        self.cedar_rules().map(|(_, text)| text).collect::<Vec<_>>().join("\n\n")
+    }
+
+    /// Each rule of the enabled policies, the heaviest first, with what of [`cedar_text`] it is.
+    ///
+    /// [`cedar_text`]: Self::cedar_text
+    pub fn cedar_rules(&self) -> impl Iterator<Item = (&PolicyRule, String)> {
+        (0..self.rules.len()).map(|at| {
+            let text = self.shown(at).map_or_else(
                 // A hand-written rule is shown in its own words, and others always have a text.
                 || self.rule(at).cedar.clone().unwrap_or_default(),
                 |policy| policy.to_string(),
             );
-            texts.push(shown);
-        }
-        texts.join("\n\n")
+            (self.rule(at), text)
+        })
     }
 
     /// What one policy says by itself; `None` if there is no such policy, and a decision without

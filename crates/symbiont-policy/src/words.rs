@@ -40,7 +40,7 @@ pub(crate) fn effect(effect: &PolicyEffect) -> &'static str {
 }
 
 /// When a rule applies to an operation that it covers; empty if always.
-pub(crate) fn when(rule: &PolicyRule) -> String {
+pub fn when(rule: &PolicyRule) -> String {
     let mut parts = Vec::new();
     if rule.cedar.is_some() {
         parts.push("its Cedar text holds".to_owned());

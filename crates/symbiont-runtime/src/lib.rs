@@ -43,6 +43,7 @@ mod directory;
 mod error_handler;
 #[cfg(test)]
 mod faulty;
+mod http;
 mod journal;
 mod lifecycle;
 mod policy;
@@ -52,6 +53,7 @@ mod runtime;
 mod sandbox;
 mod scheduler;
 mod tasks;
+mod tools;
 mod turns;
 
 pub use std::collections::HashMap;
@@ -71,10 +73,13 @@ pub use directory::Directory;
 pub use error_handler::{
     DefaultErrorHandler, ErrorHandler, ErrorHandlerBuilder, ErrorHandlerConfig,
 };
+pub use http::{
+    AddressRange, DefaultHttpClient, HttpClient, HttpConfig, HttpError, HttpRequest, HttpResponse,
+};
 pub use journal::Journal;
 pub use lifecycle::machine::{Event as LifecycleEvent, Rest, transition};
 pub use lifecycle::{
-    DefaultLifecycleController, LifecycleBuilder, LifecycleConfig, LifecycleController,
+    DefaultLifecycleController, Evaluation, LifecycleBuilder, LifecycleConfig, LifecycleController,
 };
 pub use policy::{
     AgentFacts, DefaultPolicyEngine, PolicyEngine, PolicyEngineBuilder, PolicyEngineConfig,
@@ -91,7 +96,10 @@ pub use sandbox::{
     SandboxOrchestratorConfig, SandboxUsage, Stat, TerminalSize,
 };
 pub use scheduler::{DefaultScheduler, Scheduler, SchedulerBuilder, SchedulerConfig};
+pub use symbiont_dsl::tools::{Risk, Tool, Tools};
+pub use symbiont_dsl::url::Url;
 pub use symbiont_store::StoreError;
+pub use tools::{ToolFile, ToolFolder, load_tools};
 
 /// A number from 0 up to and without 1, from the system's randomness.
 fn chance() -> f64 {

@@ -31,21 +31,26 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use symbiont_dsl::machine::Machine;
+use symbiont_dsl::tools::Tools;
 use symbiont_store::StoreError;
 use symbiont_types::{
     AgentConfig, AgentId, AgentInstance, AgentState, AuditEventType, LifecycleError, SystemStatus,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::fleet::{Fleet, Member};
 use self::machine::{Event, transition};
+use self::runs::Work;
 use crate::bus::CommunicationBus;
 use crate::clock::{Clock, FAR, micros};
-use crate::directory::{Directory, Supervisor};
+use crate::directory::{AttemptOutcome, Directory, Supervisor};
+use crate::http::HttpClient;
 use crate::journal::{AGENTS, Change, Entry, Journal};
 use crate::policy::PolicyGate;
 use crate::resources::ResourceManager;
-use crate::run::{Blocking, Input, Programs, RunReport, Services, Wish};
+use crate::run::{Blocking, Cause, Input, Programs, RunReport, Services, Wish};
 use crate::sandbox::SandboxExt;
 use crate::tasks::{Leash, Tasks};
 
@@ -244,12 +249,23 @@ pub struct LifecycleBuilder {
     supervisor: Option<Arc<dyn Supervisor>>,
     restart_window: Duration,
     profile: &'static str,
+    tools: Tools,
+    http: Option<Arc<dyn HttpClient>>,
 }
 
 impl std::fmt::Debug for LifecycleBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LifecycleBuilder").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// What became of a machine that an agent evaluated.
+#[derive(Debug)]
+pub struct Evaluation {
+    /// The run.
+    pub report: Arc<RunReport>,
+    /// The machine at its end.
+    pub machine: Option<Machine>,
 }
 
 impl DefaultLifecycleController {
@@ -276,6 +292,8 @@ impl DefaultLifecycleController {
             supervisor: None,
             restart_window: RESTART_WINDOW,
             profile: "dev",
+            tools: Tools::default(),
+            http: None,
         }
     }
 
@@ -299,6 +317,50 @@ impl DefaultLifecycleController {
         self.inner
             .act(agent_id, move |inner, member| async move { inner.start(&member, input).await })
             .await
+    }
+
+    /// Has an agent evaluate a machine that was prepared elsewhere, such as at a console, as one of
+    /// its runs: the machine's host calls are the agent's, and are decided, made and recorded like
+    /// those of its own program. Cancelling ends the run at its next step.
+    ///
+    /// The machine comes back as the run has left it, unless the run was cut off in the middle of a
+    /// call.
+    ///
+    /// # Errors
+    ///
+    /// `AgentNotFound`; `ConfigurationInvalid` when the agent takes no work now, and says why.
+    pub async fn evaluate(
+        &self,
+        agent_id: AgentId,
+        machine: Machine,
+        cancel: CancellationToken,
+    ) -> Result<Evaluation, LifecycleError> {
+        let member = self.inner.fleet.get(agent_id)?;
+        let seat = Arc::new(Mutex::new(Some(machine)));
+        let work = Work {
+            cause: Cause::Console,
+            input: Input::Machine(Arc::clone(&seat)),
+            timeout: None,
+            cancel,
+            errand: None,
+        };
+        let inner = self.inner.me();
+        let worked = self.inner.tasks.finish(async move { inner.work(&member, work).await }).await;
+        let (outcome, report) = worked.ok_or_else(closing)?;
+        let Some(report) = report else {
+            return Err(match outcome {
+                AttemptOutcome::Gone => LifecycleError::AgentNotFound { agent_id },
+                AttemptOutcome::NotNow(reason) => invalid(&reason),
+                AttemptOutcome::Failed { error, .. } => invalid(&error),
+                AttemptOutcome::Cancelled { by } => invalid(&by),
+                // These come with a report.
+                AttemptOutcome::Completed(_)
+                | AttemptOutcome::TimedOut
+                | AttemptOutcome::Unknown => invalid("the run was cut off"),
+            });
+        };
+        let machine = seat.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(Evaluation { report, machine })
     }
 
     /// Waits until no run of the agent is under way and none can begin by itself at once, and gives
@@ -433,6 +495,18 @@ impl LifecycleBuilder {
         Self { resources: Some(resources), ..self }
     }
 
+    /// Lets programs call these tools.
+    #[must_use]
+    pub fn tools(self, tools: Tools) -> Self {
+        Self { tools, ..self }
+    }
+
+    /// Sends what programs and tools ask over HTTP with `http`; without it they can ask nobody.
+    #[must_use]
+    pub fn http(self, http: Arc<dyn HttpClient>) -> Self {
+        Self { http: Some(http), ..self }
+    }
+
     /// Tells `supervisor` of runs that end; automatic restarts are counted in its window.
     pub(crate) fn supervisor(self, supervisor: Arc<dyn Supervisor>, window: Duration) -> Self {
         Self { supervisor: Some(supervisor), restart_window: window, ..self }
@@ -473,6 +547,8 @@ impl LifecycleBuilder {
                     directory: Arc::clone(&self.directory),
                     policy: Arc::clone(&policy),
                     sandbox: self.sandbox.clone(),
+                    tools: self.tools.clone(),
+                    http: self.http.clone(),
                     owner,
                     tasks: Arc::clone(&tasks),
                     rates: crate::run::Rates::default(),

@@ -11,13 +11,15 @@ mod host;
 mod program;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use symbiont_dsl::definition::Bound;
 use symbiont_dsl::machine::{Entry, Limits, Machine, Step};
+use symbiont_dsl::tools::Tools;
 use symbiont_dsl::value::{ErrorValue, Value, to_json_text};
 use symbiont_types::{
     AgentId, CommunicationError, LifecycleError, MessageId, PolicyDecision, PolicyEffect,
@@ -33,6 +35,7 @@ pub(crate) use self::host::Rates;
 pub use self::program::REMEMBERS_AS;
 pub(crate) use self::program::{Behaviour, Definition, Programs};
 use crate::directory::Directory;
+use crate::http::HttpClient;
 use crate::journal::Journal;
 use crate::policy::PolicyGate;
 use crate::sandbox::SandboxExt;
@@ -65,6 +68,8 @@ pub enum Cause {
     Tick,
     /// Another agent asked for it.
     Agent(AgentId),
+    /// Somebody at a console had the agent evaluate something.
+    Console,
     /// The agent is being stopped.
     Stop,
 }
@@ -75,9 +80,12 @@ impl Cause {
     pub(crate) fn mark_of(&self, agent: AgentId) -> [u8; 16] {
         match self {
             Self::Task(task) => *task.as_uuid().as_bytes(),
-            Self::Start | Self::Message(_) | Self::Tick | Self::Agent(_) | Self::Stop => {
-                *agent.as_uuid().as_bytes()
-            }
+            Self::Start
+            | Self::Message(_)
+            | Self::Tick
+            | Self::Agent(_)
+            | Self::Console
+            | Self::Stop => *agent.as_uuid().as_bytes(),
         }
     }
 }
@@ -90,6 +98,7 @@ impl std::fmt::Display for Cause {
             Self::Message(id) => write!(f, "message {id}"),
             Self::Tick => f.write_str("tick"),
             Self::Agent(id) => write!(f, "agent {id}"),
+            Self::Console => f.write_str("console"),
             Self::Stop => f.write_str("stop"),
         }
     }
@@ -239,6 +248,8 @@ pub(crate) enum Input {
     Json(Arc<str>),
     /// A message.
     Message(Box<SecureMessage>),
+    /// A machine that stands at its beginning; it is put back when the run has ended.
+    Machine(Arc<Mutex<Option<Machine>>>),
 }
 
 /// What whoever owns a run tells it.
@@ -327,6 +338,9 @@ pub(crate) struct Services {
     pub(crate) directory: Arc<Directory>,
     pub(crate) policy: Arc<dyn PolicyGate>,
     pub(crate) sandbox: Option<Arc<dyn SandboxExt>>,
+    /// What programs call by name.
+    pub(crate) tools: Tools,
+    pub(crate) http: Option<Arc<dyn HttpClient>>,
     pub(crate) owner: std::sync::Weak<dyn Blocking>,
     /// For what has to be finished although the run may be cut off.
     pub(crate) tasks: Arc<Tasks>,
@@ -410,6 +424,9 @@ impl Run {
     /// The entries of the program that this cause runs, one after the other; the last one's value
     /// is the run's.
     async fn entries(&self) -> RunOutcome {
+        if let Input::Machine(seat) = &self.input {
+            return self.evaluate(seat).await;
+        }
         let Behaviour::Program(program) = &self.definition.behaviour else {
             let message = "this agent is an instruction in plain words, which only a language model \
                            can follow, and no model provider is configured";
@@ -486,6 +503,44 @@ impl Run {
             Ok(machine) => machine,
             Err(error) => return RunOutcome::Failed(RunFailure::of(&error, None)),
         };
+        match self.advance(&mut machine, |span| Some(program.line(span.start))).await {
+            // The run has written it, unless there was nothing to run.
+            Ok(value) => match machine.output().map_or_else(
+                || to_json_text(&value, LARGEST_RESULT),
+                |written| Ok(written.to_owned()),
+            ) {
+                Ok(json) => RunOutcome::Returned(json.into()),
+                Err(error) => RunOutcome::Failed(RunFailure::of(&error, None)),
+            },
+            Err(ended) => ended,
+        }
+    }
+
+    /// Runs a machine that somebody else has prepared and takes back. What it gives is a value, which
+    /// need not be one that JSON can say.
+    async fn evaluate(&self, seat: &Mutex<Option<Machine>>) -> RunOutcome {
+        let lock = || seat.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut machine) = lock().take() else {
+            return RunOutcome::Failed(RunFailure::new(
+                "TypeError",
+                "there is nothing to evaluate",
+            ));
+        };
+        let ended = self.advance(&mut machine, |_| None).await;
+        *lock() = Some(machine);
+        match ended {
+            Ok(_) => RunOutcome::Returned("null".into()),
+            Err(ended) => ended,
+        }
+    }
+
+    /// Runs a machine to its end and makes its host calls. `line` tells where in its source
+    /// something stands, if there is one.
+    async fn advance(
+        &self,
+        machine: &mut Machine,
+        line: impl Fn(Range<usize>) -> Option<usize>,
+    ) -> Result<Value, RunOutcome> {
         let mut wish = self.active.wish.subscribe();
         let mut slices = 0_u32;
         let mut counted = 0_u64;
@@ -495,7 +550,7 @@ impl Run {
         let meter = &self.active.meter;
         loop {
             if let Some(ended) = hold(&mut wish).await {
-                return ended;
+                return Err(ended);
             }
             let began = Instant::now();
             let step = machine.run(SLICE);
@@ -521,26 +576,21 @@ impl Run {
                 Step::Call(call) => {
                     meter.memory.store(machine.memory(), Ordering::Relaxed);
                     meter.host_calls.fetch_add(1, Ordering::Relaxed);
-                    let line = program.line(machine.span().start);
+                    let line = line(machine.span());
                     // Boxed: what a call needs while it is made would be part of every run.
                     match Box::pin(host::call(self, &call, line)).await {
                         Ok(answer) => machine.resume(answer),
                         // What can't be recorded does not go on.
-                        Err(failure) => return RunOutcome::Failed(failure),
+                        Err(failure) => return Err(RunOutcome::Failed(failure)),
                     }
                     // A call that is answered at once must not keep the deadline, or whoever ends
                     // the run, from being heard.
                     tokio::task::yield_now().await;
                 }
-                Step::Done(value) => {
-                    return match to_json_text(&value, LARGEST_RESULT) {
-                        Ok(json) => RunOutcome::Returned(json.into()),
-                        Err(error) => RunOutcome::Failed(RunFailure::of(&error, None)),
-                    };
-                }
+                Step::Done(value) => return Ok(value),
                 Step::Failed(error) => {
-                    let line = program.line(machine.span().start);
-                    return RunOutcome::Failed(RunFailure::of(&error, Some(line)));
+                    let line = line(machine.span());
+                    return Err(RunOutcome::Failed(RunFailure::of(&error, line)));
                 }
             }
         }

@@ -17,12 +17,14 @@ use crate::bus::{CommunicationBus, CommunicationConfig, DefaultCommunicationBus}
 use crate::clock::Clock;
 use crate::directory::{Directory, Supervisor};
 use crate::error_handler::{DefaultErrorHandler, ErrorHandler, ErrorHandlerConfig};
+use crate::http::{DefaultHttpClient, HttpClient, HttpConfig};
 use crate::journal::{Change, Journal};
 use crate::lifecycle::{DefaultLifecycleController, LifecycleConfig, LifecycleController};
 use crate::policy::{DefaultPolicyEngine, PolicyEngineConfig, PolicyGate, Profile};
 use crate::resources::{DefaultResourceManager, ResourceManager, ResourceManagerConfig};
 use crate::sandbox::{DefaultSandboxOrchestrator, SandboxExt, SandboxOrchestratorConfig};
 use crate::scheduler::{DefaultScheduler, Scheduler, SchedulerConfig};
+use symbiont_dsl::tools::Tools;
 
 /// Settings of a runtime.
 #[derive(Debug, Clone)]
@@ -50,10 +52,14 @@ pub struct RuntimeConfig {
     pub sandbox: SandboxOrchestratorConfig,
     /// Of the audit trail.
     pub audit: AuditTrailConfig,
+    /// What agents may call by name, such as [`load_tools`](crate::load_tools) finds in a folder.
+    pub tools: Tools,
+    /// Of requests over HTTP.
+    pub http: HttpConfig,
 }
 
 impl Default for RuntimeConfig {
-    /// In memory, in production, everything else as its component has it.
+    /// In memory, in production, without tools, everything else as its component has it.
     fn default() -> Self {
         Self {
             data_dir: None,
@@ -67,6 +73,8 @@ impl Default for RuntimeConfig {
             policy: PolicyEngineConfig::default(),
             sandbox: SandboxOrchestratorConfig::default(),
             audit: AuditTrailConfig::default(),
+            tools: Tools::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -145,6 +153,7 @@ impl Runtime {
             .build()
             .await?;
         let errors = Arc::new(errors);
+        let http: Arc<dyn HttpClient> = Arc::new(DefaultHttpClient::new(config.http)?);
         let profile = match config.profile {
             Profile::Production => "production",
             Profile::Dev => "dev",
@@ -157,6 +166,8 @@ impl Runtime {
             .bus(Arc::clone(&bus) as Arc<dyn CommunicationBus>)
             .resources(Arc::clone(&resources) as Arc<dyn ResourceManager>)
             .supervisor(Arc::clone(&errors) as Arc<dyn Supervisor>, restart_window)
+            .tools(config.tools)
+            .http(http)
             .build()
             .await?;
         // The scheduler comes last: what it finds waiting may run at once.

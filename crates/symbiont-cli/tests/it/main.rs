@@ -2,8 +2,14 @@
 //!
 //! Tests that make a sandbox need a host that allows one; `symbiont doctor` says why it does not.
 
+mod checks;
+mod formatting;
+mod language;
+mod lsp;
+mod policy;
 mod programs;
 mod readme;
+mod tools;
 mod trail;
 
 use std::path::{Path, PathBuf};

@@ -343,6 +343,7 @@ error[E0201]: nobody defined `nme`
   |                         ^^^ not known here
 
 1 file: 1 error, 0 warnings
+for more about it, try `symbiont explain E0201`
 ";
     assert_eq!(out, want);
 
@@ -382,20 +383,24 @@ fn doctor_tells_what_this_host_has() {
 #[test]
 fn the_examples_of_the_help_pages_work() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    for name in ["agents", "Cargo.lock"] {
+    for name in ["agents", "tools", "Cargo.lock"] {
         std::os::unix::fs::symlink(root().join(name), directory.path().join(name)).expect("a link");
     }
     let binary = Path::new(env!("CARGO_BIN_EXE_symbiont")).parent().expect("a directory");
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
-    let pages: [&[&str]; 8] = [
+    let pages: [&[&str]; 12] = [
         &[],
         &["run"],
         &["check"],
+        &["explain"],
+        &["fmt"],
+        &["policy", "show"],
         &["doctor"],
         &["audit"],
         &["audit", "verify"],
         &["audit", "show"],
         &["audit", "export"],
+        &["tool"],
     ];
     for page in pages {
         let help = ran(page.iter().copied().chain(["--help"]));

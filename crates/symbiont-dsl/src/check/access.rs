@@ -1,9 +1,10 @@
-//! What an agent does, against what its capabilities and its policies let it do.
+//! What an agent does, against what its capabilities and its policies let it do, and against the
+//! tier that it does it in.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use symbiont_types::{Condition as PolicyCondition, PolicyEffect, PolicyRule};
+use symbiont_types::{Condition as PolicyCondition, PolicyEffect, PolicyRule, SecurityTier};
 
 use crate::definition::AgentDefinition;
 use crate::diagnostic::{Diagnostic, Sink};
@@ -30,7 +31,8 @@ pub(super) fn check(
     sink: &mut Sink,
 ) {
     let capabilities = definition.capabilities.as_deref().unwrap_or_default();
-    if capabilities.is_empty() && definition.policies.is_empty() {
+    let weak = definition.attributes.tier == Some(SecurityTier::Tier1);
+    if capabilities.is_empty() && definition.policies.is_empty() && !weak {
         return;
     }
     let mut said: HashSet<(&'static str, String)> = HashSet::new();
@@ -58,6 +60,23 @@ pub(super) fn check(
                 )
                 .label("will fail with `CapabilityDenied`")
                 .note(format!("add `\"{}\"` to `capabilities`", call.name)),
+            );
+        }
+        // A command that the source names is one that its author chose.
+        let chosen = |name: &String| !name.contains(UNKNOWN);
+        if weak
+            && call.name == "exec"
+            && !operation.names.iter().all(chosen)
+            && said.insert(("W0335", call.name.clone()))
+        {
+            sink.push(
+                Diagnostic::warning(
+                    "W0335",
+                    "`tier1` is weak for a command that only the run knows",
+                    call.span.clone(),
+                )
+                .label("shares the host's kernel with whatever this turns out to be")
+                .note("`sandbox = tier2` or `tier3` puts a kernel of its own between them"),
             );
         }
         if definition.policies.is_empty() || !operation.governed {

@@ -1,255 +1,163 @@
 //! Names in bodies: those that nobody defined, those that nobody uses, and calls of functions.
+//!
+//! What each name means was found by the resolver; here it is only told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
-use crate::hir::{
-    Arg, Arm, Block, BlockKind, Condition, Expr, ExprKind, Function, Literal, Param, Pattern,
-    PatternKind, Program, Span, Spanned, Stmt, StmtKind,
-};
-use crate::operations::{self, AMBIENT, BUILTINS, Given, Misplaced, NAMESPACES, Place, Shape};
+use crate::hir::{Arg, ExprKind, Function, Literal, Program, Span};
+use crate::operations::{self, AMBIENT, BUILTINS, Given, Misplaced, Place, Shape};
+use crate::resolve::{Binding, Call, Callee, Resolution, SymbolKind};
 use crate::syntax::literal::short;
+use crate::tools::Tools;
+use crate::types::BUILTIN_TYPES;
 
 /// How many names of tools are compared with those of functions, in one file.
 const HINTS: usize = 1000;
 
-/// Checks the bodies of a program.
-pub(super) fn check(program: &Program, sink: &mut Sink) {
-    let mut faults = sink.syntax_faults();
-    faults.sort_unstable_by_key(|span| span.start);
-    let memories: HashSet<&str> = (program.blocks.iter())
-        .filter(|block| block.kind == BlockKind::Memory)
-        .map(|block| block.name.node.as_str())
-        .collect();
-    let agents = program.agents.iter().map(|agent| agent.name.node.as_str()).collect();
-    let called = HashSet::new();
-    let mut file = File { faults, memories, agents, called, hints: HINTS, sink };
-
-    let shared = by_name(&program.functions);
-    let outside = Functions { own: HashMap::new(), shared: &shared };
-    for function in &program.functions {
-        file.function(function, &outside);
+/// Tells what is wrong with the names of a program, which may call these tools, if that is known.
+pub(super) fn check(
+    program: &Program,
+    names: &Resolution<'_>,
+    broken: &Broken,
+    tools: Option<&Tools>,
+    sink: &mut Sink,
+) {
+    let is_function = |id: &usize| names.bindings[*id].kind == SymbolKind::Function;
+    let functions = (0..names.bindings.len()).filter(is_function).collect();
+    let said = HashSet::new();
+    let mut report = Report { program, names, broken, tools, functions, said, hints: HINTS, sink };
+    names.undefined.iter().for_each(|(name, span)| report.undefined(name, span));
+    names.opaque.iter().for_each(|(name, span)| report.opaque(name, span));
+    for (name, span, most, given) in &names.overfull {
+        report.overfull(name, span, *most, *given);
     }
-    for agent in &program.agents {
-        let functions = Functions { own: by_name(&agent.functions), shared: &shared };
-        for function in &agent.functions {
-            file.function(function, &functions);
+    names.bindings.iter().for_each(|binding| report.unused(binding));
+    names.calls.iter().for_each(|call| report.call(call));
+}
+
+/// The items that could not be read whole. What is missing there may be what defines a name.
+pub(super) struct Broken(Vec<Span>);
+
+impl Broken {
+    pub(super) fn of(program: &Program, sink: &Sink) -> Self {
+        let mut faults = sink.syntax_faults();
+        faults.sort_unstable_by_key(|span| span.start);
+        let is_broken = |span: &Span| {
+            let first = faults.partition_point(|fault| fault.start < span.start);
+            faults.get(first).is_some_and(|fault| fault.start < span.end)
+        };
+        let mut items: Vec<Span> = Vec::new();
+        let of_agents = program.agents.iter().flat_map(|agent| &agent.functions);
+        let functions = program.functions.iter().chain(of_agents);
+        items.extend(functions.map(|one| one.name.span.start..one.body.span.end).filter(is_broken));
+        for agent in &program.agents {
+            let handlers = agent.handlers.iter().map(|handler| handler.span.clone());
+            let bodies = handlers.chain(agent.with.iter().map(|with| with.span.clone()));
+            let starts = (bodies.clone().map(|body| body.start))
+                .chain(agent.policies.iter().map(|policy| policy.span.start));
+            let header = is_broken(&(agent.span.start..starts.min().unwrap_or(agent.span.end)));
+            items.extend(bodies.filter(|body| header || is_broken(body)));
         }
-        let items = (agent.handlers.iter().map(|handler| handler.span.start))
-            .chain(agent.with.iter().map(|with| with.span.start))
-            .chain(agent.policies.iter().map(|policy| policy.span.start));
-        let header = agent.span.start..items.min().unwrap_or(agent.span.end);
-        let header = file.is_whole(&header);
-        for handler in &agent.handlers {
-            let whole = header && file.is_whole(&handler.span);
-            file.body(whole, &[&handler.params, &agent.params], &handler.body, &functions);
-        }
-        if let Some(with) = &agent.with {
-            let whole = header && file.is_whole(&with.span);
-            file.body(whole, &[&agent.params], &with.body, &functions);
-        }
-        file.unused_functions(&agent.functions);
-    }
-    file.unused_functions(&program.functions);
-}
-
-fn by_name(functions: &[Function]) -> HashMap<&str, &Function> {
-    functions.iter().map(|function| (function.name.node.as_str(), function)).collect()
-}
-
-/// The functions that can be called from a place: those of its agent, then those of the file.
-struct Functions<'a, 'f> {
-    own: HashMap<&'a str, &'a Function>,
-    shared: &'f HashMap<&'a str, &'a Function>,
-}
-
-impl<'a> Functions<'a, '_> {
-    fn get(&self, name: &str) -> Option<&'a Function> {
-        self.own.get(name).or_else(|| self.shared.get(name)).copied()
+        items.sort_unstable_by_key(|item| item.start);
+        Self(items)
     }
 
-    fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.own.keys().chain(self.shared.keys()).copied()
+    /// Whether this place is in an item that could not be read whole.
+    pub(super) fn holds(&self, offset: usize) -> bool {
+        let after = self.0.partition_point(|item| item.start <= offset);
+        self.0[..after].last().is_some_and(|item| offset < item.end)
     }
 }
 
-/// What is known of the file.
-struct File<'a, 's> {
-    /// Where something could not be read, in order.
-    faults: Vec<Span>,
-    memories: HashSet<&'a str>,
-    agents: HashSet<&'a str>,
-    /// The functions that something calls or names.
-    called: HashSet<&'a str>,
+struct Report<'a, 'r> {
+    program: &'a Program,
+    names: &'r Resolution<'a>,
+    broken: &'r Broken,
+    /// The tools that there are, if that is known.
+    tools: Option<&'r Tools>,
+    functions: Vec<usize>,
+    /// The opaque types that were told of.
+    said: HashSet<String>,
     /// How many more names of tools are compared with those of functions.
     hints: usize,
-    sink: &'s mut Sink,
+    sink: &'r mut Sink,
 }
 
-impl<'a> File<'a, '_> {
-    /// Whether there is no error in it so far.
-    fn is_whole(&self, span: &Span) -> bool {
-        let first = self.faults.partition_point(|fault| fault.start < span.start);
-        self.faults.get(first).is_none_or(|fault| fault.start >= span.end)
-    }
-
-    fn function(&mut self, function: &'a Function, functions: &Functions<'a, '_>) {
-        let whole = self.is_whole(&(function.name.span.start..function.body.span.end));
-        self.body(whole, &[&function.params], &function.body, functions);
-    }
-
-    fn body(
-        &mut self,
-        whole: bool,
-        params: &[&'a Vec<Param>],
-        block: &'a Block,
-        functions: &Functions<'a, '_>,
-    ) {
-        let mut assigned = HashSet::new();
-        assigned_in(block, &mut assigned);
-        let mut body = Body {
-            file: self,
-            functions,
-            whole,
-            scopes: vec![Scope::default()],
-            assigned,
-            read_early: HashSet::new(),
-            loops: 0,
-        };
-        for param in params.iter().copied().flatten() {
-            body.bind(&param.name, false);
-        }
-        body.block(block);
-        body.close();
-    }
-
-    fn unused_functions(&mut self, functions: &[Function]) {
-        for function in functions {
-            let name = &function.name;
-            if !self.called.contains(name.node.as_str()) && !name.node.starts_with('_') {
-                let message = format!("nothing calls the function `{}`", short(&name.node));
-                self.sink.push(
-                    Diagnostic::warning("W0301", message, name.span.clone()).label("never called"),
-                );
-            }
-        }
-    }
-}
-
-/// A name and what became of it.
-struct Variable<'a> {
-    span: &'a Span,
-    used: bool,
-    /// Whether it is worth saying that nobody uses it.
-    reported: bool,
-}
-
-#[derive(Default)]
-struct Scope<'a> {
-    variables: HashMap<&'a str, Variable<'a>>,
-}
-
-/// A walk through one body.
-struct Body<'a, 'f, 's> {
-    file: &'f mut File<'a, 's>,
-    functions: &'f Functions<'a, 'f>,
-    whole: bool,
-    /// The outermost is that of the body itself, where assignments declare names.
-    scopes: Vec<Scope<'a>>,
-    /// Every name that the body assigns to somewhere.
-    assigned: HashSet<&'a str>,
-    /// Names that were read before an assignment declared them.
-    read_early: HashSet<&'a str>,
-    loops: usize,
-}
-
-impl<'a> Body<'a, '_, '_> {
-    fn bind(&mut self, name: &'a Spanned<String>, reported: bool) {
-        self.bind_in(self.scopes.len() - 1, &name.node, &name.span, reported, false);
-    }
-
-    fn bind_in(&mut self, scope: usize, name: &'a str, span: &'a Span, reported: bool, used: bool) {
-        let variable = Variable { span, used, reported };
-        if let Some(hidden) = self.scopes[scope].variables.insert(name, variable) {
-            self.unused(name, &hidden);
-        }
-    }
-
-    fn open(&mut self) {
-        self.scopes.push(Scope::default());
-    }
-
-    fn close(&mut self) {
-        let Some(scope) = self.scopes.pop() else { return };
-        let mut variables: Vec<_> = scope.variables.iter().collect();
-        variables.sort_by_key(|(_, variable)| variable.span.start);
-        for (name, variable) in variables {
-            self.unused(name, variable);
-        }
-    }
-
-    fn unused(&mut self, name: &str, variable: &Variable<'_>) {
-        if variable.used || !variable.reported || !self.whole || name.starts_with('_') {
-            return;
-        }
-        if name.is_empty() {
-            return;
-        }
-        let message = format!("nothing uses `{}`", short(name));
-        self.file.sink.push(
-            Diagnostic::warning("W0301", message, variable.span.clone())
-                .label("never used")
-                .note("a name that begins with `_` may stay unused"),
-        );
-    }
-
-    fn find(&mut self, name: &str) -> Option<&mut Variable<'a>> {
-        self.scopes.iter_mut().rev().find_map(|scope| scope.variables.get_mut(name))
-    }
-
-    // Reading.
-
-    fn read(&mut self, name: &'a str, span: &Span) {
-        if let Some(variable) = self.find(name) {
-            variable.used = true;
-        } else if self.functions.get(name).is_some() {
-            self.file.called.insert(name);
-        } else if self.assigned.contains(name) {
-            self.read_early.insert(name);
-        } else if !is_known(name) && !self.file.memories.contains(name) {
-            self.undefined(name, span);
-        }
-    }
-
+impl<'a> Report<'a, '_> {
     fn undefined(&mut self, name: &str, span: &Span) {
-        if !self.whole || name.is_empty() || self.file.sink.is_full(Severity::Error) {
+        if self.broken.holds(span.start) || self.sink.is_full(Severity::Error) {
             return;
         }
         let message = format!("nobody defined `{}`", short(name));
         let diagnostic = Diagnostic::error("E0201", message, span.clone()).label("not known here");
-        let diagnostic = if self.file.agents.contains(name) {
+        let diagnostic = if self.program.agents.iter().any(|agent| agent.name.node == name) {
             let text = format!("\"{name}\"");
             diagnostic.fix(span.clone(), text, "an agent is named by a text")
         } else {
-            let variables = self.scopes.iter().rev().flat_map(|scope| scope.variables.keys());
-            let known = variables.copied().chain(self.functions.names());
-            let known = known.chain(AMBIENT.iter().map(|name| -> &'a str { name }));
-            let meant = nearest(name, known).map(str::to_owned);
-            diagnostic.did_you_mean(meant.as_deref())
+            let visible = self.names.visible_at(span.start);
+            let values = visible.iter().map(|id| &self.names.bindings[*id]).filter(|binding| {
+                use SymbolKind::{Function, Parameter, Variable};
+                matches!(binding.kind, Function | Parameter | Variable)
+            });
+            let known = values.map(|binding| binding.name).chain(AMBIENT.iter().copied());
+            diagnostic.did_you_mean(nearest(name, known))
         };
-        self.file.sink.push(diagnostic);
+        self.sink.push(diagnostic);
     }
 
-    fn call(&mut self, name: &'a str, callee: &Expr, args: &'a [Arg], span: &Span) {
-        if let Some(variable) = self.find(name) {
-            variable.used = true;
-        } else if let Some(function) = self.functions.get(name) {
-            self.file.called.insert(name);
-            self.arity(function, args, span);
-        } else if operations::is_host_call(name) {
-            self.host_call(name, args, span);
-        } else if !BUILTINS.contains(&name) {
-            self.tool(name, &callee.span);
+    fn unused(&mut self, binding: &Binding<'_>) {
+        let name = binding.name;
+        if binding.reads > 0 || name.is_empty() || name.starts_with('_') {
+            return;
+        }
+        let span = binding.span.clone();
+        if binding.kind == SymbolKind::Function {
+            let message = format!("nothing calls the function `{}`", short(name));
+            self.sink.push(Diagnostic::warning("W0301", message, span).label("never called"));
+        } else if binding.stored && !self.broken.holds(span.start) {
+            let message = format!("nothing uses `{}`", short(name));
+            self.sink.push(
+                Diagnostic::warning("W0301", message, span)
+                    .label("never used")
+                    .note("a name that begins with `_` may stay unused"),
+            );
+        }
+    }
+
+    fn opaque(&mut self, name: &str, span: &Span) {
+        if self.sink.is_full(Severity::Warning) || !self.said.insert(name.to_owned()) {
+            return;
+        }
+        let message = format!("nobody defined the type `{}`", short(name));
+        let declared = self.program.types.iter().map(|ty| ty.name.node.as_str());
+        let meant = nearest(name, BUILTIN_TYPES.iter().copied().chain(declared));
+        self.sink.push(
+            Diagnostic::warning("W0310", message, span.clone())
+                .label("anything fits")
+                .did_you_mean(meant),
+        );
+    }
+
+    fn overfull(&mut self, name: &str, span: &Span, most: usize, given: usize) {
+        let plural = if most == 1 { "" } else { "s" };
+        let message = format!("`{name}` takes {most} type{plural}, and {given} are given");
+        self.sink.push(
+            Diagnostic::warning("W0322", message, span.clone())
+                .label("what is too much means nothing"),
+        );
+    }
+
+    fn call(&mut self, call: &Call<'a>) {
+        match &call.callee {
+            Callee::Function(id, function) => self.arity(*id, function, call),
+            Callee::Host(name) => {
+                self.host_call(name, call.args, call.span);
+                if let ("tool", Some(tools)) = (&**name, self.tools) {
+                    super::tools::named_call(call.args, tools, self.sink);
+                }
+            }
+            Callee::Tool(name) => self.tool(name, call.args, &call.name),
         }
     }
 
@@ -280,319 +188,83 @@ impl<'a> Body<'a, '_, '_> {
     }
 
     fn refused(&mut self, message: String, span: &Span, nearest: Option<&str>) {
-        self.file.sink.push(
+        self.sink.push(
             Diagnostic::warning("W0313", message, span.clone())
                 .label("will fail with `TypeError`")
                 .did_you_mean(nearest),
         );
     }
 
-    fn arity(&mut self, function: &Function, args: &[Arg], span: &Span) {
+    fn arity(&mut self, id: usize, function: &Function, call: &Call<'_>) {
         let takes = function.params.len();
-        let unknown = args
-            .iter()
-            .filter_map(|arg| arg.name.as_ref())
-            .find(|name| !function.params.iter().any(|param| param.name.node == name.node));
+        let params = || function.params.iter().map(|param| param.name.node.as_str());
+        let unknown = (call.args.iter().filter_map(|arg| arg.name.as_ref()))
+            .find(|name| self.names.parameter(id, &name.node).is_none());
         if let Some(name) = unknown {
-            let message =
-                format!("`{}` has no parameter `{}`", function.name.node, short(&name.node));
-            let known = function.params.iter().map(|param| param.name.node.as_str());
-            self.file.sink.push(
+            let message = format!(
+                "`{}` has no parameter `{}`",
+                short(&function.name.node),
+                short(&name.node)
+            );
+            self.sink.push(
                 Diagnostic::error("E0203", message, name.span.clone())
                     .label("no such parameter")
-                    .did_you_mean(nearest(&name.node, known)),
+                    .did_you_mean(nearest(&name.node, params())),
             );
-        } else if args.len() != takes {
+        } else if call.args.len() != takes {
             let plural = if takes == 1 { "" } else { "s" };
             let message = format!(
                 "`{}` takes {takes} argument{plural}, and {} are given",
                 short(&function.name.node),
-                args.len()
+                call.args.len()
             );
-            let names: Vec<_> =
-                function.params.iter().map(|param| param.name.node.as_str()).collect();
-            self.file.sink.push(
-                Diagnostic::error("E0203", message, span.clone())
-                    .label(format!("expected ({})", names.join(", "))),
+            let names = params().collect::<Vec<_>>().join(", ");
+            self.sink.push(
+                Diagnostic::error("E0203", message, call.span.clone())
+                    .label(format!("expected ({names})")),
             );
         }
     }
 
     /// A call of a name that is nothing in the file is a tool; it may be a misspelling.
-    fn tool(&mut self, name: &str, span: &Span) {
-        let Some(hints) = self.file.hints.checked_sub(1) else { return };
-        self.file.hints = hints;
-        let fixed = BUILTINS.iter().copied().chain(operations::host_calls());
-        let known = self.functions.names().chain(fixed.map(|name| -> &'a str { name }));
-        let meant = nearest(name, known.filter(|known| known.len() > 3)).map(str::to_owned);
-        if let Some(meant) = meant {
+    fn tool(&mut self, name: &str, args: &[Arg], span: &Span) {
+        if self.sink.is_full(Severity::Warning) {
+            return;
+        }
+        if let Some((namespace, member)) = name.split_once('.') {
+            if member.is_empty() {
+                return;
+            }
             let message = format!("`{}` is called as a tool", short(name));
-            self.file.sink.push(
+            let known = operations::host_calls().filter(|call| call.starts_with(namespace));
+            self.sink.push(
+                Diagnostic::warning("W0312", message, span.clone())
+                    .label("no such host call")
+                    .did_you_mean(nearest(name, known)),
+            );
+            return;
+        }
+        let bindings = &self.names.bindings;
+        let here = |id: &&usize| {
+            let scope = &self.names.scopes[bindings[**id].scope].span;
+            scope.start <= span.start && span.end <= scope.end
+        };
+        let functions = self.functions.iter().filter(here).map(|id| bindings[*id].name);
+        if let Some(tools) = self.tools {
+            return super::tools::call(name, args, span, tools, functions, self.sink);
+        }
+        let Some(hints) = self.hints.checked_sub(1) else { return };
+        self.hints = hints;
+        let fixed = BUILTINS.iter().copied().chain(operations::host_calls());
+        let known = functions.chain(fixed.map(|name| -> &'a str { name }));
+        let known = known.filter(|known| known.len() > 3);
+        if let Some(meant) = nearest(name, known) {
+            let message = format!("`{}` is called as a tool", short(name));
+            self.sink.push(
                 Diagnostic::warning("W0312", message, span.clone())
                     .label("no function of this file, no builtin")
-                    .did_you_mean(Some(&meant)),
+                    .did_you_mean(Some(meant)),
             );
-        }
-    }
-
-    fn namespaced(
-        &mut self,
-        namespace: &str,
-        of: &Expr,
-        member: &Spanned<String>,
-        args: &[Arg],
-        span: &Span,
-    ) {
-        let name = format!("{namespace}.{}", member.node);
-        if operations::is_host_call(&name) {
-            self.host_call(&name, args, span);
-            return;
-        }
-        if member.node.is_empty() || self.file.sink.is_full(Severity::Warning) {
-            return;
-        }
-        let span = of.span.start..member.span.end;
-        let message = format!("`{}` is called as a tool", short(&name));
-        let known = operations::host_calls().filter(|call| call.starts_with(namespace));
-        self.file.sink.push(
-            Diagnostic::warning("W0312", message, span)
-                .label("no such host call")
-                .did_you_mean(nearest(&name, known)),
-        );
-    }
-
-    // Walking.
-
-    fn block(&mut self, block: &'a Block) {
-        self.open();
-        let leaves = |statement: &Stmt| {
-            matches!(statement.kind, StmtKind::Return(_) | StmtKind::Break | StmtKind::Continue)
-        };
-        let left = block.statements.iter().position(leaves);
-        for (at, statement) in block.statements.iter().enumerate() {
-            if left.is_some_and(|left| at == left + 1) {
-                self.unreachable(&statement.span);
-            }
-            self.statement(statement);
-        }
-        if let Some(value) = &block.value {
-            if left.is_some_and(|left| left + 1 == block.statements.len()) {
-                self.unreachable(&value.span);
-            }
-            self.expr(value);
-        }
-        self.close();
-    }
-
-    fn unreachable(&mut self, span: &Span) {
-        self.file.sink.push(
-            Diagnostic::warning("W0311", "nothing gets here", span.clone())
-                .label("after the block was left"),
-        );
-    }
-
-    fn statement(&mut self, statement: &'a Stmt) {
-        match &statement.kind {
-            StmtKind::Let { name, ty: _, value } => {
-                self.expr(value);
-                self.bind(name, true);
-            }
-            StmtKind::Assign { target, op, value } => {
-                self.expr(value);
-                self.assign(target, op.is_some());
-            }
-            StmtKind::Expr(value) => self.expr(value),
-            StmtKind::For { name, iterable, body } => {
-                self.expr(iterable);
-                self.open();
-                self.bind(name, false);
-                self.looped(body);
-                self.close();
-            }
-            StmtKind::While { condition, body } => {
-                self.expr(condition);
-                self.looped(body);
-            }
-            StmtKind::Try { body, catches } => {
-                self.block(body);
-                for catch in catches {
-                    self.open();
-                    if let Some(name) = &catch.name {
-                        self.bind(name, false);
-                    }
-                    self.block(&catch.body);
-                    self.close();
-                }
-            }
-            StmtKind::Return(value) => {
-                if let Some(value) = value {
-                    self.expr(value);
-                }
-            }
-            StmtKind::Break => self.in_loop("break", &statement.span),
-            StmtKind::Continue => self.in_loop("continue", &statement.span),
-        }
-    }
-
-    fn looped(&mut self, body: &'a Block) {
-        self.loops += 1;
-        self.block(body);
-        self.loops -= 1;
-    }
-
-    fn in_loop(&mut self, word: &str, span: &Span) {
-        if self.loops == 0 {
-            self.file.sink.push(
-                Diagnostic::error("E0204", format!("`{word}` stands in no loop"), span.clone())
-                    .label("not inside a `for` or a `while`"),
-            );
-        }
-    }
-
-    fn assign(&mut self, target: &'a Expr, reads: bool) {
-        let ExprKind::Name(name) = &target.kind else {
-            self.expr(target);
-            return;
-        };
-        if let Some(variable) = self.find(name) {
-            variable.used |= reads;
-        } else {
-            let used = reads || self.read_early.contains(name.as_str());
-            self.bind_in(0, name, &target.span, true, used);
-        }
-    }
-
-    fn expr(&mut self, expr: &'a Expr) {
-        match &expr.kind {
-            ExprKind::Literal(_) | ExprKind::None | ExprKind::Secret(_) | ExprKind::Missing => {}
-            ExprKind::Name(name) => self.read(name, &expr.span),
-            ExprKind::Array(elements) => elements.iter().for_each(|element| self.expr(element)),
-            ExprKind::Record { name: _, fields } => {
-                fields.iter().for_each(|(_, value)| self.expr(value));
-            }
-            ExprKind::Unary(_, of) => self.expr(of),
-            ExprKind::Some(of) | ExprKind::Ok(of) | ExprKind::Err(of) => self.expr(of),
-            ExprKind::Binary(_, left, right) | ExprKind::Index(left, right) => {
-                self.expr(left);
-                self.expr(right);
-            }
-            ExprKind::Member(of, _) => self.expr(of),
-            ExprKind::Call { callee, args } => self.called(callee, args, &expr.span),
-            ExprKind::Lambda { params, body } => self.lambda(params, body),
-            ExprKind::If { condition, then, otherwise } => {
-                self.open();
-                match &**condition {
-                    Condition::Expr(condition) => self.expr(condition),
-                    Condition::Let(pattern, value) => {
-                        self.expr(value);
-                        self.pattern(pattern);
-                    }
-                }
-                self.block(then);
-                self.close();
-                if let Some(otherwise) = otherwise {
-                    self.block(otherwise);
-                }
-            }
-            ExprKind::Match { subject, arms } => {
-                self.expr(subject);
-                self.exhaustive(arms, &expr.span);
-                for arm in arms {
-                    self.open();
-                    self.pattern(&arm.pattern);
-                    self.block(&arm.body);
-                    self.close();
-                }
-            }
-        }
-    }
-
-    /// Says of a `match` that some value may fit none of its arms.
-    fn exhaustive(&mut self, arms: &[Arm], span: &Span) {
-        let all = |pattern: &Pattern| {
-            matches!(pattern.kind, PatternKind::Wildcard | PatternKind::Name(_))
-        };
-        let has = |wanted: &dyn Fn(&PatternKind) -> bool| {
-            arms.iter().any(|arm| wanted(&arm.pattern.kind))
-        };
-        let is = |value| {
-            has(&|kind| matches!(kind, PatternKind::Literal(Literal::Bool(is)) if *is == value))
-        };
-        let complete = arms.iter().any(|arm| all(&arm.pattern))
-            || (is(true) && is(false))
-            || (has(&|kind| matches!(kind, PatternKind::None))
-                && has(&|kind| matches!(kind, PatternKind::Some(inner) if all(inner))))
-            || (has(&|kind| matches!(kind, PatternKind::Ok(inner) if all(inner)))
-                && has(&|kind| matches!(kind, PatternKind::Err(inner) if all(inner))));
-        if complete || !self.whole {
-            return;
-        }
-        self.file.sink.push(
-            Diagnostic::warning(
-                "W0315",
-                "this `match` has no arm for everything else",
-                span.start..span.start + "match".len(),
-            )
-            .label("gives `null` where no arm fits")
-            .note("an arm `_ => ...` takes what no other does"),
-        );
-    }
-
-    fn called(&mut self, callee: &'a Expr, args: &'a [Arg], span: &Span) {
-        args.iter().for_each(|arg| self.expr(&arg.value));
-        match &callee.kind {
-            ExprKind::Name(name) => self.call(name, callee, args, span),
-            ExprKind::Member(of, member) => match &of.kind {
-                ExprKind::Name(namespace)
-                    if NAMESPACES.contains(&namespace.as_str())
-                        && self.find(namespace).is_none() =>
-                {
-                    self.namespaced(namespace, of, member, args, span);
-                }
-                ExprKind::Name(name)
-                    if self.file.memories.contains(name.as_str()) && self.find(name).is_none() =>
-                {
-                    self.host_call(&format!("memory.{}", member.node), args, span);
-                }
-                _ => self.expr(of),
-            },
-            _ => self.expr(callee),
-        }
-    }
-
-    /// A lambda has a scope of its own, in which what it assigns is declared.
-    fn lambda(&mut self, params: &'a [Param], body: &'a Block) {
-        let loops = std::mem::take(&mut self.loops);
-        self.open();
-        for param in params {
-            self.bind(&param.name, false);
-        }
-        let mut assigned = HashSet::new();
-        assigned_in(body, &mut assigned);
-        let scope = self.scopes.len() - 1;
-        for name in assigned {
-            if self.find(name).is_none() {
-                self.bind_in(scope, name, &body.span, false, false);
-            }
-        }
-        self.block(body);
-        self.close();
-        self.loops = loops;
-    }
-
-    fn pattern(&mut self, pattern: &'a Pattern) {
-        match &pattern.kind {
-            PatternKind::Wildcard | PatternKind::Literal(_) | PatternKind::None => {}
-            PatternKind::Name(name) => {
-                let scope = self.scopes.len() - 1;
-                self.bind_in(scope, name, &pattern.span, false, false);
-            }
-            PatternKind::Some(inner) | PatternKind::Ok(inner) | PatternKind::Err(inner) => {
-                self.pattern(inner);
-            }
-            PatternKind::Record(fields) => {
-                fields.iter().for_each(|(_, pattern)| self.pattern(pattern));
-            }
         }
     }
 }
@@ -625,53 +297,4 @@ pub(super) fn given(args: &[Arg]) -> Vec<Given<'_>> {
             },
         })
         .collect()
-}
-
-/// Whether a name is known everywhere.
-fn is_known(name: &str) -> bool {
-    name == "any"
-        || AMBIENT.contains(&name)
-        || BUILTINS.contains(&name)
-        || NAMESPACES.contains(&name)
-        || operations::is_host_call(name)
-}
-
-/// Gathers the names that a body assigns to, lambdas apart.
-fn assigned_in<'a>(block: &'a Block, names: &mut HashSet<&'a str>) {
-    for statement in &block.statements {
-        match &statement.kind {
-            StmtKind::Assign { target, .. } => {
-                if let ExprKind::Name(name) = &target.kind {
-                    names.insert(name);
-                }
-            }
-            StmtKind::Expr(value) => assigned_in_expr(value, names),
-            StmtKind::Let { value, .. } => assigned_in_expr(value, names),
-            StmtKind::For { body, .. } | StmtKind::While { body, .. } => assigned_in(body, names),
-            StmtKind::Try { body, catches } => {
-                assigned_in(body, names);
-                catches.iter().for_each(|catch| assigned_in(&catch.body, names));
-            }
-            StmtKind::Return(_) | StmtKind::Break | StmtKind::Continue => {}
-        }
-    }
-    if let Some(value) = &block.value {
-        assigned_in_expr(value, names);
-    }
-}
-
-/// Blocks with statements stand in `if` and `match`.
-fn assigned_in_expr<'a>(expr: &'a Expr, names: &mut HashSet<&'a str>) {
-    match &expr.kind {
-        ExprKind::If { then, otherwise, .. } => {
-            assigned_in(then, names);
-            if let Some(otherwise) = otherwise {
-                assigned_in(otherwise, names);
-            }
-        }
-        ExprKind::Match { arms, .. } => {
-            arms.iter().for_each(|arm| assigned_in(&arm.body, names));
-        }
-        _ => {}
-    }
 }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::meter::{ENTRY, MAP, Meter, Raise, Result, TEXT, VALUE, arithmetic, raise, type_error};
+use sha2::{Digest as _, Sha256};
+
+use super::jobs::{Change, Csv, Form, How, Write};
+use super::meter::{Meter, Raise, Result, VALUE, arithmetic, raise, type_error};
 use super::methods;
 use super::operators::{apply, clipped, range_length};
 use crate::hir::BinaryOp;
-use crate::value::{Array, ErrorValue, Map, Strictness, Value, from_json_text, write};
+use crate::value::{Array, ErrorValue, Reader, Text, Value};
 
 /// Methods that change the variable, member or element that they are called on.
 pub(super) const MUTATORS: [&str; 4] = ["append", "push", "remove", "merge"];
@@ -101,6 +104,9 @@ pub(super) fn wrong(name: &str, wanted: &str, got: Option<&Value>) -> Raise {
     type_error(format!("`{name}` wants {wanted}, not {got}"))
 }
 
+/// The longest text that a pattern is looked for in: that is done in one go.
+const LONGEST_SUBJECT: usize = 1 << 20;
+
 /// Compiled patterns: what is lost when a run moves is made again.
 #[derive(Debug, Default)]
 pub(super) struct Patterns(Vec<(String, regex::Regex)>);
@@ -108,6 +114,13 @@ pub(super) struct Patterns(Vec<(String, regex::Regex)>);
 impl Patterns {
     /// Whether a pattern matches somewhere in a text. Linear in the text.
     pub(super) fn matches(&mut self, text: &str, pattern: &str, meter: &mut Meter) -> Result<bool> {
+        // Whether a letter is one of a word takes much longer to find out.
+        let words = ["\\b", "\\B", "\\<", "\\>"].iter().any(|word| pattern.contains(word));
+        let longest = if words { LONGEST_SUBJECT / 8 } else { LONGEST_SUBJECT };
+        if text.len() > longest {
+            let message = format!("this pattern is looked for in at most {longest} bytes");
+            return Err(raise("LimitExceeded", message));
+        }
         // The cost does not depend on what happens to be compiled already.
         meter.work(200 + pattern.len() as u64)?;
         meter.work((text.len() as u64).saturating_mul(1 + pattern.len() as u64 / 16) / 8)?;
@@ -144,20 +157,16 @@ pub(super) fn call(
             .ok_or_else(|| wrong(name, "a string, an array, a map, a range or bytes", Some(first))),
         Builtin::Format => format_text(args, meter),
         Builtin::ParseJson => {
-            let source = text(name, args, 0)?;
-            meter.bulk(source.len())?;
-            // What it may take at most is promised while it is read, and what it took afterwards.
-            let promised = json_bound(source);
-            meter.allocate(promised)?;
-            let value = from_json_text(source)?;
-            let mut count = super::meter::Count::default();
-            count.value(&value);
-            meter.charged = meter.charged.saturating_sub(promised);
-            meter.allocate(count.bytes)?;
-            Ok(value)
+            text(name, args, 0)?;
+            let Value::String(source) = first else { return Ok(Value::Null) };
+            meter.long(|| Reader::new(source.clone()))
         }
-        Builtin::ToJson => Ok(Value::from(json(first, meter)?)),
-        Builtin::ParseCsv => parse_csv(text(name, args, 0)?, meter),
+        Builtin::ToJson => json(first, meter),
+        Builtin::ParseCsv => {
+            text(name, args, 0)?;
+            let Value::String(source) = first else { return Ok(Value::Null) };
+            meter.long(|| Csv::new(source))
+        }
         Builtin::TypeOf => Ok(Value::from(first.type_name())),
         Builtin::Range => match args.len() {
             1 => Ok(Value::Range(0, int(name, args, 0)?)),
@@ -191,33 +200,20 @@ pub(super) fn call(
             methods::of_map(first, name, meter)?.ok_or_else(|| wrong(name, "a map", Some(first)))
         }
         Builtin::Hash => {
-            use sha2::Digest as _;
-            let json_of_it;
-            let bytes = match first {
-                Value::String(text) => text.as_bytes(),
-                Value::Bytes(bytes) => bytes,
+            let of = match first {
+                Value::String(_) | Value::Bytes(_) => first.clone(),
                 Value::Secret(_) => {
                     return Err(wrong(name, "something that may be shown", Some(first)));
                 }
-                other => {
-                    json_of_it = json(other, meter)?;
-                    json_of_it.as_bytes()
-                }
+                other => json(other, meter)?,
             };
-            meter.work(20 + bytes.len() as u64 / 8)?;
-            meter.allocate(TEXT + 64)?;
-            let digest = sha2::Sha256::digest(bytes);
-            Ok(Value::from(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+            meter.work(20)?;
+            meter.long(|| Change::of(&of, How::Hash(Sha256::new())))
         }
-        Builtin::Base64 => {
-            let bytes = match first {
-                Value::String(text) => text.as_bytes(),
-                Value::Bytes(bytes) => bytes,
-                other => return Err(wrong(name, "a string or bytes", Some(other))),
-            };
-            meter.text(bytes.len() / 3 * 4 + 4)?;
-            Ok(Value::from(crate::value::base64_text(bytes)))
-        }
+        Builtin::Base64 => match first {
+            Value::String(_) | Value::Bytes(_) => meter.long(|| Change::of(first, How::Base64)),
+            other => Err(wrong(name, "a string or bytes", Some(other))),
+        },
         Builtin::RegexMatch => {
             let (subject, pattern) = (text(name, args, 0)?, text(name, args, 1)?);
             Ok(Value::Bool(patterns.matches(subject, pattern, meter)?))
@@ -233,48 +229,27 @@ pub(super) fn call(
             }
             let message = match args.get(1) {
                 Some(message) => shown(message, meter)?,
-                None => "the assertion does not hold".to_owned(),
+                None => Text::from("the assertion does not hold"),
             };
             Err(raise("AssertionFailed", message))
         }
     }
 }
 
-/// The most that a JSON text can take as a value: each comma, colon and bracket counts as if it
-/// stood outside of strings.
-fn json_bound(source: &str) -> u64 {
-    let (mut items, mut opened, mut fields) = (1_u64, 0_u64, 0_u64);
-    for byte in source.bytes() {
-        match byte {
-            b',' => items += 1,
-            b'[' | b'{' => opened += 1,
-            b':' => fields += 1,
-            _ => {}
-        }
-    }
-    source.len() as u64 + (items + opened) * (VALUE + TEXT) + opened * MAP + fields * ENTRY
-}
-
 /// A value as text, paid for. What was written before it got too long is paid for as well, or
 /// catching the error would make it free.
-pub(super) fn shown(value: &Value, meter: &mut Meter) -> Result<String> {
-    let mut text = String::new();
+pub(super) fn shown(value: &Value, meter: &mut Meter) -> Result<Text> {
     let limit = meter.text_limit();
-    let complete = value.show(&mut text, limit).is_some();
-    meter.text(text.len().min(limit))?;
-    if complete { Ok(text) } else { Err(meter.too_long()) }
+    match meter.long(|| Write::new(value, Form::Shown, limit))? {
+        Value::String(text) => Ok(text),
+        _ => Ok(Text::default()),
+    }
 }
 
 /// A value as JSON, paid for in the same way.
-fn json(value: &Value, meter: &mut Meter) -> Result<String> {
-    let mut text = String::new();
+fn json(value: &Value, meter: &mut Meter) -> Result<Value> {
     let limit = meter.text_limit();
-    let written = write(value, &mut text, limit, Strictness::Data);
-    // Numbers and quotes take longer to write than to copy.
-    meter.work(text.len() as u64 / 4)?;
-    meter.text(text.len().min(limit))?;
-    written.map_err(|why| why.error(limit))?;
-    Ok(text)
+    meter.long(|| Write::new(value, Form::Json, limit))
 }
 
 fn format_text(args: &[Value], meter: &mut Meter) -> Result<Value> {
@@ -308,28 +283,6 @@ fn format_text(args: &[Value], meter: &mut Meter) -> Result<Value> {
     })
 }
 
-/// The first line of a CSV text names the fields of the records.
-fn parse_csv(source: &str, meter: &mut Meter) -> Result<Value> {
-    meter.bulk(source.len().saturating_mul(4))?;
-    meter.allocate(TEXT + source.len() as u64)?;
-    let mut reader = csv::ReaderBuilder::new().from_reader(source.as_bytes());
-    let bad = |error: csv::Error| raise("ParseError", format!("no CSV: {error}"));
-    let header = reader.headers().map_err(bad)?;
-    let keys: Vec<Arc<str>> = header.iter().map(Arc::from).collect();
-    let mut records = Array::new(Vec::new());
-    for record in reader.records() {
-        let record = record.map_err(bad)?;
-        meter.map(keys.len())?;
-        meter.allocate(VALUE + (TEXT * keys.len() as u64) + record.as_slice().len() as u64)?;
-        if meter.charged > meter.memory_limit.saturating_mul(2) {
-            return Err(meter.out_of_memory());
-        }
-        let map: Map = keys.iter().cloned().zip(record.iter().map(Value::from)).collect();
-        records.push(Value::from(map));
-    }
-    Ok(Value::Array(Arc::new(records)))
-}
-
 fn extreme(
     name: &str,
     args: &[Value],
@@ -346,6 +299,7 @@ fn extreme(
         several => several,
     };
     meter.work(candidates.len() as u64 / 4)?;
+    super::work::orderable(candidates)?;
     let Some(mut best) = candidates.first() else {
         return Err(type_error(format!("`{name}` of nothing")));
     };

@@ -3,11 +3,16 @@
 //! Code holds no addresses: a place in it is the number of a function and of an instruction, so
 //! that the state of a run is data that can be written down and read back.
 
-use std::sync::Arc;
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
+
+use sha2::{Digest as _, Sha256};
 
 use super::builtins::Builtin;
+use super::prelude;
+use super::work::Work;
 use crate::hir::{BinaryOp, Span};
-use crate::value::Value;
+use crate::value::{Form, Value};
 
 /// The behaviour of one agent, compiled. It is shared between runs.
 #[derive(Debug)]
@@ -22,10 +27,89 @@ pub struct Code {
     pub(super) sites: Vec<Site>,
     /// Entries by number: `with`, `on start`, `on stop`, `on message`.
     pub(super) entries: [Option<u32>; 4],
+    /// The variables that are left when a run of a session ends: where they stand, and whether they
+    /// are there only from a `let` on. Otherwise there are none.
+    pub(super) variables: Vec<(Arc<str>, u16, bool)>,
+    /// Found out when it is first asked for.
+    pub(super) digest: OnceLock<[u8; 32]>,
+}
+
+impl Code {
+    /// What is in all code.
+    pub(super) fn empty() -> Code {
+        Code {
+            functions: prelude::functions(),
+            constants: Vec::new(),
+            names: Vec::new(),
+            shapes: Vec::new(),
+            places: Vec::new(),
+            sites: prelude::sites(),
+            entries: [None; 4],
+            variables: Vec::new(),
+            digest: OnceLock::new(),
+        }
+    }
+
+    /// How many values are left when a run ends.
+    pub(super) fn kept(&self) -> usize {
+        self.variables.iter().map(|(_, slot, _)| usize::from(*slot) + 1).max().unwrap_or(0)
+    }
+
+    /// A digest of all that the code says, the same in every process: what a saved run belongs to.
+    ///
+    /// It is taken of the form that code is debugged in, which tells of every instruction and table.
+    pub fn digest(&self) -> &[u8; 32] {
+        self.digest.get_or_init(|| {
+            let Code {
+                functions,
+                constants,
+                names,
+                shapes,
+                places,
+                sites,
+                entries,
+                variables,
+                digest: _,
+            } = self;
+            let all = (functions, constants, names, shapes, places, sites, entries, variables);
+            let mut hash = Hashing(Sha256::new());
+            write!(hash, "{all:?}").expect("hashing takes whatever it is given");
+            hash.0.finalize().into()
+        })
+    }
+
+    /// The texts that values of a run may share with the code.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &Arc<str>> {
+        let constants = self.constants.iter().filter_map(|constant| match constant {
+            Value::String(text) => match text.form() {
+                Form::Fixed(text) => Some(text),
+                Form::Grown(_) => None,
+            },
+            Value::Memory(name) => Some(name),
+            _ => None,
+        });
+        let shapes = self.shapes.iter().flat_map(|shape| shape.iter());
+        let keys = self.places.iter().flat_map(|place| place.parts.iter());
+        let keys = keys.filter_map(|part| match part {
+            Part::Key(key) => Some(key),
+            Part::Index => None,
+        });
+        constants.chain(shapes).chain(keys)
+    }
+}
+
+/// Takes text in for a digest.
+struct Hashing(Sha256);
+
+impl std::fmt::Write for Hashing {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.update(text);
+        Ok(())
+    }
 }
 
 /// One function, lambda, handler or `with` block.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Function {
     pub(super) name: Arc<str>,
     /// Its parameters; they take the first slots. What it captured takes the next ones.
@@ -44,6 +128,11 @@ pub(super) struct Function {
 }
 
 impl Function {
+    /// Whether it can have captured so many values.
+    pub(super) fn captures(&self, count: usize) -> bool {
+        self.params.len() + count <= self.slots as usize
+    }
+
     /// Where an instruction comes from.
     pub(super) fn span(&self, pc: usize) -> Span {
         self.spans.get(pc).map_or(0..0, |&(start, end)| start as usize..end as usize)
@@ -51,7 +140,7 @@ impl Function {
 }
 
 /// Something that can be assigned to or changed where it is: a variable and a way into it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) slot: u16,
     pub(super) parts: Box<[Part]>,
@@ -69,7 +158,7 @@ pub(super) enum Part {
 }
 
 /// A call as it stands in the source.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Site {
     /// What is called, for messages and for the host.
     pub(super) name: Arc<str>,
@@ -191,4 +280,6 @@ pub(super) enum Op {
     UnlessNone(u32),
     /// Pops a map; pushes the field of that name, or jumps.
     Field(u32, u32),
+    /// Does a stride of work in the frame's slots, and is done again until it can push the result.
+    Work(Work),
 }

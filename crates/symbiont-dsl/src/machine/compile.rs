@@ -1,7 +1,7 @@
 //! From the program as data to instructions.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::builtins::{Builtin, MUTATORS};
 use super::code::{Code, Function, Op, Part, Place, Site, Target, Wrapper};
@@ -38,9 +38,7 @@ pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
         message: format!("the program has no agent number {agent}"),
         span: 0..0,
     })?;
-    let mut compiler = Compiler::new(program);
-    compiler.functions.extend(prelude::functions());
-    compiler.sites.extend(prelude::sites());
+    let mut compiler = Compiler::new(program, Code::empty());
 
     // Functions are numbered before any is compiled, so that they can call each other. Those of
     // the agent hide those of the file.
@@ -88,15 +86,67 @@ pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
         function.optional =
             params.iter().map(|param| compiler.types.is_optional(param.ty.as_ref())).collect();
     }
-    Ok(Code {
-        functions: compiler.functions,
-        constants: compiler.constants,
-        names: compiler.names,
-        shapes: compiler.shapes,
-        places: compiler.places,
-        sites: compiler.sites,
-        entries,
-    })
+    Ok(compiler.code(entries, Vec::new()))
+}
+
+/// What an input of a session is compiled with.
+pub(super) struct Input<'a> {
+    /// Where each function of the program was read, if they are compiled with this input.
+    pub(super) functions: Option<&'a Vec<u32>>,
+    /// The numbers of those that were compiled before.
+    pub(super) numbers: &'a HashMap<String, u32>,
+    /// Where the input was read.
+    pub(super) shift: u32,
+}
+
+/// Adds the only agent of a program to code, as its entry, whose variables are left at the end.
+/// Gives the numbers of the functions as well.
+pub(super) fn extend(
+    base: &Code,
+    program: &Program,
+    input: &Input<'_>,
+) -> Result<(Code, HashMap<String, u32>), CompileError> {
+    let base = Code {
+        functions: base.functions.clone(),
+        constants: base.constants.clone(),
+        names: base.names.clone(),
+        shapes: base.shapes.clone(),
+        places: base.places.clone(),
+        sites: base.sites.clone(),
+        ..Code::empty()
+    };
+    let mut compiler = Compiler::new(program, base);
+    match input.functions {
+        Some(shifts) => {
+            for source in &program.functions {
+                let number = compiler.reserve();
+                compiler.callable.insert(&source.name.node, number);
+                compiler.functions[number as usize].params = names_of(&source.params);
+            }
+            for (source, shift) in program.functions.iter().zip(shifts) {
+                compiler.shift = *shift;
+                let number = compiler.callable[source.name.node.as_str()] as usize;
+                let span = source.name.span.clone();
+                let name = &source.name.node;
+                compiler.function(number, name, &source.params, &[], &source.body, span)?;
+            }
+        }
+        None => {
+            let known = input.numbers.iter().map(|(name, number)| (name.as_str(), *number));
+            compiler.callable.extend(known);
+        }
+    }
+    compiler.shift = input.shift;
+    let number = compiler.reserve();
+    let mut variables = Vec::new();
+    if let Some(agent) = program.agents.first()
+        && let Some(with) = &agent.with
+    {
+        variables = compiler.lasting(number as usize, &agent.params, &with.body, &with.span)?;
+    }
+    let numbers =
+        compiler.callable.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
+    Ok((compiler.code([Some(number), None, None, None], variables), numbers))
 }
 
 fn names_of(params: &[Param]) -> Box<[Arc<str>]> {
@@ -122,6 +172,8 @@ struct Compiler<'a> {
     frame: Frame,
     outer: Vec<Frame>,
     nesting: u32,
+    /// What is added to places in the source, wrapping around.
+    shift: u32,
 }
 
 /// A function at work.
@@ -162,8 +214,8 @@ fn failure<T>(message: impl Into<String>, span: &Span) -> Done<T> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "sources are far below 4 GiB")]
-fn packed(span: &Span) -> (u32, u32) {
-    (span.start as u32, span.end as u32)
+fn packed(span: &Span, shift: u32) -> (u32, u32) {
+    ((span.start as u32).wrapping_add(shift), (span.end as u32).wrapping_add(shift))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "there is less code than source")]
@@ -172,7 +224,8 @@ fn number(length: usize) -> u32 {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(program: &'a Program) -> Self {
+    /// A compiler that adds to what is there.
+    fn new(program: &'a Program, base: Code) -> Self {
         let mut declared = HashMap::new();
         for agent in &program.agents {
             declared.insert(agent.name.node.as_str(), None);
@@ -184,17 +237,32 @@ impl<'a> Compiler<'a> {
             types: Types::of(program),
             callable: HashMap::new(),
             declared,
-            functions: Vec::new(),
-            constants: Vec::new(),
+            functions: base.functions,
+            constants: base.constants,
             texts: HashMap::new(),
-            names: Vec::new(),
+            names: base.names,
             name_numbers: HashMap::new(),
-            shapes: Vec::new(),
-            places: Vec::new(),
-            sites: Vec::new(),
+            shapes: base.shapes,
+            places: base.places,
+            sites: base.sites,
             frame: Frame::default(),
             outer: Vec::new(),
             nesting: 0,
+            shift: 0,
+        }
+    }
+
+    fn code(self, entries: [Option<u32>; 4], variables: Vec<(Arc<str>, u16, bool)>) -> Code {
+        Code {
+            functions: self.functions,
+            constants: self.constants,
+            names: self.names,
+            shapes: self.shapes,
+            places: self.places,
+            sites: self.sites,
+            entries,
+            variables,
+            digest: OnceLock::new(),
         }
     }
 
@@ -213,22 +281,59 @@ impl<'a> Compiler<'a> {
         body: &Block,
         span: Span,
     ) -> Done {
+        self.begin(params, captured, body, &span)?;
+        self.block(body, true)?;
+        self.end(function, name, params, &span);
+        Ok(())
+    }
+
+    /// Compiles a body whose variables are left when it ends, and says where they stand.
+    fn lasting(
+        &mut self,
+        function: usize,
+        params: &[Param],
+        body: &Block,
+        span: &Span,
+    ) -> Done<Vec<(Arc<str>, u16, bool)>> {
+        self.begin(params, &[], body, span)?;
+        let early = self.frame.next;
+        body.statements.iter().try_for_each(|statement| self.statement(statement))?;
+        match &body.value {
+            Some(value) => self.expr(value)?,
+            None => {
+                self.emit(Op::Null, 1, span);
+            }
+        }
+        let last = |(name, slots): (&String, &Vec<u16>)| {
+            slots.last().map(|slot| (Arc::from(name.as_str()), *slot, *slot >= early))
+        };
+        let mut variables: Vec<_> = self.frame.slots.iter().filter_map(last).collect();
+        variables.sort_by_key(|(_, slot, _)| *slot);
+        self.end(function, "input", params, span);
+        Ok(variables)
+    }
+
+    /// Begins a function: its parameters, what it captured, and what it assigns have slots.
+    fn begin(&mut self, params: &[Param], captured: &[String], body: &Block, span: &Span) -> Done {
         let around = std::mem::take(&mut self.frame);
         self.outer.push(around);
         self.open();
         for param in params {
-            self.declare(&param.name.node, &span)?;
+            self.declare(&param.name.node, span)?;
         }
         for name in captured {
-            self.declare(name, &span)?;
+            self.declare(name, span)?;
         }
         for name in Names::of(body).assigned {
             if self.slot(name).is_none() {
-                self.declare(name, &span)?;
+                self.declare(name, span)?;
             }
         }
-        self.block(body, true)?;
-        self.emit(Op::Return, -1, &span);
+        Ok(())
+    }
+
+    fn end(&mut self, function: usize, name: &str, params: &[Param], span: &Span) {
+        self.emit(Op::Return, -1, span);
         let done = std::mem::replace(&mut self.frame, self.outer.pop().unwrap_or_default());
         let target = &mut self.functions[function];
         target.name = Arc::from(name);
@@ -236,7 +341,6 @@ impl<'a> Compiler<'a> {
         target.slots = u32::from(done.most);
         target.ops = done.ops;
         target.spans = done.spans;
-        Ok(())
     }
 
     // Variables.
@@ -296,7 +400,7 @@ impl<'a> Compiler<'a> {
 
     fn emit(&mut self, op: Op, effect: i64, span: &Span) -> usize {
         self.frame.ops.push(op);
-        self.frame.spans.push(packed(span));
+        self.frame.spans.push(packed(span, self.shift));
         let height = i64::from(self.frame.height) + effect;
         self.frame.height = u32::try_from(height).unwrap_or(0);
         self.frame.ops.len() - 1
@@ -748,7 +852,7 @@ impl<'a> Compiler<'a> {
             params: Box::new([Arc::from("value")]),
             slots: 1,
             ops: vec![Op::Load(0), Op::CallSite(site), Op::Return],
-            spans: vec![packed(span); 3],
+            spans: vec![packed(span, self.shift); 3],
             ..Function::default()
         };
         function

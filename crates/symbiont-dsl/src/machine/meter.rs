@@ -1,9 +1,10 @@
 //! What a run uses, and what becomes of one that uses too much.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::value::{Array, ErrorValue, Map, Text, Value};
+use super::long::Long;
+pub(super) use crate::value::{ARRAY, ENTRY, MAP, TEXT, VALUE};
+use crate::value::{ErrorValue, LONGEST_LIST, LONGEST_MAP};
 
 /// Why an instruction did not succeed.
 #[derive(Debug)]
@@ -12,6 +13,9 @@ pub(super) enum Raise {
     Error(Box<ErrorValue>),
     /// The run is over.
     Fatal(Box<ErrorValue>),
+    /// The instruction needs work that goes on when there is fuel, and is done again after it. All
+    /// that it has taken is where it was.
+    Unfinished,
 }
 
 pub(super) type Result<T = ()> = std::result::Result<T, Raise>;
@@ -38,19 +42,8 @@ impl From<ErrorValue> for Raise {
     }
 }
 
-/// Bytes of an array's own.
-pub(super) const ARRAY: u64 = 48;
-/// Bytes of a map's own.
-pub(super) const MAP: u64 = 96;
-/// Bytes of one value where it stands.
-pub(super) const VALUE: u64 = size_of::<Value>() as u64;
-/// Bytes of one entry of a map, without its key's text.
-pub(super) const ENTRY: u64 = VALUE + 56;
-/// Bytes of a text's own.
-pub(super) const TEXT: u64 = 40;
-
 /// The longest text, whatever the run's memory: one is made in one go, which nothing interrupts.
-pub(super) const LONGEST_TEXT: u64 = 64 << 20;
+pub(super) const LONGEST_TEXT: u64 = 16 << 20;
 
 /// Steps and bytes of a run.
 #[derive(Debug)]
@@ -60,9 +53,15 @@ pub(super) struct Meter {
     /// Bytes promised since the last count; never less than what is live.
     pub(super) charged: u64,
     pub(super) memory_limit: u64,
+    /// The work of the instruction in progress.
+    pub(super) long: Long,
 }
 
 impl Meter {
+    pub(super) fn new(step_limit: u64, memory_limit: u64) -> Meter {
+        Meter { steps: 0, step_limit, charged: 0, memory_limit, long: Long::default() }
+    }
+
     /// Pays for work before it is done.
     pub(super) fn work(&mut self, steps: u64) -> Result {
         self.steps = self.steps.saturating_add(steps);
@@ -132,105 +131,40 @@ impl Meter {
         self.allocate(TEXT + length as u64)
     }
 
+    /// Refuses an array or a map of this length if it is too long.
+    #[inline]
+    pub(super) fn list(&self, length: usize) -> Result {
+        if length as u64 > self.memory_limit / VALUE {
+            return Err(self.out_of_memory());
+        }
+        if length > LONGEST_LIST {
+            let message = format!("an array has at most {LONGEST_LIST} elements");
+            return Err(raise("LimitExceeded", message));
+        }
+        Ok(())
+    }
+
+    /// Refuses a map of this length if it is too long.
+    #[inline]
+    pub(super) fn entries(&self, length: usize) -> Result {
+        if length > LONGEST_MAP {
+            let message = format!("a map has at most {LONGEST_MAP} elements");
+            return Err(raise("LimitExceeded", message));
+        }
+        self.list(length)
+    }
+
     /// Pays for a new array.
     pub(super) fn array(&mut self, length: usize) -> Result {
+        self.list(length)?;
         self.bulk(length)?;
         self.allocate(ARRAY + VALUE * length as u64)
     }
 
     /// Pays for a new map.
     pub(super) fn map(&mut self, entries: usize) -> Result {
+        self.entries(entries)?;
         self.work(entries as u64 / 4)?;
         self.allocate(MAP + ENTRY * entries as u64)
-    }
-}
-
-/// Counts the bytes behind values, what is shared only once.
-#[derive(Default)]
-pub(super) struct Count {
-    pub(super) bytes: u64,
-    pub(super) visited: u64,
-    seen: HashSet<*const u8>,
-}
-
-impl Count {
-    fn first_time<T: ?Sized>(&mut self, shared: &Arc<T>) -> bool {
-        Arc::strong_count(shared) == 1 || self.seen.insert(Arc::as_ptr(shared).cast())
-    }
-
-    fn text(&mut self, text: &Text) {
-        if !text.is_shared() || self.seen.insert(text.as_ptr()) {
-            self.bytes += TEXT + text.len() as u64;
-        }
-    }
-
-    fn array(&mut self, array: &Array) {
-        self.bytes += ARRAY + VALUE * array.len() as u64;
-        array.iter().for_each(|item| self.value(item));
-    }
-
-    fn map(&mut self, map: &Map) {
-        self.bytes += MAP;
-        for (key, value) in map.iter() {
-            self.bytes += ENTRY + key.len() as u64;
-            self.value(value);
-        }
-    }
-
-    /// Counts what a value holds, beside itself.
-    pub(super) fn value(&mut self, value: &Value) {
-        self.visited += 1;
-        match value {
-            Value::String(text) => self.text(text),
-            Value::Bytes(bytes) => {
-                if self.first_time(bytes) {
-                    self.bytes += TEXT + bytes.len() as u64;
-                }
-            }
-            Value::Array(array) => {
-                if self.first_time(array) {
-                    self.array(array);
-                }
-            }
-            Value::Map(map) => {
-                if self.first_time(map) {
-                    self.map(map);
-                }
-            }
-            Value::Some(inner) | Value::Ok(inner) | Value::Err(inner) => {
-                if self.first_time(inner) {
-                    self.bytes += TEXT;
-                    self.value(inner);
-                }
-            }
-            Value::Function(closure) => {
-                if self.first_time(closure) {
-                    self.array(&closure.captured);
-                }
-            }
-            Value::Error(error) => {
-                if self.first_time(error) {
-                    let operation = error.operation.as_ref().map_or(0, |text| text.len());
-                    self.bytes += 2 * TEXT + (error.message.len() + operation) as u64;
-                }
-            }
-            Value::Secret(secret) => {
-                if self.first_time(secret) {
-                    self.bytes += 2 * TEXT + (secret.path.len() + secret.text.len()) as u64;
-                }
-            }
-            Value::Null
-            | Value::Bool(_)
-            | Value::Int(_)
-            | Value::Float(_)
-            | Value::Duration(_)
-            | Value::Size(_)
-            | Value::Time(_)
-            | Value::None
-            | Value::Range(..)
-            // Its name is the program's own.
-            | Value::Memory(_)
-            | Value::Any => {}
-        }
     }
 }

@@ -4,17 +4,20 @@
 //! read like a member. The four that change their receiver are in [`mutate`].
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::builtins::{Patterns, arity, int, shown, text, wrong};
+use super::jobs::{Change, How, Join};
 use super::meter::{ARRAY, ENTRY, Meter, Result, TEXT, VALUE, arithmetic, raise, type_error};
-use super::operators::{check_depth, clipped, contains, own, own_map, position, range_length};
+use super::operators::{
+    MANY, check_depth, clipped, contains, finder, own, own_map, position, range_length,
+};
+use super::work::{comparing, mixable, orderable, sort_order};
 use crate::value::{Array, Map, Value, moment, time_text};
 
 /// The names of the methods of a value, those without arguments first, to suggest one.
-fn known(value: &Value) -> &'static [&'static str] {
+pub(crate) fn known(value: &Value) -> &'static [&'static str] {
     match value {
         Value::String(_) => &[
             "length",
@@ -153,8 +156,8 @@ pub(super) fn items<'v>(value: &'v Value, meter: &mut Meter) -> Result<Option<Co
         Value::Array(items) => Some(Cow::Borrowed(items)),
         Value::Range(from, to) => {
             let length = usize::try_from(range_length(*from, *to)).unwrap_or(usize::MAX);
-            let bytes = VALUE.saturating_mul(length as u64);
-            meter.allocate(bytes)?;
+            meter.list(length)?;
+            meter.allocate(VALUE * length as u64)?;
             meter.bulk(length)?;
             Some(Cow::Owned((*from..*to).map(Value::Int).collect()))
         }
@@ -223,34 +226,18 @@ pub(super) fn sort(value: &Value, meter: &mut Meter) -> Result<Option<Value>> {
     let Some(items) = items(value, meter)? else { return Ok(None) };
     let length = items.len() as u64;
     let levels = u64::from(length.max(1).ilog2()) + 1;
-    meter.work(length * levels / 4)?;
+    meter.work((length + comparing(&items)) * levels / 4)?;
     meter.array(items.len())?;
+    mixable(&items)?;
+    orderable(&items)?;
     let mut items = items.into_owned();
-    let mut unordered = None;
-    items.sort_by(|a, b| {
-        a.order(b).unwrap_or_else(|| match (a, b) {
-            // NaN has no order; it goes to the end, so that sorting is well defined.
-            (Value::Float(a), _) if a.is_nan() => match b {
-                Value::Float(b) if b.is_nan() => Ordering::Equal,
-                _ => Ordering::Greater,
-            },
-            (_, Value::Float(b)) if b.is_nan() => Ordering::Less,
-            _ => {
-                unordered = Some((a.type_name(), b.type_name()));
-                a.type_name().cmp(b.type_name())
-            }
-        })
-    });
-    match unordered {
-        Some((a, b)) => Err(type_error(format!("{a} and {b} have no order"))),
-        None => finished(Array::new(items)).map(Some),
-    }
+    items.sort_by(sort_order);
+    finished(Array::new(items)).map(Some)
 }
 
 pub(super) fn reverse(value: &Value, meter: &mut Meter) -> Result<Option<Value>> {
-    if let Value::String(text) = value {
-        meter.text(text.len())?;
-        return Ok(Some(Value::from(text.chars().rev().collect::<String>())));
+    if let Value::String(_) = value {
+        return meter.long(|| Change::of(value, How::Reverse)).map(Some);
     }
     let Some(items) = items(value, meter)? else { return Ok(None) };
     meter.array(items.len())?;
@@ -312,10 +299,7 @@ pub(super) fn call(
             arity(name, args, 0, 0)?;
             match name {
                 "is_empty" => Ok(Some(Value::Bool(bytes.is_empty()))),
-                "base64" => {
-                    meter.text(bytes.len() / 3 * 4 + 4)?;
-                    Ok(Some(Value::from(crate::value::base64_text(bytes))))
-                }
+                "base64" => meter.long(|| Change::of(receiver, How::Base64)).map(Some),
                 _ => Ok(None),
             }
         }
@@ -358,7 +342,7 @@ pub(super) fn call(
         | Value::Secret(_)
         | Value::Memory(_) => {
             arity(name, args, 0, 0)?;
-            Ok(Some(Value::from(shown(receiver, meter)?)))
+            Ok(Some(Value::String(shown(receiver, meter)?)))
         }
     }
 }
@@ -431,15 +415,9 @@ fn of_string(
     arity(name, args, least, most)?;
     Ok(Some(match name {
         "is_empty" => Value::Bool(string.is_empty()),
-        "trim" => new_text(string.trim(), meter)?,
-        "lower" => {
-            meter.text(string.len() * 2)?;
-            Value::from(string.to_lowercase())
-        }
-        "upper" => {
-            meter.text(string.len() * 2)?;
-            Value::from(string.to_uppercase())
-        }
+        "trim" => new_text(trimmed(string), meter)?,
+        "lower" => meter.long(|| Change::of(receiver, How::Lower))?,
+        "upper" => meter.long(|| Change::of(receiver, How::Upper))?,
         "lines" => pieces(string.lines(), meter)?,
         "chars" => {
             let mut buffer = [0; 4];
@@ -449,11 +427,11 @@ fn of_string(
         }
         "reverse" => return reverse(receiver, meter),
         "to_string" => receiver.clone(),
-        "to_int" => match string.trim().parse() {
+        "to_int" => match number_in(string).parse() {
             Ok(number) => Value::Int(number),
             Err(_) => return Err(raise("ParseError", format!("`{}` is no int", clipped(string)))),
         },
-        "to_float" => match string.trim().parse() {
+        "to_float" => match number_in(string).parse() {
             Ok(number) => Value::Float(number),
             Err(_) => {
                 return Err(raise("ParseError", format!("`{}` is no float", clipped(string))));
@@ -463,21 +441,30 @@ fn of_string(
             "" => return Err(type_error("`split` wants something to split at; see `chars`")),
             separator => pieces(string.split(separator), meter)?,
         },
-        "contains" => Value::Bool(string.contains(text(name, args, 0)?)),
+        "contains" => {
+            text(name, args, 0)?;
+            Value::Bool(contains(receiver, &args[0], meter)?)
+        }
         "starts_with" => Value::Bool(string.starts_with(text(name, args, 0)?)),
         "ends_with" => Value::Bool(string.ends_with(text(name, args, 0)?)),
         "contains_pattern" => Value::Bool(patterns.matches(string, text(name, args, 0)?, meter)?),
         "replace" => {
             let (from, to) = (text(name, args, 0)?, text(name, args, 1)?);
-            let times = string.matches(from).count();
-            meter.text(times.saturating_mul(to.len()).saturating_add(string.len()))?;
-            Value::from(string.replace(from, to))
+            let (finder, to) = (finder(from)?, Arc::from(to));
+            meter.long(|| Change::of(receiver, How::Replace(finder, to)))?
         }
         "slice" => {
             let range = bounds(name, args, string.chars().count())?;
-            let part: String = string.chars().skip(range.start).take(range.len()).collect();
-            meter.text(part.len())?;
-            Value::from(part)
+            // Whoever skips letters finds where the others begin sooner than whoever takes them.
+            let after = |text: &'_ str, letters: usize| {
+                let mut rest = text.chars();
+                if let Some(last) = letters.checked_sub(1) {
+                    rest.nth(last);
+                }
+                text.len() - rest.as_str().len()
+            };
+            let rest = &string[after(string, range.start)..];
+            new_text(&rest[..after(rest, range.len())], meter)?
         }
         "repeat" => {
             let times = usize::try_from(int(name, args, 0)?.max(0)).unwrap_or(usize::MAX);
@@ -487,6 +474,26 @@ fn of_string(
         }
         _ => return Ok(None),
     }))
+}
+
+/// The text without white space around it, of which there may be much.
+fn trimmed(text: &str) -> &str {
+    const CHUNK: usize = 64;
+    let white = |chunk: &[u8]| {
+        // Blanks are the most frequent, and compared all at once.
+        chunk == &[b' '; CHUNK][..chunk.len()] || chunk.iter().all(u8::is_ascii_whitespace)
+    };
+    let before = text.as_bytes().chunks(CHUNK).take_while(|chunk| white(chunk)).count();
+    let text = text.get(before * CHUNK..).unwrap_or_default();
+    let after = text.as_bytes().rchunks(CHUNK).take_while(|chunk| white(chunk)).count();
+    text.get(..text.len().saturating_sub(after * CHUNK)).unwrap_or_default().trim()
+}
+
+/// What stands for a number in a text: nothing if it is far too long for one.
+fn number_in(text: &str) -> &str {
+    const LONGEST: usize = 4_096;
+    let text = trimmed(text);
+    if text.len() > LONGEST { "" } else { text }
 }
 
 fn new_text(text: &str, meter: &mut Meter) -> Result<Value> {
@@ -504,6 +511,7 @@ fn pieces<'t>(pieces: impl Iterator<Item = &'t str>, meter: &mut Meter) -> Resul
         if meter.charged > meter.memory_limit.saturating_mul(2) {
             return Err(meter.out_of_memory());
         }
+        meter.list(number)?;
         array.push(Value::from(piece));
     }
     Ok(Value::Array(Arc::new(array)))
@@ -556,9 +564,14 @@ fn of_array(
             .map(Some);
         }
         "slice" => {
-            let part = &items[bounds(name, args, items.len())?];
-            meter.array(part.len())?;
-            finished(part.iter().cloned().collect())?
+            let part = bounds(name, args, items.len())?;
+            match receiver {
+                Value::Array(array) => {
+                    meter.array(part.len())?;
+                    meter.long(|| Join::slice(array, part))?
+                }
+                _ => Value::from(items[part].to_vec()),
+            }
         }
         "join" => {
             let separator = if args.is_empty() { "" } else { text(name, args, 0)? };
@@ -606,7 +619,7 @@ fn of_number(value: &Value, name: &str, args: &[Value], meter: &mut Meter) -> Re
                 .ok_or_else(|| arithmetic(format!("{float:?} is no int"))),
         },
         "to_float" => Ok(Value::Float(float)),
-        "to_string" => shown(value, meter).map(Value::from),
+        "to_string" => shown(value, meter).map(Value::String),
         "is_nan" => Ok(Value::Bool(float.is_nan())),
         "pow" => match (value, &args[0]) {
             (Value::Int(base), Value::Int(exponent @ 0..)) => u32::try_from(*exponent)
@@ -662,7 +675,7 @@ fn of_time(time: i64, name: &str, args: &[Value]) -> Result<Option<Value>> {
         "unix_ms" => time.div_euclid(1_000_000),
         "to_string" => return Ok(Some(Value::from(time_text(time)))),
         _ => {
-            let mut meter = Meter { steps: 0, step_limit: 1, charged: 0, memory_limit: 1 };
+            let mut meter = Meter::new(1, 1);
             let op = if name == "plus" {
                 crate::hir::BinaryOp::Add
             } else {
@@ -709,6 +722,7 @@ pub(super) fn mutate(
         (Value::Array(array), "append" | "push") => {
             arity(name, args, 1, 1)?;
             own(array, meter)?;
+            meter.list(array.len() + 1)?;
             meter.allocate(VALUE)?;
             if let Some(value) = args.pop() {
                 check_depth(value.depth() + 1)?;
@@ -742,8 +756,17 @@ pub(super) fn mutate(
             let Some(Value::Map(other)) = args.first() else {
                 return Err(wrong(name, "a map", args.first()));
             };
+            if other.len() > MANY {
+                let joined = meter.long(|| Join::maps(map, other))?;
+                meter.map(map.len() + other.len())?;
+                if let Value::Map(joined) = joined {
+                    *map = joined;
+                }
+                return Ok(true);
+            }
             own_map(map, meter)?;
-            meter.map(other.len())?;
+            meter.entries(map.len() + other.len())?;
+            meter.work(other.len() as u64 / 2)?;
             let map: &mut Map = Arc::make_mut(map);
             for (key, value) in other.iter() {
                 meter.allocate(ENTRY + key.len() as u64)?;

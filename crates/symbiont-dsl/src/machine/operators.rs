@@ -4,10 +4,20 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use memchr::memmem::Finder;
+
+use super::builtins::shown;
 use super::code::{Part, Place};
-use super::meter::{ENTRY, Meter, Result, TEXT, arithmetic, raise, type_error};
+use super::jobs::{Change, Find, How, Join};
+use super::meter::{ENTRY, Meter, Raise, Result, TEXT, VALUE, arithmetic, raise, type_error};
 use crate::hir::BinaryOp;
-use crate::value::{Array, MAX_DEPTH, Map, Secret, Text, Value};
+use crate::value::{Array, MAX_DEPTH, Map, Reader, Same, Secret, Text, Value, Writer};
+
+/// More elements than are put into an array or a map in one go.
+pub(super) const MANY: usize = 1 << 14;
+
+/// The longest text that others are searched for.
+const LONGEST_PART: usize = 1 << 20;
 
 /// A value that holds others of this depth.
 pub(super) fn check_depth(depth: u32) -> Result {
@@ -86,15 +96,7 @@ pub(super) fn apply(op: BinaryOp, left: &mut Value, right: &Value, meter: &mut M
 
 /// Equality, paid for.
 pub(super) fn equal(a: &Value, b: &Value, meter: &mut Meter) -> Result<bool> {
-    let before = meter.left().saturating_mul(8);
-    let mut budget = before;
-    match a.equals(b, &mut budget) {
-        Some(equal) => {
-            meter.work((before - budget) / 8)?;
-            Ok(equal)
-        }
-        None => Err(meter.out_of_steps()),
-    }
+    meter.long(|| Same::new(a, b)).map(|same| same.is_true())
 }
 
 fn compare(op: BinaryOp, a: &Value, b: &Value, meter: &mut Meter) -> Result<bool> {
@@ -120,22 +122,14 @@ fn compare(op: BinaryOp, a: &Value, b: &Value, meter: &mut Meter) -> Result<bool
 /// `item in whole`
 pub(super) fn contains(whole: &Value, item: &Value, meter: &mut Meter) -> Result<bool> {
     match (whole, item) {
-        (Value::Array(items), _) => {
-            for other in items.iter() {
-                if equal(other, item, meter)? {
-                    return Ok(true);
-                }
-            }
-            meter.work(items.len() as u64 / 4)?;
-            Ok(false)
-        }
+        (Value::Array(items), _) => meter.long(|| Find::new(items, item)).map(|is| is.is_true()),
         (Value::Range(from, to), Value::Int(number)) => Ok(from <= number && number < to),
         (Value::Range(..), _) => Ok(false),
         (Value::Map(map), Value::String(key)) => Ok(map.contains_key(key.as_str())),
         (Value::Map(_), _) => Ok(false),
-        (Value::String(text), Value::String(part)) => {
-            meter.bulk(text.len() + part.len())?;
-            Ok(text.contains(part.as_str()))
+        (Value::String(_), Value::String(part)) => {
+            let finder = finder(part)?;
+            meter.long(|| Change::of(whole, How::Holds(finder))).map(|holds| holds.is_true())
         }
         (whole, item) => Err(type_error(format!(
             "`in` asks an array, a range, a map or a string, not {} for {}",
@@ -143,6 +137,15 @@ pub(super) fn contains(whole: &Value, item: &Value, meter: &mut Meter) -> Result
             item.type_name()
         ))),
     }
+}
+
+/// What finds a part of a text. It takes longer to make than to use.
+pub(super) fn finder(part: &str) -> Result<Box<Finder<'static>>> {
+    if part.len() > LONGEST_PART {
+        let message = format!("what is looked for in a text has at most {LONGEST_PART} bytes");
+        return Err(raise("LimitExceeded", message));
+    }
+    Ok(Box::new(Finder::new(part.as_bytes()).into_owned()))
 }
 
 /// The text of what may stand beside a string with `+`.
@@ -154,9 +157,9 @@ fn beside_text(value: &Value) -> Option<String> {
         | Value::Duration(_)
         | Value::Size(_)
         | Value::Time(_) => {
-            let mut text = String::new();
-            value.show(&mut text, 256)?;
-            Some(text)
+            let mut writer = Writer::shown(value, 256);
+            writer.go_on(256).ok()?;
+            Some(writer.into_text())
         }
         _ => None,
     }
@@ -164,6 +167,9 @@ fn beside_text(value: &Value) -> Option<String> {
 
 fn append(left: &mut Text, right: &str, meter: &mut Meter) -> Result {
     if left.append_copies() {
+        if left.is_shared() {
+            meter.alone()?;
+        }
         meter.text(left.len() + right.len())?;
     } else {
         meter.bulk(right.len())?;
@@ -184,7 +190,14 @@ fn add(left: &mut Value, right: &Value, meter: &mut Meter) -> Result {
     let sum = match (&mut *left, right) {
         (Value::String(a), Value::String(b)) => return append(a, b, meter),
         (Value::Array(a), Value::Array(b)) => {
-            check_depth(b.iter().map(Value::depth).max().unwrap_or(0) + 1)?;
+            check_depth(b.deepest())?;
+            meter.list(a.len() + b.len())?;
+            if b.len() > MANY {
+                let Value::Array(sum) = meter.long(|| Join::arrays(a, b))? else { return Ok(()) };
+                meter.allocate(VALUE * (a.len() + b.len()) as u64)?;
+                *a = sum;
+                return Ok(());
+            }
             meter.array(b.len())?;
             own(a, meter)?;
             let array = Arc::make_mut(a);
@@ -385,12 +398,15 @@ pub(super) fn index(whole: &Value, index: &Value, meter: &mut Meter) -> Result<V
             meter.bulk(secret.text.len())?;
             let missing =
                 || raise("KeyError", format!("the secret has no part `{}`", clipped(key)));
-            let json = crate::value::from_json_text(&secret.text).map_err(|_| missing())?;
+            let text = Text::from(Arc::clone(&secret.text));
+            let json = meter.long(|| Reader::new(text)).map_err(|raise| match raise {
+                // What is wrong with it would tell of it.
+                Raise::Error(_) => missing(),
+                other => other,
+            })?;
             let Value::Map(map) = json else { return Err(missing()) };
-            let mut text = String::new();
             let part = map.get(key.as_str()).ok_or_else(missing)?;
-            part.show(&mut text, secret.text.len()).ok_or_else(missing)?;
-            let text = Arc::from(text);
+            let text = Arc::from(shown(part, meter)?.as_str());
             Ok(Value::Secret(Arc::new(Secret { path: Arc::clone(&secret.path), text })))
         }
         (Value::Array(_) | Value::String(_) | Value::Range(..), other) => {
@@ -419,7 +435,14 @@ pub(super) fn clipped(text: &str) -> String {
 /// Makes a shared array this machine's own, and pays for the copy.
 pub(super) fn own(array: &mut Arc<Array>, meter: &mut Meter) -> Result {
     if Arc::strong_count(array) > 1 {
+        meter.alone()?;
+        let none = Arc::default();
+        let copy = meter.long(|| Join::arrays(array, &none))?;
         meter.array(array.len())?;
+        if let Value::Array(copy) = copy {
+            *array = copy;
+        }
+        meter.commit();
     }
     Ok(())
 }
@@ -427,7 +450,14 @@ pub(super) fn own(array: &mut Arc<Array>, meter: &mut Meter) -> Result {
 /// Makes a shared map this machine's own, and pays for the copy.
 pub(super) fn own_map(map: &mut Arc<Map>, meter: &mut Meter) -> Result {
     if Arc::strong_count(map) > 1 {
+        meter.alone()?;
+        let none = Arc::default();
+        let copy = meter.long(|| Join::maps(map, &none))?;
         meter.map(map.len())?;
+        if let Value::Map(copy) = copy {
+            *map = copy;
+        }
+        meter.commit();
     }
     Ok(())
 }
@@ -484,6 +514,7 @@ pub(super) fn reach<'v>(
                         None => return Err(raise("KeyError", "no such key")),
                     }
                 } else {
+                    meter.entries(map.len() + 1)?;
                     meter.allocate(ENTRY + key.len() as u64)?;
                     let key: Arc<str> = match (part, bracket) {
                         (Part::Key(key), _) => Arc::clone(key),

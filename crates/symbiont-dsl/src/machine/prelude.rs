@@ -1,4 +1,5 @@
-//! The methods that call functions, as instructions: `map filter reduce find any all`.
+//! The methods that call functions, as instructions: `map filter reduce find any all`; and those
+//! whose work is done piece by piece.
 //!
 //! They run on the machine's own frames like any function of the program, so that a function that
 //! they call can wait for the host, and what they have done so far is part of the state.
@@ -6,9 +7,15 @@
 use std::sync::Arc;
 
 use super::code::{Function, Op, Site, Target, Wrapper};
+use super::work::Work;
 
 /// How many functions there are; they have the first numbers.
-pub(super) const COUNT: usize = 6;
+pub(super) const COUNT: usize = 6 + Work::ALL.len();
+
+/// The function that does a work.
+pub(super) fn function_of(work: Work) -> u32 {
+    6 + work as u32
+}
 
 /// The function behind a method of arrays and ranges, and how many arguments the method takes.
 pub(super) fn method(name: &str) -> Option<(u32, usize)> {
@@ -95,6 +102,12 @@ pub(super) fn functions() -> Vec<Function> {
     let mut functions: Vec<_> =
         named.map(|(name, ops)| function(name, &["items", "f"], ops)).into();
     functions.push(function("reduce", &["items", "f", "start"], reduce));
+    // Slots: what is given, or nothing, the position, the result, and what sorting needs beside.
+    functions.extend(Work::ALL.map(|work| {
+        let (name, values) = work.face();
+        let params = &["items", "other"][..values];
+        Function { slots: 5, ..function(name, params, vec![Op::Work(work), Op::Return]) }
+    }));
     functions
 }
 

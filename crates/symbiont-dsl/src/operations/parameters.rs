@@ -186,6 +186,14 @@ pub fn slots(call: &str) -> impl Iterator<Item = (usize, &'static str)> {
     slots.iter().copied().enumerate().filter(|(_, slot)| is_filled(slot))
 }
 
+/// The names of a call's options; none for a tool.
+pub fn options(call: &str) -> &'static [&'static str] {
+    match find(call).map(|parameters| parameters.options) {
+        Some(Options::Known(names)) => names,
+        Some(Options::None | Options::Any) | None => &[],
+    }
+}
+
 /// The number of the slot in which a call has the record of its options; 0 for a tool.
 pub fn options_slot(call: &str) -> usize {
     let slots = find(call).map_or(&[][..], |parameters| parameters.slots);

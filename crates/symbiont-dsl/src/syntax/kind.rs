@@ -34,6 +34,8 @@ kinds! {
     // Marks. `>=` is two tokens, since `Array<int>=` is not a comparison.
     Comma, Semicolon, Colon, Dot, Equals, FatArrow, ThinArrow,
     EqualsEquals, BangEquals, Less, Greater, LessEquals,
+    /// No operator of the language; the parser says what to write instead.
+    Question,
     Plus, Minus, Star, Slash, Percent, Bang, AndAnd, OrOr,
     PlusEquals, MinusEquals, StarEquals, SlashEquals, PercentEquals,
     /// After the last token; never in the tree.

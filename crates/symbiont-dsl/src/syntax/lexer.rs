@@ -95,7 +95,7 @@ impl Lexer<'_> {
             (b' ' | b'\t' | b'\r' | b'\n', _) => return self.whitespace(),
             (b'0'..=b'9', _) => return self.number(),
             (b'"', _) => return self.string(),
-            (b'\'', _) => return self.single_quoted(),
+            (quote @ (b'\'' | b'`'), _) => return self.other_quotes(quote),
             (b'#', _) | (b'/', b'/') => return self.line_comment(),
             (b'/', b'*') => return self.block_comment(),
             (b'(', _) => (1, LeftParen),
@@ -108,9 +108,16 @@ impl Lexer<'_> {
             (b';', _) => (1, Semicolon),
             (b':', _) => (1, Colon),
             (b'.', _) => (1, Dot),
+            (b'?', _) => (1, Question),
             (b'=', b'>') => (2, FatArrow),
+            (b'=', b'=') if self.peek(2) == b'=' => {
+                return self.foreign("===", "==", EqualsEquals);
+            }
             (b'=', b'=') => (2, EqualsEquals),
             (b'=', _) => (1, Equals),
+            (b'!', b'=') if self.peek(2) == b'=' => {
+                return self.foreign("!==", "!=", BangEquals);
+            }
             (b'!', b'=') => (2, BangEquals),
             (b'!', _) => (1, Bang),
             (b'<', b'=') => (2, LessEquals),
@@ -129,8 +136,8 @@ impl Lexer<'_> {
             (b'%', _) => (1, Percent),
             (b'&', b'&') => (2, AndAnd),
             (b'|', b'|') => (2, OrOr),
-            (b'&', _) => return self.half("&", "&&", AndAnd),
-            (b'|', _) => return self.half("|", "||", OrOr),
+            (b'&', _) => return self.foreign("&", "&&", AndAnd),
+            (b'|', _) => return self.foreign("|", "||", OrOr),
             (128.., _) => return self.other(),
             (_, _) => return self.unknown(1),
         };
@@ -173,14 +180,14 @@ impl Lexer<'_> {
         Unknown
     }
 
-    /// A single `&` or `|`, read as the double one.
-    fn half(&mut self, written: &str, meant: &str, kind: SyntaxKind) -> SyntaxKind {
-        let span = self.at..self.at + 1;
+    /// An operator of other languages, read as ours.
+    fn foreign(&mut self, written: &str, meant: &str, kind: SyntaxKind) -> SyntaxKind {
+        let span = self.at..self.at + written.len();
         self.sink.push(
             Diagnostic::error("E0115", format!("there is no operator `{written}`"), span)
                 .did_you_mean(Some(meant)),
         );
-        self.at += 1;
+        self.at += written.len();
         kind
     }
 
@@ -298,14 +305,17 @@ impl Lexer<'_> {
         if long { LongString } else { String }
     }
 
-    /// `'text'`, which is read as a text with a complaint.
-    fn single_quoted(&mut self) -> SyntaxKind {
+    /// `'text'`, or the same in backticks, which is read as a text with a complaint.
+    fn other_quotes(&mut self, quote: u8) -> SyntaxKind {
         let start = self.at;
         self.at += 1;
-        while !matches!(self.peek(0), b'\'' | b'\n' | b'"') && self.at < self.bytes.len() {
-            self.at += 1 + usize::from(self.peek(0) == b'\\' && self.peek(1) == b'\'');
+        while !matches!(self.peek(0), b'\n' | b'"')
+            && self.peek(0) != quote
+            && self.at < self.bytes.len()
+        {
+            self.at += 1 + usize::from(self.peek(0) == b'\\' && self.peek(1) == quote);
         }
-        if self.peek(0) != b'\'' {
+        if self.peek(0) != quote {
             self.at = start;
             return self.unknown(1);
         }
@@ -313,7 +323,7 @@ impl Lexer<'_> {
         let inner = &self.source[start + 1..self.at - 1];
         self.sink.push(
             Diagnostic::error("E0115", "text stands in double quotes", start..self.at)
-                .label("single quotes")
+                .label(if quote == b'`' { "backticks" } else { "single quotes" })
                 .fix(start..self.at, format!("\"{inner}\""), "use double quotes"),
         );
         String

@@ -188,7 +188,9 @@ pub(crate) fn quantity_literal(text: &str, span: Span, sink: &mut Sink) -> Liter
 /// The text of a string token, whose `quotes` (one or three) are still on it.
 pub(crate) fn string_value(token: &str, quotes: usize, start: usize, sink: &mut Sink) -> String {
     let closed = token.len() >= 2 * quotes
-        && token.as_bytes()[token.len() - quotes..].iter().all(|byte| matches!(byte, b'"' | b'\''));
+        && token.as_bytes()[token.len() - quotes..]
+            .iter()
+            .all(|byte| matches!(byte, b'"' | b'\'' | b'`'));
     let inner = &token[quotes..if closed { token.len() - quotes } else { token.len() }];
     if !inner.contains('\\') {
         return inner.to_owned();

@@ -234,6 +234,28 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Reports what other languages write here; `meant` is what ours writes in its place.
+    fn foreign(&mut self, message: impl Into<String>, span: Span, meant: &str) {
+        let diagnostic = Diagnostic::error("E0115", message, span).did_you_mean(Some(meant));
+        self.report(diagnostic);
+    }
+
+    /// Whether the current token and the one after it are these, with nothing in between.
+    fn at_both(&self, first: SyntaxKind, second: SyntaxKind) -> bool {
+        self.kind() == first
+            && self.kind_ahead(1) == second
+            && self.tokens[self.at].end == self.tokens[self.at + 1].start
+    }
+
+    /// Reads the `:` of `:=`, which is meant to be `=`.
+    fn walrus(&mut self) {
+        if self.at_both(SyntaxKind::Colon, SyntaxKind::Equals) {
+            let span = self.span().start..self.span().end + 1;
+            self.foreign("`:=` is written `=`", span, "=");
+            self.bump();
+        }
+    }
+
     /// Reports that `what` should be here.
     fn expected(&mut self, what: &str) {
         let message = format!("expected {what}, found {}", self.found());

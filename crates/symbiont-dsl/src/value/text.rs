@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub struct Text(Form);
 
 #[derive(Clone)]
-enum Form {
+pub(crate) enum Form {
     /// As it was made: one allocation.
     Fixed(Arc<str>),
     /// Appended to at least once, or made from a `String`.
@@ -51,19 +51,24 @@ impl Text {
         }
     }
 
+    /// How it is held.
+    pub(crate) fn form(&self) -> &Form {
+        &self.0
+    }
+
+    /// Where what is shared with its clones is.
+    pub(crate) fn address(&self) -> *const u8 {
+        match &self.0 {
+            Form::Fixed(text) => Arc::as_ptr(text).cast(),
+            Form::Grown(text) => Arc::as_ptr(text).cast(),
+        }
+    }
+
     /// Whether somebody else holds the same text.
     pub(crate) fn is_shared(&self) -> bool {
         match &self.0 {
             Form::Fixed(text) => Arc::strong_count(text) > 1,
             Form::Grown(text) => Arc::strong_count(text) > 1,
-        }
-    }
-
-    /// The same text, of the same form, shared with nobody.
-    pub(crate) fn detached(&self) -> Text {
-        match &self.0 {
-            Form::Fixed(text) => Text(Form::Fixed(Arc::from(&**text))),
-            Form::Grown(text) => Text(Form::Grown(Arc::new(String::clone(text)))),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use symbiont_dsl::definition::check;
+use symbiont_dsl::diagnostic::codes::pages;
+use symbiont_dsl::diagnostic::sarif::{Source, to_sarif};
 use symbiont_dsl::diagnostic::{render, to_json};
 
 use super::{expect, folder, name, programs};
@@ -34,16 +36,16 @@ fn every_fault_gives_one_message() {
 /// Real programs have no errors; what they are warned of is in one file.
 #[test]
 fn real_programs_check() {
-    let mut shown = String::new();
+    let (mut shown, mut faulty) = (String::new(), String::new());
     for (path, source) in programs("programs") {
         let checked = check(&source);
-        assert!(
-            checked.program.is_some(),
-            "{}",
-            render(&checked.diagnostics, &source, &name(&path), false)
-        );
-        writeln!(shown, "{}", render(&checked.diagnostics, &source, &name(&path), false)).unwrap();
+        let rendered = render(&checked.diagnostics, &source, &name(&path), false);
+        match checked.program {
+            Some(_) => writeln!(shown, "{rendered}").unwrap(),
+            None => faulty += &rendered,
+        }
     }
+    assert!(faulty.is_empty(), "{faulty}");
     expect(&folder("programs").join("warnings.txt"), &shown);
 }
 
@@ -70,4 +72,110 @@ fn machines_get_the_same() {
             },
         }])
     );
+}
+
+/// What SARIF 2.1.0 requires of an object of this name, and what those under it are.
+fn is_sarif(name: &str, value: &serde_json::Value) {
+    const REQUIRED: &[(&str, &[&str])] = &[
+        ("log", &["version", "runs"]),
+        ("run", &["tool"]),
+        ("tool", &["driver"]),
+        ("driver", &["name"]),
+        ("rule", &["id"]),
+        ("invocation", &["executionSuccessful"]),
+        ("result", &["message"]),
+        ("message", &["text"]),
+        ("fix", &["artifactChanges"]),
+        ("artifactChange", &["artifactLocation", "replacements"]),
+        ("replacement", &["deletedRegion"]),
+    ];
+    /// A property, what its value is, and whether it is an array of those.
+    const UNDER: &[(&str, &str, bool)] = &[
+        ("runs", "run", true),
+        ("tool", "tool", false),
+        ("driver", "driver", false),
+        ("rules", "rule", true),
+        ("shortDescription", "message", false),
+        ("fullDescription", "message", false),
+        ("help", "message", false),
+        ("invocations", "invocation", true),
+        ("results", "result", true),
+        ("message", "message", false),
+        ("description", "message", false),
+        ("locations", "location", true),
+        ("physicalLocation", "physicalLocation", false),
+        ("region", "region", false),
+        ("deletedRegion", "region", false),
+        ("fixes", "fix", true),
+        ("artifactChanges", "artifactChange", true),
+        ("replacements", "replacement", true),
+    ];
+    let object = value.as_object().unwrap_or_else(|| panic!("{name} is no object: {value}"));
+    for (_, keys) in REQUIRED.iter().filter(|(of, _)| *of == name) {
+        assert!(keys.iter().all(|key| object.contains_key(*key)), "{name}: {value}");
+    }
+    if name == "region" {
+        let at = |key: &str| object[key].as_u64().unwrap();
+        let (start, end) = ((at("startLine"), at("startColumn")), (at("endLine"), at("endColumn")));
+        assert!(start.0 > 0 && start.1 > 0 && start <= end, "{value}");
+    }
+    if name == "result" {
+        assert!(matches!(object["level"].as_str(), Some("error" | "warning")), "{value}");
+    }
+    for (key, under, array) in UNDER {
+        match object.get(*key) {
+            None => {}
+            Some(all) if *array => {
+                all.as_array().unwrap().iter().for_each(|one| is_sarif(under, one));
+            }
+            Some(one) => is_sarif(under, one),
+        }
+    }
+}
+
+#[test]
+fn code_hosts_get_the_same() {
+    for (path, source) in programs("faults") {
+        let diagnostics = check(&source).diagnostics;
+        let uri = name(&path);
+        let found = Source { uri: &uri, text: &source, diagnostics: &diagnostics };
+        let log = to_sarif(&[found], "1.2.3", true);
+        is_sarif("log", &log);
+        let run = &log["runs"][0];
+        assert_eq!(
+            (&log["version"], &run["columnKind"]),
+            (&"2.1.0".into(), &"unicodeCodePoints".into())
+        );
+        assert_eq!(run["tool"]["driver"]["rules"].as_array().unwrap().len(), pages().len());
+        let results = run["results"].as_array().unwrap();
+        assert_eq!(results.len(), diagnostics.len());
+        for (result, diagnostic) in results.iter().zip(&diagnostics) {
+            let rule = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+            assert_eq!(run["tool"]["driver"]["rules"][rule]["id"], diagnostic.code);
+            assert_eq!(result["ruleId"], diagnostic.code);
+            assert_eq!(result.get("fixes").is_some(), diagnostic.fix.is_some());
+            assert_eq!(
+                result["locations"][0]["physicalLocation"]["artifactLocation"],
+                serde_json::json!({ "uri": uri, "uriBaseId": "%SRCROOT%", "index": 0 })
+            );
+        }
+    }
+    // Columns are characters, and the end is the first that is no longer part of it.
+    let source = "agent a {\n  /* \u{e9}\u{1f600} */ with tiemout = 5s {}\n}";
+    let diagnostics = check(source).diagnostics;
+    let found = Source { uri: "file:///a.symbi", text: source, diagnostics: &diagnostics };
+    let log = to_sarif(&[found], "1.2.3", false);
+    let result = &log["runs"][0]["results"][0];
+    let region =
+        serde_json::json!({ "startLine": 2, "startColumn": 17, "endLine": 2, "endColumn": 24 });
+    assert_eq!(result["locations"][0]["physicalLocation"]["region"], region);
+    assert_eq!(
+        result["locations"][0]["physicalLocation"]["artifactLocation"],
+        serde_json::json!({ "uri": "file:///a.symbi", "index": 0 })
+    );
+    assert_eq!(
+        result["fixes"][0]["artifactChanges"][0]["replacements"][0],
+        serde_json::json!({ "deletedRegion": region, "insertedContent": { "text": "timeout" } })
+    );
+    assert_eq!(log["runs"][0]["invocations"][0]["executionSuccessful"], false);
 }

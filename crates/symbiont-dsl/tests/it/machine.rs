@@ -8,11 +8,13 @@ use symbiont_dsl::machine::{Code, Entry, HostCall, Limits, Machine, Step, compil
 use symbiont_dsl::syntax::parse;
 use symbiont_dsl::value::{ErrorValue, Secret, Value, from_json_text, to_json_text};
 
+use super::saving;
+
 const LIMITS: Limits = Limits { steps: 2_000_000, memory: 4 << 20, depth: 200, output: 1 << 20 };
 
 /// Compiles a whole source, whose first agent is meant.
 #[track_caller]
-fn code(source: &str) -> Arc<Code> {
+pub(crate) fn code(source: &str) -> Arc<Code> {
     let parsed = parse(source);
     let errors: Vec<_> =
         parsed.diagnostics.iter().filter(|d| d.severity == Severity::Error).collect();
@@ -30,10 +32,14 @@ fn agent(body: &str) -> String {
 }
 
 /// A host that is honest about the little it can do.
-fn answer(call: &HostCall) -> Result<Value, ErrorValue> {
+pub(crate) fn answer(call: &HostCall) -> Result<Value, ErrorValue> {
     let first = || call.args.first().cloned().unwrap_or_default();
     match &*call.name {
         "echo" => Ok(first()),
+        "ones" => match first() {
+            Value::Int(count) => Ok(Value::array((0..count).map(|_| Value::Int(1)))),
+            other => Ok(other),
+        },
         "time" => Ok(Value::Time(1_700_000_000_123_456_789)),
         "bytes" => Ok(Value::Bytes(Arc::from(&b"hi!"[..]))),
         "describe" | "fs.read" | "memory.get" | "a.b.c" => {
@@ -75,9 +81,17 @@ fn show(result: Result<Value, ErrorValue>) -> String {
     }
 }
 
-fn run(source: &str, input: Vec<(String, Value)>, limits: Limits, fuel: u64) -> (String, u64) {
+fn started(
+    source: &str,
+    input: Vec<(String, Value)>,
+    limits: Limits,
+) -> Result<Machine, ErrorValue> {
     let ambient = vec![("user".to_owned(), Value::from("ann"))];
-    match Machine::start(code(source), Entry::With, input, ambient, limits) {
+    Machine::start(code(source), Entry::With, input, ambient, limits)
+}
+
+fn run(source: &str, input: Vec<(String, Value)>, limits: Limits, fuel: u64) -> (String, u64) {
+    match started(source, input, limits) {
         Ok(mut machine) => (show(drive(&mut machine, fuel)), machine.steps()),
         Err(error) => (format!("! {error}"), 0),
     }
@@ -86,13 +100,23 @@ fn run(source: &str, input: Vec<(String, Value)>, limits: Limits, fuel: u64) -> 
 /// The result of a body is `want` as JSON, or `! Kind...` of which `want` is the beginning.
 #[track_caller]
 fn check(body: &str, want: &str) {
+    check_within(LIMITS, body, want);
+}
+
+#[track_caller]
+fn check_within(limits: Limits, body: &str, want: &str) {
     let source = agent(body);
-    let (got, steps) = run(&source, vec![], LIMITS, u64::MAX);
+    let (got, steps) = run(&source, vec![], limits, u64::MAX);
     let fits = if want.starts_with('!') { got.starts_with(want) } else { got == want };
     assert!(fits, "{body}\n  gives {got}\n  not   {want}");
     // However the fuel is sliced, it is the same run.
-    assert_eq!(run(&source, vec![], LIMITS, 1), (got.clone(), steps), "{body}");
-    assert_eq!(run(&source, vec![], LIMITS, 7), (got, steps), "{body}");
+    assert_eq!(run(&source, vec![], limits, 1), (got.clone(), steps), "{body}");
+    assert_eq!(run(&source, vec![], limits, 7), (got.clone(), steps), "{body}");
+    // And wherever it is saved and restored.
+    let every = 1 + steps / 3;
+    let mut machine = started(&source, vec![], limits).expect("it has no parameters");
+    let moved = show(saving::drive(&mut machine, &code(&source), every, limits));
+    assert_eq!((moved, machine.steps()), (got, steps), "{body}");
 }
 
 #[track_caller]
@@ -584,8 +608,9 @@ fn methods_of_other_values_do_their_work() {
 
 #[test]
 fn limits_end_a_run() {
-    table(&[
-        ("while true { }", "! LimitExceeded: the run has used its 2000000 steps"),
+    let limits = Limits { steps: 50_000, memory: 128 << 10, ..LIMITS };
+    for (body, want) in [
+        ("while true { }", "! LimitExceeded: the run has used its 50000 steps"),
         ("while true { try { while true { } } catch (e) { } }", "! LimitExceeded"),
         ("function f() { f() }\n---\n f()", "! LimitExceeded: more than 200 calls"),
         ("function f() { f() }\n---\n try { f() } catch (LimitExceeded e) { return 1 }", "1"),
@@ -620,7 +645,7 @@ fn limits_end_a_run() {
             "let x = [1]; for i in range(0, 100) { x = [x, x] } describe(x.length); echo(x).length",
             "2",
         ),
-        ("let s = \"\"; for i in range(0, 20000) { s += \"x\" } s.length", "20000"),
+        ("let s = \"\"; for i in range(0, 5000) { s += \"x\" } s.length", "5000"),
         // Catching an error does not make the work before it free.
         (
             "let x = [1]; for i in range(0, 100) { x = [x, x] } let n = 0; while true { try { to_json(x) } catch (e) { n += 1; if n > 20 { return n } } }",
@@ -631,8 +656,10 @@ fn limits_end_a_run() {
             "! LimitExceeded: the run has used",
         ),
         // What is let go does not count.
-        ("for i in range(0, 100) { let s = \"x\".repeat(100000); n = s.length } n", "100000"),
-    ]);
+        ("for i in range(0, 30) { let s = \"x\".repeat(10000); n = s.length } n", "10000"),
+    ] {
+        check_within(limits, body, want);
+    }
 }
 
 #[test]
@@ -664,10 +691,10 @@ fn one_step_makes_no_more_than_one_text() {
     for (body, want, most) in [
         (
             "let s = \"0123456789abcdef\"; while true { s += s }",
-            "! LimitExceeded: a text has at most 64 MiB",
+            "! LimitExceeded: a text has at most 16 MiB",
             1 << 24,
         ),
-        ("\"x\".repeat(100000000)", "! LimitExceeded: a text has at most 64 MiB", 100),
+        ("\"x\".repeat(100000000)", "! LimitExceeded: a text has at most 16 MiB", 100),
         ("to_json(range(0, 4000000000))", "! LimitExceeded: JSON of more", 100),
         ("hash(range(0, 4000000000))", "! LimitExceeded: JSON of more", 100),
         ("hash([range(0, 4000000000)])", "! LimitExceeded: JSON of more", 100),
@@ -685,6 +712,92 @@ fn one_step_makes_no_more_than_one_text() {
     }
     let (_, steps) = run(&agent("to_json(range(0, 1000000))"), vec![], limits, 1_000);
     assert!(steps > 6_888_891 / 4, "{steps} steps are too few");
+}
+
+/// What is long is done piece by piece, and comes out as if it were done at once.
+#[test]
+fn long_work_gives_what_short_work_gives() {
+    let numbers: Vec<i64> = (0..10_000).map(|i| i * 7_919 % 1_009).collect();
+    let sorted = {
+        let mut sorted = numbers.clone();
+        sorted.sort_unstable();
+        sorted
+    };
+    let json = |numbers: &[i64]| format!("{numbers:?}").replace(' ', "");
+    let a = "let a = range(0, 10000).map(i => i * 7919 % 1009); ";
+    let reversed: Vec<i64> = numbers.iter().rev().copied().collect();
+    table(&[
+        (&format!("{a} a.sort()"), &json(&sorted)),
+        (&format!("{a} sort(a)"), &json(&sorted)),
+        (&format!("{a} let s = a.sort; s"), &json(&sorted)),
+        (&format!("{a} a.reverse()"), &json(&reversed)),
+        (&format!("{a} reverse(a).length"), "10000"),
+        ("range(0, 10000).reverse()[0]", "9999"),
+        ("range(0, 10000).sort() == range(0, 10000).reverse().reverse()", "true"),
+        (
+            &format!("{a} let z = zip(a, range(0, 20000)); [z.length, z[9999]]"),
+            "[10000,[806,9999]]",
+        ),
+        (&format!("{a} a.zip(a)"), "! TypeError: array has no member or method `zip`"),
+        (&format!("{a} a.join(\",\").split(\",\").map(x => x.to_int()) == a"), "true"),
+        (&format!("{a} a.join() == a.join(\"\")"), "true"),
+        (&format!("{a} ((a.join(\"é\n\") + \"\n\").lines).length"), "10000"),
+        ("(\"a\r\n\".repeat(9000)).lines()[8999]", "\"a\""),
+        ("(\"é,\".repeat(9000)).split(\",\").length", "9001"),
+        ("(\"é,\".repeat(9000)).chars.length", "18000"),
+        ("let s = \"aé\".repeat(4000); s.chars().join() == s", "true"),
+        (
+            "let m = {}; for i in range(0, 6000) { m[\"k\" + i] = i } let e = m.entries; [e.length, e[5999]]",
+            "[6000,[\"k5999\",5999]]",
+        ),
+        ("let m = {entries: 7}; for i in range(0, 6000) { m[\"k\" + i] = i } m.entries", "7"),
+        // Sorting is stable, and NaN comes last.
+        ("range(0, 9000).map(i => if i % 2 == 0 { 1 } else { 1.0 }).sort()[8999]", "1.0"),
+        (
+            "let inf = 1.0e308 * 10.0; let a = range(0, 9000).map(i => 0 - i); a[3] = inf - inf; let s = a.sort(); [s[8999].is_nan, s[8998]]",
+            "[true,0]",
+        ),
+        (
+            "let a = range(0, 9000).map(i => i); a.push(\"x\"); a.sort()",
+            "! TypeError: int and string have no order",
+        ),
+        ("let a = range(0, 9000).map(i => i); a[0] = \"x\"; sort(a)", "! TypeError"),
+        (
+            "let a = range(0, 9000).map(i => i); a[0] = 1.5; a[8999] = 1KB; sort(a)",
+            "! TypeError: float and size",
+        ),
+        ("range(0, 9000).map(i => [i]).sort()", "! TypeError"),
+        ("try { range(0, 9000).map(i => null).sort() } catch (TypeError e) { return 1 }", "1"),
+        // An order that is none is refused, however few they are.
+        ("[1.5, 1KB].sort()", "! TypeError: size and float have no order"),
+        ("[2, 1KB, 1].sort()", "[1,2,1000]"),
+        ("[[1]].sort()", "[[1]]"),
+        ("[null, null].sort()", "! TypeError"),
+        ("let m = {join: x => x}; m.join(3)", "3"),
+    ]);
+}
+
+#[test]
+fn lists_are_bounded_as_texts_are() {
+    let limits = Limits { memory: 1 << 30, steps: 1 << 32, ..LIMITS };
+    for body in [
+        "let a = [1]; while true { a = a + a }",
+        "let a = range(0, 1000000).reverse(); while true { a.push(1) }",
+        "range(0, 1048577).map(x => x)",
+        "range(0, 1048577).sort()",
+        "(\"a,\".repeat(1048577)).split(\",\")",
+        "let m = {}; for i in range(0, 2000000) { m[\"k\" + i] = i }",
+        "let s = \"[\" + \"1,\".repeat(1048576) + \"1]\"; parse_json(s)",
+        "parse_json(\"{\" + range(0, 262145).map(i => \"\\\"\" + i + \"\\\":1\").join(\",\") + \"}\")",
+        "parse_csv(\"a\n\" + \"1\n\".repeat(1048577))",
+        "ones(1048577)",
+    ] {
+        let (got, _) = run(&agent(body), vec![], limits, 1_000_000);
+        let fits = ["an array", "a map"]
+            .iter()
+            .any(|what| got.starts_with(&format!("! LimitExceeded: {what} has at most")));
+        assert!(fits, "{body}: {got}");
+    }
 }
 
 #[test]
@@ -772,6 +885,45 @@ fn a_run_is_no_slower_to_yield_than_its_fuel() {
     // Each turn pays for ten steps, those of the long instructions included.
     assert!(turns + 1 >= machine.steps() / 10, "{turns} turns for {} steps", machine.steps());
     assert!(machine.steps() > 1_000);
+}
+
+/// However much there is of it, an instruction does not hold its host for long.
+#[test]
+fn long_work_yields_between_its_strides() {
+    const FUEL: u64 = 1_000;
+    let limits = Limits { memory: 256 << 20, steps: 1 << 32, ..LIMITS };
+    let a = "let a = range(0, 100000).map(i => i); ";
+    let m = "let m = {}; for i in range(0, 60000) { m[\"k\" + i] = i } ";
+    for body in [
+        format!("{a} to_json(a).length"),
+        format!("{a} parse_json(to_json(a)).length"),
+        format!("{a} parse_csv(a.join(\"\n\")).length"),
+        format!("{a} let b = a; b.push(1); b.length"),
+        format!("{a} let b = a + a; b.length"),
+        format!("{a} let z = zip(a, a); let y = z; y.push(1); z.push(1); y == z"),
+        format!("{a} zip(a, a) in [zip(a, a)]"),
+        format!("{a} \"x\" in a"),
+        format!("{a} describe(zip(a, a)).length; echo(zip(a, a)).length"),
+        format!("{a} hash(a)"),
+        format!("{a} a.reverse()"),
+        format!("{m} let o = m; o.x = 1; o.merge(m); o.length"),
+    ] {
+        let mut machine = started(&agent(&body), vec![], limits).expect("it starts");
+        let mut before = 0;
+        loop {
+            let step = machine.run(FUEL);
+            let done = machine.steps() - before;
+            assert!(done <= FUEL + 30_000, "{body} takes {done} steps in one go");
+            before = machine.steps();
+            match step {
+                Step::Yielded => {}
+                Step::Call(call) => machine.resume(answer(&call)),
+                Step::Done(_) => break,
+                Step::Failed(error) => panic!("{body}: {error}"),
+            }
+        }
+        assert!(before > 100_000, "{body} takes {before} steps");
+    }
 }
 
 #[test]

@@ -3,11 +3,24 @@
 use std::path::{Path, PathBuf};
 
 mod checking;
+mod codes;
+mod coverage;
+mod decisions;
 mod definitions;
+mod docs;
+mod formatting;
+mod fuzzed;
 mod machine;
 mod parsing;
 mod policies;
 mod random;
+mod recovery;
+mod runs;
+mod saving;
+mod session;
+mod tools;
+mod types;
+mod world;
 
 /// The folder of test data of this name.
 fn folder(name: &str) -> PathBuf {
@@ -16,14 +29,19 @@ fn folder(name: &str) -> PathBuf {
 
 /// The programs of a folder of `test_data`, by name.
 fn programs(name: &str) -> Vec<(PathBuf, String)> {
+    files(name, "symbi")
+}
+
+/// The files of a folder of `test_data` whose names end so, by name.
+fn files(name: &str, ending: &str) -> Vec<(PathBuf, String)> {
     let folder = folder(name);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "symbi"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == ending))
         .collect();
     paths.sort();
-    assert!(!paths.is_empty(), "no programs in {}", folder.display());
+    assert!(!paths.is_empty(), "no `.{ending}` in {}", folder.display());
     paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
 }
 

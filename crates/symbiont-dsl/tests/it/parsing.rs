@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use symbiont_dsl::definition::check;
-use symbiont_dsl::diagnostic::render;
+use symbiont_dsl::diagnostic::{Diagnostic, Severity, render};
+use symbiont_dsl::format::format;
+use symbiont_dsl::machine::compile;
 use symbiont_dsl::syntax::{parse, tree};
 
 use super::{name, programs};
@@ -20,14 +22,27 @@ fn real_programs_parse() {
     assert_eq!(faults, "");
 }
 
+fn is_error(found: &Diagnostic) -> bool {
+    found.severity == Severity::Error
+}
+
 /// Parses `source` on a stack of 2 MiB, what threads get by default; gives the codes of what was found, each once.
 fn codes_on_a_small_stack(source: String) -> Vec<&'static str> {
     std::thread::Builder::new()
         .stack_size(2 << 20)
         .spawn(move || {
             let parsed = parse(&source);
-            // The checker walks what the parser let through, and must survive it as well.
+            // These walk what the parser let through, and must survive it as well.
             check(&source);
+            let formatted = format(&source);
+            assert_eq!(
+                formatted.is_err(),
+                parsed.diagnostics.iter().any(is_error),
+                "{formatted:?}"
+            );
+            for number in 0..parsed.program.agents.len() {
+                let _ = compile(&parsed.program, number);
+            }
             assert_eq!(tree(&source).text().to_string(), source);
             let mut codes: Vec<_> = parsed.diagnostics.iter().map(|found| found.code).collect();
             codes.sort_unstable();
@@ -90,6 +105,59 @@ fn nesting_is_bounded() {
         assert!(codes.contains(&"E0107"), "{link:?}: {codes:?}");
         let codes = codes_on_a_small_stack(within("let x = a", &link.repeat(200), ";"));
         assert_eq!(codes, [] as [&str; 0], "{link:?}");
+    }
+}
+
+/// What is as deep as may be is read, and all that walks it has stack enough.
+#[test]
+fn the_deepest_nesting_is_survived() {
+    for (open, close, levels) in [
+        ("(", ")", 240),
+        ("[", "]", 240),
+        ("f(", ")", 120),
+        ("({ a: ", "})", 80),
+        ("!", "", 240),
+        ("x => ", "", 120),
+        ("Some(", ")", 240),
+        ("if x { ", "}", 120),
+        ("if x {} else { ", "}", 120),
+        ("match x { _ => ", "}", 80),
+        ("f(x => { ", "})", 60),
+        ("for y in x { ", "}", 120),
+        ("try { ", "} catch {}", 120),
+        ("1 + (", ")", 80),
+        ("x[f(a).b(", ")]", 60),
+    ] {
+        let body = format!("{}x{}", open.repeat(levels), close.repeat(levels));
+        let codes = codes_on_a_small_stack(format!("agent deep {{ with {{ {body} }} }}"));
+        assert!(!codes.iter().any(|code| code.starts_with('E')), "{open:?}: {codes:?}");
+    }
+    let types = format!("type T = {}x{}", "Array<".repeat(250), ">".repeat(250));
+    assert_eq!(codes_on_a_small_stack(types), [] as [&str; 0]);
+}
+
+/// 200 KB of whatever opens something, where it may stand and where it may not.
+#[test]
+fn what_only_opens_is_a_fault() {
+    const STATEMENT: &str = "agent a { with { ";
+    const RULE: &str = "agent a { policy p { allow: ";
+    #[rustfmt::skip]
+    let cases: [(&str, &[&str]); 5] = [
+        ("", &["(", "{", "/*", "\"", "agent a {", "policy p {", "metadata {", "function f(", "->"]),
+        (STATEMENT, &[
+            "(", "[", "{", "{ a: ", "if x {", "a => ", "a => {", "!", "-", "not ", "f(", "x.", "x[",
+            "Some(", "match x { ", "match x { { a: ", "else ", "try {", "x + ", "a, ", "/*", "\"",
+        ]),
+        (RULE, &["(", "[", "{", "f(", "x.", "if ", "a => "]),
+        ("type T = ", &["Array<", "{ x: ", "A, "]),
+        ("memory m { ", &["a {", "a ", "policy p {", "["]),
+    ];
+    for (head, openers) in cases {
+        for open in openers {
+            let source = format!("{head}{}", open.repeat(200_000 / open.len()));
+            let codes = codes_on_a_small_stack(source);
+            assert!(codes.iter().any(|code| code.starts_with("E01")), "{head}{open}: {codes:?}");
+        }
     }
 }
 

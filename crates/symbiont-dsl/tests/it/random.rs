@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use symbiont_dsl::machine::{Entry, Limits, Machine, Step, compile};
+use symbiont_dsl::machine::{Code, Entry, Limits, Machine, Step, compile};
 use symbiont_dsl::syntax::parse;
 use symbiont_dsl::value::{ErrorValue, Value};
+
+use super::saving;
 
 fn expression() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
@@ -134,18 +136,29 @@ fn statements() -> impl Strategy<Value = String> {
 const LIMITS: Limits = Limits { steps: 20_000, memory: 1 << 20, depth: 30, output: 1 << 16 };
 
 /// The end of a run, its steps, and the most memory that was seen at a host call.
-fn run(source: &str, fuel: u64) -> (String, u64, u64) {
+pub(super) fn run(source: &str, fuel: u64) -> (String, u64, u64) {
+    run_moved(source, fuel, |_, _| {})
+}
+
+/// The same, with something done to the machine wherever it stops.
+fn run_moved(
+    source: &str,
+    fuel: u64,
+    moved: impl Fn(&mut Machine, &Arc<Code>),
+) -> (String, u64, u64) {
     let parsed = parse(source);
     // Compiling refuses what the checker would have refused; that is an end too.
     let code = match compile(&parsed.program, 0) {
         Ok(code) => Arc::new(code),
         Err(error) => return (error.to_string(), 0, 0),
     };
-    let mut machine =
-        Machine::start(code, Entry::With, vec![], vec![], LIMITS).expect("no parameters");
+    let mut machine = Machine::start(Arc::clone(&code), Entry::With, vec![], vec![], LIMITS)
+        .expect("no parameters");
     let mut most = 0;
     loop {
-        match machine.run(fuel) {
+        let step = machine.run(fuel);
+        moved(&mut machine, &code);
+        match step {
             Step::Call(call) => {
                 most = most.max(machine.memory());
                 assert!(most <= LIMITS.memory, "{most} bytes");
@@ -175,6 +188,7 @@ proptest! {
     #[test]
     fn every_run_ends_and_is_the_same_run_in_any_slices(
         lines in prop::collection::vec(statements(), 1..8),
+        fuel in 200_u64..4_000,
     ) {
         // Most random expressions are errors; caught, they do not hide what comes after them.
         let caught = |line: &String| format!("try {{ {line} }} catch (e) {{ seen = e.kind }}");
@@ -185,5 +199,67 @@ proptest! {
         let whole = run(&source, u64::MAX);
         prop_assert_eq!(&run(&source, 1), &whole);
         prop_assert_eq!(&run(&source, 13), &whole);
+        let moved = |machine: &mut Machine, code: &Arc<Code>| saving::moved(machine, code, LIMITS);
+        prop_assert_eq!(&run_moved(&source, fuel, moved), &whole);
+    }
+
+    /// What the checker refuses as a value of a written type is no such value when it is run.
+    #[test]
+    fn what_is_refused_is_never_of_the_type(
+        value in expression(),
+        lines in prop::collection::vec(statements(), 0..3),
+        (ty, name) in prop::sample::select(vec![
+            ("String", "string"), ("int", "int"), ("bool", "bool"), ("duration", "duration"),
+            ("size", "size"), ("Array", "array"), ("Map", "map"), ("Option", "option"),
+        ]),
+    ) {
+        // Of an `if` each branch has to fit, also one that is never taken.
+        prop_assume!(!value.contains("(if "));
+        let source = |end: &str| format!(
+            "function f(x) {{ x }}\nagent t {{ with {{ let a = [1]; let b = {{x: 1}}; let c = \"é\"; {} {end} }} }}",
+            lines.join(" ")
+        );
+        let typed = source(&format!("let typed: {ty} = {value}; return type_of(typed)"));
+        let checked = symbiont_dsl::definition::check(&typed);
+        let refused = checked.diagnostics.iter().any(|found| {
+            found.code == "E0221" && found.message.starts_with("`typed`")
+        });
+        if refused {
+            let (end, _, _) = run(&typed, u64::MAX);
+            prop_assert!(!end.contains(&format!("\"{name}\"")), "{typed}: {end}");
+        }
+    }
+
+    /// Checking and analysing a program leave what runs as it was, whatever the program.
+    #[test]
+    fn whatever_is_written_is_analysed(
+        lines in prop::collection::vec(statements(), 1..8),
+        from in 0_usize..400,
+        length in 0_usize..40,
+    ) {
+        let mut source = format!("agent t(a: Array<int>, b: T) -> int {{ with {{ {} }} }} type T = {{ x: T }}", lines.join("\n"));
+        let parsed = parse(&source);
+        if let Some(program) = symbiont_dsl::definition::check(&source).program {
+            prop_assert_eq!(&program.hir, &parsed.program);
+        }
+        // And with a piece cut out.
+        let boundary = |at: usize| (at..).find(|at| source.is_char_boundary(*at)).unwrap_or(0);
+        let (from, to) = (from.min(source.len()), (from + length).min(source.len()));
+        let range = boundary(from)..boundary(to);
+        source.replace_range(range, "");
+        let program = parse(&source).program;
+        let analysis = symbiont_dsl::analysis::Analysis::of(&source, &program);
+        for symbol in analysis.symbols() {
+            let references = analysis.references(symbol);
+            for place in references {
+                prop_assert_eq!(source.get(place.clone()), Some(symbol.name.as_str()));
+            }
+            prop_assert!(references.contains(&symbol.span) || symbol.name.is_empty());
+        }
+        for at in 0..=source.len() {
+            analysis.type_at(at);
+            analysis.members_at(at);
+            analysis.symbol_at(at);
+        }
     }
 }

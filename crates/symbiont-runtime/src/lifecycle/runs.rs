@@ -86,7 +86,9 @@ impl Inner {
         let (entry, message) = match cause {
             Cause::Task(task) => (entry.with("task", task), None),
             Cause::Message(message) => (entry.with("message", message), Some(message)),
-            Cause::Start | Cause::Tick | Cause::Agent(_) | Cause::Stop => (entry, None),
+            Cause::Start | Cause::Tick | Cause::Agent(_) | Cause::Console | Cause::Stop => {
+                (entry, None)
+            }
         };
         let mut also = match &errand {
             None => Change::new(),
@@ -171,7 +173,8 @@ impl Inner {
                     run: Some(report.run_id),
                     error: failure.as_error(member.id, tier),
                     effects: report.effects || report.unfinished,
-                    rests: !failed || matches!(cause, Cause::Task(_) | Cause::Agent(_)),
+                    rests: !failed
+                        || matches!(cause, Cause::Task(_) | Cause::Agent(_) | Cause::Console),
                 };
                 let (supervisor, id) = (Arc::clone(supervisor), member.id);
                 self.tasks.spawn(async move { supervisor.run_failed(id, failed).await });

@@ -3,6 +3,9 @@
 //! Every governed call goes the same way: capability, policy, intent on record, effect, result on
 //! record. A refusal is an error that the program can catch; a record that can't be written is not.
 
+mod http;
+mod tools;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -23,6 +26,7 @@ use symbiont_types::{
 
 use tokio::time::Instant;
 
+use self::tools::ToolCall;
 use super::{Definition, Named, Run, RunFailure, RunOutcome, SandboxSeat};
 use crate::clock::{Clock, micros};
 use crate::directory::Outgoing;
@@ -52,13 +56,16 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(366 * 24 * 3600);
 type Answer = Result<Result<Value, ErrorValue>, RunFailure>;
 
 /// Decides, makes and records one call.
-pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
-    let call = match canonical(call) {
-        Ok(call) => addressed(run, call),
-        Err(refusal) => return Ok(Err(refusal)),
+pub(super) async fn call(run: &Run, call: &HostCall, line: Option<usize>) -> Answer {
+    let seen = canonical(call).and_then(|call| tools::resolved(run, addressed(run, call)));
+    let (call, tool) = match &seen {
+        Ok((call, tool)) => (call, tool.as_ref()),
+        Err(refusal) => return Ok(Err(refusal.clone())),
     };
-    let call = &call;
-    let operation = operations::operation(&call.name, &Texts(call));
+    let operation = match tool {
+        Some(tool) => tool.operation(),
+        None => operations::operation(&call.name, &Texts(call)),
+    };
     if !operation.governed {
         return free(run, call, line).await;
     }
@@ -72,7 +79,7 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
         return Ok(Err(ErrorValue::new("LimitExceeded", message).with_operation(shown)));
     }
     if operation.capability_checked
-        && let Some(refusal) = uncovered(run, &operation)
+        && let Some(refusal) = uncovered(run, &operation, tool.and_then(ToolCall::capability))
     {
         let entry = run
             .entry(AuditEventType::SecurityEvent, "capability.denied", line)
@@ -87,23 +94,26 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
     let mut denial = None;
     for name in &operation.names {
         let decided = decide(run, call, &facts, name, line);
-        change = change.record(decided.entry);
+        change = change.record(tools::about(decided.entry, tool));
         terms.add(decided.obligations);
         if decided.refusal.is_some() {
             denial = decided.refusal;
             break;
         }
     }
-    denial = denial.or_else(|| denied_by_id(run, call)).or_else(|| terms.refusal(run));
+    denial = denial
+        .or_else(|| denied_by_id(run, call))
+        .or_else(|| tool.and_then(|tool| tool.denied(run)))
+        .or_else(|| terms.refusal(run));
     if let Some((kind, reason)) = denial {
         run.commit(change).await?;
         return Ok(Err(ErrorValue::new(kind, reason).with_operation(shown)));
     }
     let kind = head(&operation);
     let veil = |text: String| if terms.redact { "[redacted]".to_owned() } else { text };
-    let begin = run
-        .entry(AuditEventType::SecurityEvent, kind, line)
-        .details(veil(describe(call)))
+    let begin = tools::about(run.entry(AuditEventType::SecurityEvent, kind, line), tool)
+        .details(veil(tool.map_or_else(|| describe(call), ToolCall::describe)))
+        .with_some("does", tool.map(|tool| veil(tool.does())))
         .with("operation", &shown)
         .with("phase", "begin")
         .with_some("level", terms.level.as_ref());
@@ -122,7 +132,12 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
         meter.effects.store(true, Ordering::Relaxed);
     }
     meter.in_effect.store(effect || delegates, Ordering::Relaxed);
-    let made = perform(run, call, &shown);
+    let made = async {
+        match tool {
+            Some(tool) => tool.perform(run).await,
+            None => perform(run, call, &shown).await,
+        }
+    };
     let done = match terms.timeout {
         None => made.await,
         Some(limit) => tokio::time::timeout(limit, made).await.unwrap_or_else(|_| {
@@ -152,8 +167,7 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: usize) -> Answer {
         Some(_) => AuditEventType::ErrorOccurred,
         None => AuditEventType::SecurityEvent,
     };
-    let end = run
-        .entry(event_type, kind, line)
+    let end = tools::about(run.entry(event_type, kind, line), tool)
         .details(veil(cut(&note)))
         .with("operation", &shown)
         .with("phase", "end")
@@ -248,6 +262,7 @@ fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
             Value::String(_) | Value::Bytes(_) | Value::Secret(_) => {}
             other => *other = Value::from(to_json_text(other, LARGEST_FILE as u64)?),
         },
+        (name, args) if name.starts_with("http.") => http::spell(name, args)?,
         _ => {}
     }
     Ok(HostCall { name: Arc::from(arranged.name()), args, named, span: call.span.clone() })
@@ -380,8 +395,8 @@ impl Run {
             .with("run", self.active.id)
     }
 
-    fn entry(&self, event_type: AuditEventType, kind: &'static str, line: usize) -> Entry {
-        self.journal_entry(event_type, kind).with("line", line)
+    fn entry(&self, event_type: AuditEventType, kind: &'static str, line: Option<usize>) -> Entry {
+        self.journal_entry(event_type, kind).with_some("line", line)
     }
 
     async fn commit(&self, change: Change) -> Result<(), RunFailure> {
@@ -410,7 +425,8 @@ impl Done {
 // Deciding.
 
 /// Why no capability covers the operation, if none does.
-fn uncovered(run: &Run, operation: &Operation) -> Option<String> {
+/// `needed` is the capability that a tool declares.
+fn uncovered(run: &Run, operation: &Operation, needed: Option<&str>) -> Option<String> {
     // What is taken away from an agent is taken away from the run that is under way.
     let now = run.services.owner.upgrade().and_then(|owner| owner.definition(run.agent_id));
     let now = now.as_ref().unwrap_or(&run.definition);
@@ -418,10 +434,11 @@ fn uncovered(run: &Run, operation: &Operation) -> Option<String> {
     let lacking = lists.into_iter().filter(|list| !list.is_empty()).find(|list| {
         let covered =
             |name: &String| list.iter().any(|capability| operations::covers(capability, name));
-        !operation.names.iter().any(covered)
+        let granted = |needed| list.iter().any(|capability| tools::grants(capability, needed));
+        !operation.names.iter().any(covered) && !needed.is_some_and(granted)
     })?;
     let name = operation.names.first().map_or("", String::as_str);
-    let bare = name.split(':').next().unwrap_or(name);
+    let bare = needed.unwrap_or_else(|| name.split(':').next().unwrap_or(name));
     Some(format!(
         "the agent's capabilities ({}) do not cover `{bare}`: add it to `capabilities`",
         lacking.join(", ")
@@ -459,7 +476,7 @@ fn decide(
     call: &HostCall,
     facts: &[PolicyValue],
     operation: &str,
-    line: usize,
+    line: Option<usize>,
 ) -> Decided {
     let decision = ask(run, call, facts, operation);
     let refusal = policy::refusal(&decision, operation);
@@ -594,6 +611,8 @@ fn describe(call: &HostCall) -> String {
             words.extend(args.iter().map(ToString::to_string));
         }
         return cut(&words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
+    } else if call.name.starts_with("http.") {
+        return cut(&http::describe(call));
     } else {
         let positional = call.args.iter().map(ToString::to_string);
         let named = call.named.iter().map(|(name, value)| format!("{name} = {value}"));
@@ -685,7 +704,7 @@ fn bytes(value: &Value) -> Result<Vec<u8>, ErrorValue> {
 
 // Calls that policies do not govern.
 
-async fn free(run: &Run, call: &HostCall, line: usize) -> Answer {
+async fn free(run: &Run, call: &HostCall, line: Option<usize>) -> Answer {
     Ok(match &*call.name {
         "log" | "print" | "emit" | "checkpoint" => return say(run, call, line).await,
         "now" => now(run),
@@ -708,7 +727,7 @@ fn now(run: &Run) -> Result<Value, ErrorValue> {
     Ok(Value::Time(micros(run.services.journal.now()).saturating_mul(1000)))
 }
 
-async fn say(run: &Run, call: &HostCall, line: usize) -> Answer {
+async fn say(run: &Run, call: &HostCall, line: Option<usize>) -> Answer {
     let (level, rest) = match (&*call.name, call.args.as_slice()) {
         ("log", [Value::Null, rest @ ..]) => (None, rest),
         ("log", [level, rest @ ..]) => (Some(level.to_string().to_lowercase()), rest),
@@ -821,20 +840,13 @@ async fn perform(run: &Run, call: &HostCall, operation: &str) -> Result<Done, Er
             "ModelError",
             "no model provider is configured, so nothing can answer `reason`",
         )),
-        "request_approval" => Err(ErrorValue::new(
-            "ApprovalDenied",
-            "asking a person for approval is not served yet",
-        )),
-        "tool" => {
-            let name = text(call, 0, "name")?;
-            Err(ErrorValue::new("ToolNotFound", format!("no tool `{name}` is known to this runtime")))
+        "request_approval" => {
+            Err(ErrorValue::new("ApprovalDenied", "asking a person for approval is not served yet"))
         }
+        "tool" => Err(tools::unknown(run, &text(call, 0, "name")?)),
+        name if name.starts_with("http.") => http::ask(run, call).await,
         name if operations::is_host_call(name) => Err(unserved(name)),
-        name => Err(ErrorValue::new(
-            "ToolNotFound",
-            format!("no tool `{name}` is known to this runtime, and the file has no function of that name"),
-        )
-        .with_operation(operation)),
+        name => Err(tools::unknown(run, name).with_operation(operation)),
     }
 }
 

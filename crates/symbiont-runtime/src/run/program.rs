@@ -104,7 +104,7 @@ impl Program {
 
     pub(crate) fn bind_text(&self, input: &Input) -> Result<Bound, String> {
         let json = match input {
-            Input::None | Input::Message(_) => serde_json::Value::Null,
+            Input::None | Input::Message(_) | Input::Machine(_) => serde_json::Value::Null,
             Input::Json(text) => serde_json::from_str(text)
                 .map_err(|error| format!("the input is no JSON: {error}"))?,
         };

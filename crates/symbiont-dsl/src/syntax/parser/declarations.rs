@@ -16,6 +16,30 @@ pub(crate) const KEYWORDS: [&str; 9] =
 /// The words that begin items of an agent.
 const ITEMS: [&str; 6] = ["capabilities", "policy", "use", "function", "on", "with"];
 
+/// The words that begin rules.
+const VERBS: [(&str, Verb); 4] = [
+    ("allow", Verb::Allow),
+    ("deny", Verb::Deny),
+    ("require", Verb::Require),
+    ("audit", Verb::Audit),
+];
+
+/// The words that begin such things in other languages.
+const FOREIGN: [(&str, &str); 7] = [
+    ("fn", "function"),
+    ("func", "function"),
+    ("fun", "function"),
+    ("def", "function"),
+    ("struct", "type"),
+    ("interface", "type"),
+    ("class", "agent"),
+];
+
+/// Whether this word begins a function, here or elsewhere.
+pub(super) fn is_function(word: &str) -> bool {
+    word == "function" || FOREIGN.contains(&(word, "function"))
+}
+
 /// Whether this word begins a declaration.
 pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS.contains(&word)
@@ -47,7 +71,12 @@ impl Parser<'_> {
         if let Some(keyword) = known.iter().find(|keyword| **keyword == word) {
             return Some(keyword);
         }
-        let meant = nearest(word, known.iter().copied());
+        let foreign =
+            FOREIGN.iter().find(|(foreign, meant)| *foreign == word && known.contains(meant));
+        let meant = match foreign {
+            Some((_, meant)) => Some(*meant),
+            None => nearest(word, known.iter().copied()),
+        };
         let message = format!("expected {what}, found {}", self.found());
         let diagnostic = Diagnostic::error("E0111", message, self.span())
             .label(format!("no such {}", what.trim_start_matches("a ").trim_start_matches("an ")))
@@ -82,18 +111,34 @@ impl Parser<'_> {
         }
     }
 
-    /// Passes over what is no declaration: to the next keyword at the beginning of a line, or past
-    /// the next block.
+    /// Passes over what is no declaration: to the next keyword at the beginning of a line, to what
+    /// stands there and looks like a declaration, or past the next block.
     fn skip_declaration(&mut self) {
         let start = self.at;
         while !self.at_end() {
             let block = self.at(SyntaxKind::LeftBrace);
             self.skip_one();
-            if block || (self.first_on_line() && is_keyword(self.word())) {
+            let word = self.word();
+            let next = self.first_on_line()
+                && (is_keyword(word)
+                    || FOREIGN.iter().any(|(foreign, _)| *foreign == word)
+                    || (!word.is_empty() && self.opens_block()));
+            if block || next {
                 break;
             }
         }
         self.node(SyntaxKind::Error, start);
+    }
+
+    /// Whether a word with `{`, or one with a name and `{` or `(`, stands here.
+    fn opens_block(&self) -> bool {
+        match self.kind_ahead(1) {
+            SyntaxKind::LeftBrace => true,
+            SyntaxKind::Name => {
+                matches!(self.kind_ahead(2), SyntaxKind::LeftBrace | SyntaxKind::LeftParen)
+            }
+            _ => false,
+        }
     }
 
     /// `{ entry entry }`, where a comma, a semicolon or nothing stands between entries. `entry`
@@ -157,13 +202,26 @@ impl Parser<'_> {
         let start = self.at;
         let key = self.key()?;
         self.separator(bare);
-        let value = self.expression();
+        let value = self.value(self.kind_ahead(1) == SyntaxKind::Equals);
         self.node(SyntaxKind::Entry, start);
         Some(Entry { key, value })
     }
 
+    /// What stands behind a key. A word that is followed by `:`, or that is known to begin something
+    /// else, is no value: that is missing.
+    fn value(&mut self, begins: bool) -> Expr {
+        let next_key =
+            self.at(SyntaxKind::Name) && (begins || self.kind_ahead(1) == SyntaxKind::Colon);
+        if !next_key {
+            return self.expression();
+        }
+        self.expected("a value");
+        self.missing()
+    }
+
     /// `=` or `:` after a key.
     fn separator(&mut self, bare: bool) {
+        self.walrus();
         if self.eat(SyntaxKind::Equals) || self.eat(SyntaxKind::Colon) || bare {
             return;
         }
@@ -185,7 +243,7 @@ impl Parser<'_> {
         Some(TypeDecl { name, ty })
     }
 
-    fn function(&mut self) -> Option<Function> {
+    pub(super) fn function(&mut self) -> Option<Function> {
         let start = self.at;
         self.bump();
         let name = self.name("the function's name")?;
@@ -396,14 +454,13 @@ impl Parser<'_> {
         Some(PolicyBlock { name, rules, span: self.span_from(start) })
     }
 
+    /// Whether a line begins here, and with the verb of a rule.
+    fn at_rule(&self) -> bool {
+        self.first_on_line() && VERBS.iter().any(|(verb, _)| self.at_word(verb))
+    }
+
     /// `verb: what if condition`
     fn rule(&mut self) -> Option<Rule> {
-        const VERBS: [(&str, Verb); 4] = [
-            ("allow", Verb::Allow),
-            ("deny", Verb::Deny),
-            ("require", Verb::Require),
-            ("audit", Verb::Audit),
-        ];
         let start = self.at;
         let word = self.word();
         let known = VERBS.iter().find(|(name, _)| *name == word);
@@ -413,12 +470,16 @@ impl Parser<'_> {
             let diagnostic = Diagnostic::error("E0111", message, self.span())
                 .label("expected `allow`, `deny`, `require` or `audit`")
                 .did_you_mean(meant);
-            self.report(diagnostic);
+            // That a value lacks before it is another fault.
+            self.sink.push(diagnostic);
         }
         self.bump();
         self.separator(false);
-        let what = self.expression();
-        let condition = self.eat_word("if").then(|| self.expression());
+        let what = self.value(self.at_rule());
+        let condition = self.eat_word("if").then(|| self.value(self.at_rule()));
+        if condition.is_some() {
+            self.no_assignment();
+        }
         self.node(SyntaxKind::Rule, start);
         let verb = known.map(|(_, verb)| *verb)?;
         Some(Rule { verb, what, condition, span: self.span_from(start) })

@@ -1,7 +1,7 @@
 //! Expressions.
 
 use super::Parser;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, nearest};
 use crate::hir::{
     Arg, Arm, BinaryOp, Block, Condition, Expr, ExprKind, Literal, Param, Spanned, Stmt, StmtKind,
     UnaryOp,
@@ -12,15 +12,59 @@ use crate::syntax::literal;
 impl Parser<'_> {
     /// An expression.
     pub(super) fn expression(&mut self) -> Expr {
+        let start = self.at;
         let expression = if !self.enter() {
             self.missing()
         } else if self.at_lambda() {
             self.lambda()
         } else {
-            self.binary(0)
+            let value = self.binary(0);
+            self.foreign_choice(value, start)
         };
         self.leave();
         expression
+    }
+
+    /// `c ? a : b` and `a ?? b`, which other languages write.
+    fn foreign_choice(&mut self, value: Expr, start: usize) -> Expr {
+        let block = |value: Expr| {
+            let span = value.span.clone();
+            Block { statements: Vec::new(), value: Some(Box::new(value)), span }
+        };
+        if self.at_both(SyntaxKind::Question, SyntaxKind::Question) {
+            let span = self.span().start..self.span().end + 1;
+            let diagnostic = Diagnostic::error("E0115", "there is no operator `??`", span)
+                .label("expected `if`")
+                .note("`if x != null { x } else { y }` gives `y` where `x` is `null`");
+            self.report(diagnostic);
+            self.bump();
+            self.bump();
+            let other = self.expression();
+            let kind = ExprKind::Binary(BinaryOp::Or, Box::new(value), Box::new(other));
+            self.node(SyntaxKind::BinaryExpression, start);
+            return Expr { kind, span: self.span_from(start) };
+        }
+        if !self.at(SyntaxKind::Question) {
+            return value;
+        }
+        let mark = self.span();
+        self.bump();
+        let then = self.expression();
+        self.expect(SyntaxKind::Colon, "`:` and what holds otherwise");
+        let otherwise = self.expression();
+        self.node(SyntaxKind::IfExpression, start);
+        let span = self.span_from(start);
+        let text = |of: &Expr| &self.source[of.span.clone()];
+        let meant =
+            format!("if {} {{ {} }} else {{ {} }}", text(&value), text(&then), text(&otherwise));
+        let meant = if self.in_head { format!("({meant})") } else { meant };
+        let diagnostic = Diagnostic::error("E0115", "there is no operator `? :`", mark)
+            .label("expected `if`")
+            .fix(span.clone(), meant, "an `if` has a value");
+        self.sink.push(diagnostic);
+        let condition = Box::new(Condition::Expr(value));
+        let kind = ExprKind::If { condition, then: block(then), otherwise: Some(block(otherwise)) };
+        Expr { kind, span }
     }
 
     /// The expression in the head of a statement, where `{` opens the statement's block.
@@ -43,16 +87,18 @@ impl Parser<'_> {
         let outer = std::mem::replace(&mut self.in_head, !record);
         let expression = self.expression();
         self.in_head = true;
+        self.no_assignment();
+        self.in_head = outer;
+        expression
+    }
+
+    /// Reports a `=` after a condition, and reads what stands behind it.
+    pub(super) fn no_assignment(&mut self) {
         if self.at(SyntaxKind::Equals) {
-            let diagnostic =
-                Diagnostic::error("E0115", "`=` assigns, and `==` compares", self.span())
-                    .did_you_mean(Some("=="));
-            self.report(diagnostic);
+            self.foreign("`=` assigns, and `==` compares", self.span(), "==");
             self.bump();
             self.expression();
         }
-        self.in_head = outer;
-        expression
     }
 
     /// What could not be read.
@@ -122,6 +168,7 @@ impl Parser<'_> {
                     one(BinaryOp::Greater, 3)
                 }
             }
+            SyntaxKind::Plus | SyntaxKind::Minus if self.at_step() => None,
             SyntaxKind::Plus => one(BinaryOp::Add, 4),
             SyntaxKind::Minus => one(BinaryOp::Subtract, 4),
             SyntaxKind::Star => one(BinaryOp::Multiply, 5),
@@ -184,7 +231,7 @@ impl Parser<'_> {
         Expr { kind: ExprKind::Unary(op, Box::new(operand)), span: self.span_from(start) }
     }
 
-    fn postfix(&mut self) -> Expr {
+    pub(super) fn postfix(&mut self) -> Expr {
         let start = self.at;
         let mut expression = self.primary();
         loop {
@@ -197,12 +244,45 @@ impl Parser<'_> {
                 SyntaxKind::Dot => (self.member(expression), SyntaxKind::MemberExpression),
                 SyntaxKind::LeftBracket => (self.index(expression), SyntaxKind::IndexExpression),
                 SyntaxKind::LeftParen => (self.call(expression), SyntaxKind::CallExpression),
+                SyntaxKind::Question if self.foreign_mark() => continue,
                 _ => break,
             };
             self.node(node, start);
             expression = Expr { kind, span: self.span_from(start) };
         }
         expression
+    }
+
+    /// The `?` of `a?.b`, and a `?` that nothing follows; false where it may be that of `c ? a : b`.
+    fn foreign_mark(&mut self) -> bool {
+        let member = self.at_both(SyntaxKind::Question, SyntaxKind::Dot);
+        let nothing = matches!(
+            self.kind_ahead(1),
+            SyntaxKind::Semicolon
+                | SyntaxKind::Comma
+                | SyntaxKind::RightParen
+                | SyntaxKind::RightBracket
+                | SyntaxKind::RightBrace
+                | SyntaxKind::End
+        );
+        if !member && !nothing {
+            return false;
+        }
+        let (message, note) = match member {
+            true => ("`?.` is written `.`", "`.name` of a record that lacks the key is `null`"),
+            false => {
+                ("an error needs no `?`", "an error that nobody catches is passed on by itself")
+            }
+        };
+        let span = self.span();
+        let diagnostic = Diagnostic::error("E0115", message, span.clone()).note(note).fix(
+            span,
+            "",
+            "leave it out",
+        );
+        self.report(diagnostic);
+        self.bump();
+        true
     }
 
     fn member(&mut self, of: Expr) -> ExprKind {
@@ -271,6 +351,11 @@ impl Parser<'_> {
         let (kind, node) = match self.text() {
             "if" => return self.if_expression(),
             "match" => return self.match_expression(),
+            // In whatever line it stands.
+            _ if self.at_plain_statement() => {
+                self.expected("an expression");
+                return self.missing();
+            }
             "Some" if wraps => (ExprKind::Some(self.wrapped()), SyntaxKind::WrapExpression),
             "Ok" if wraps => (ExprKind::Ok(self.wrapped()), SyntaxKind::WrapExpression),
             "Err" if wraps => (ExprKind::Err(self.wrapped()), SyntaxKind::WrapExpression),
@@ -328,7 +413,7 @@ impl Parser<'_> {
     }
 
     /// Whether the token `ahead` opens a record: `{}`, `{ name:`, `{ "text":`, or those with `=`.
-    fn opens_record(&self, ahead: usize) -> bool {
+    pub(super) fn opens_record(&self, ahead: usize) -> bool {
         self.kind_ahead(ahead) == SyntaxKind::LeftBrace
             && match self.kind_ahead(ahead + 1) {
                 SyntaxKind::RightBrace => true,
@@ -396,10 +481,10 @@ impl Parser<'_> {
 
     fn at_lambda(&self) -> bool {
         match self.kind() {
-            SyntaxKind::Name => self.kind_ahead(1) == SyntaxKind::FatArrow,
+            SyntaxKind::Name => is_arrow(self.kind_ahead(1)),
             SyntaxKind::LeftParen => {
                 let closing = self.closing[self.at] as usize;
-                closing > 0 && self.tokens[closing + 1].kind == SyntaxKind::FatArrow
+                closing > 0 && is_arrow(self.tokens[closing + 1].kind)
             }
             _ => false,
         }
@@ -412,10 +497,20 @@ impl Parser<'_> {
         } else {
             self.name("a name").map(|name| Param { name, ty: None }).into_iter().collect()
         };
-        self.expect(SyntaxKind::FatArrow, "`=>`");
+        self.fat_arrow();
         let body = Box::new(self.arm_body());
         self.node(SyntaxKind::LambdaExpression, start);
         Expr { kind: ExprKind::Lambda { params, body }, span: self.span_from(start) }
+    }
+
+    /// The `=>` of a lambda or an arm.
+    fn fat_arrow(&mut self) {
+        if self.at(SyntaxKind::ThinArrow) {
+            self.foreign("`->` is written `=>` here", self.span(), "=>");
+            self.bump();
+        } else {
+            self.expect(SyntaxKind::FatArrow, "`=>`");
+        }
     }
 
     /// What an arm or a lambda gives: `{ name:` and `{ "text":` open a record, any other `{` and
@@ -480,8 +575,13 @@ impl Parser<'_> {
             Condition::Expr(self.head())
         };
         let then = self.block();
-        let otherwise = self.eat_word("else").then(|| {
-            if self.at_word("if") {
+        let elif = matches!(self.word(), "elif" | "elsif" | "elseif");
+        if elif {
+            let message = format!("`{}` is written `else if`", self.word());
+            self.foreign(message, self.span(), "else if");
+        }
+        let otherwise = (elif || self.else_word()).then(|| {
+            if elif || self.at_word("if") {
                 let value = self.if_expression();
                 let span = value.span.clone();
                 Block { statements: Vec::new(), value: Some(Box::new(value)), span }
@@ -490,6 +590,23 @@ impl Parser<'_> {
             }
         });
         ExprKind::If { condition: Box::new(condition), then, otherwise }
+    }
+
+    /// Reads an `else`, or what is meant to be one.
+    fn else_word(&mut self) -> bool {
+        let next = self.kind_ahead(1);
+        let misspelt = self.at(SyntaxKind::Name)
+            && !self.at_word("else")
+            && (next == SyntaxKind::LeftBrace || self.word_ahead(1) == "if")
+            && nearest(self.word(), ["else"]).is_some();
+        if misspelt {
+            let message = format!("expected `else`, found {}", self.found());
+            let diagnostic =
+                Diagnostic::error("E0111", message, self.span()).did_you_mean(Some("else"));
+            self.report(diagnostic);
+            self.bump();
+        }
+        misspelt || self.eat_word("else")
     }
 
     pub(super) fn match_expression(&mut self) -> Expr {
@@ -510,7 +627,7 @@ impl Parser<'_> {
             if parser.at == start {
                 return false;
             }
-            parser.expect(SyntaxKind::FatArrow, "`=>`");
+            parser.fat_arrow();
             let body = parser.arm_body();
             parser.node(SyntaxKind::Arm, start);
             arms.push(Arm { pattern, body });
@@ -518,4 +635,9 @@ impl Parser<'_> {
         });
         ExprKind::Match { subject, arms }
     }
+}
+
+/// Whether this is the arrow of a lambda, here or in other languages.
+fn is_arrow(kind: SyntaxKind) -> bool {
+    matches!(kind, SyntaxKind::FatArrow | SyntaxKind::ThinArrow)
 }

@@ -1,16 +1,22 @@
 //! Blocks and statements.
 
-use super::Parser;
-use crate::diagnostic::Diagnostic;
-use crate::hir::{BinaryOp, Block, Catch, Expr, ExprKind, Spanned, Stmt, StmtKind};
+use super::{Parser, declarations};
+use crate::diagnostic::{Diagnostic, nearest};
+use crate::hir::{BinaryOp, Block, Catch, Expr, ExprKind, Literal, Spanned, Stmt, StmtKind};
 use crate::syntax::SyntaxKind;
+use crate::syntax::literal::short;
+
+/// The words that begin statements.
+const STATEMENTS: [&str; 9] =
+    ["let", "if", "for", "while", "match", "try", "return", "break", "continue"];
+
+/// The words that begin them in other languages.
+const FOREIGN: [(&str, &str); 5] =
+    [("const", "let"), ("var", "let"), ("val", "let"), ("foreach", "for"), ("switch", "match")];
 
 /// Whether this word begins a statement.
 pub(super) fn begins_statement(word: &str) -> bool {
-    matches!(
-        word,
-        "let" | "if" | "for" | "while" | "match" | "try" | "return" | "break" | "continue"
-    )
+    STATEMENTS.contains(&word)
 }
 
 impl Parser<'_> {
@@ -114,11 +120,57 @@ impl Parser<'_> {
         self.node(SyntaxKind::Error, start);
     }
 
+    /// The word that begins the statement here, as it was meant, and the empty text where none does.
+    fn statement_word(&mut self) -> &'static str {
+        const OPERATORS: [&str; 4] = ["in", "not", "and", "or"];
+        let word = self.word();
+        if let Some(known) = STATEMENTS.iter().find(|known| **known == word) {
+            return known;
+        }
+        let next = self.tokens.get(self.at + 1);
+        let on_this_line = next.is_some_and(|next| !next.first_on_line);
+        // Two operands side by side are no expression, and what would be a call is none where a block
+        // follows it.
+        let statement = match self.kind_ahead(1) {
+            _ if word.is_empty() || !on_this_line => false,
+            SyntaxKind::Name => !OPERATORS.contains(&self.word_ahead(1)),
+            SyntaxKind::Int | SyntaxKind::Float | SyntaxKind::String | SyntaxKind::Quantity => true,
+            SyntaxKind::LeftParen => {
+                let closing = self.closing[self.at + 1] as usize;
+                closing > 0 && self.tokens[closing + 1].kind == SyntaxKind::LeftBrace
+            }
+            _ => false,
+        };
+        if !statement {
+            return "";
+        }
+        if let Some((_, meant)) = FOREIGN.iter().find(|(foreign, _)| *foreign == word) {
+            self.foreign(format!("`{word}` is written `{meant}`"), self.span(), meant);
+            return meant;
+        }
+        let Some(meant) = nearest(word, STATEMENTS) else { return "" };
+        let message = format!("there is no statement `{}`", short(word));
+        let diagnostic = Diagnostic::error("E0111", message, self.span())
+            .label("no such statement")
+            .did_you_mean(Some(meant));
+        self.report(diagnostic);
+        STATEMENTS.iter().find(|known| **known == meant).copied().unwrap_or_default()
+    }
+
     fn statement(&mut self) -> StmtKind {
         let start = self.at;
-        let (kind, node) = match self.word() {
+        if declarations::is_function(self.word())
+            && self.kind_ahead(1) == SyntaxKind::Name
+            && self.kind_ahead(2) == SyntaxKind::LeftParen
+        {
+            return self.inner_function();
+        }
+        let (kind, node) = match self.statement_word() {
             "let" if self.kind_ahead(1) == SyntaxKind::Name => (self.let_(), SyntaxKind::Let),
             "for" if self.kind_ahead(1) == SyntaxKind::Name => (self.for_(), SyntaxKind::For),
+            "for" if self.kind_ahead(1) == SyntaxKind::LeftParen => {
+                (self.parenthesized_for(), SyntaxKind::For)
+            }
             "while" => (self.while_(), SyntaxKind::While),
             "try" if self.kind_ahead(1) == SyntaxKind::LeftBrace => (self.try_(), SyntaxKind::Try),
             "return" => (self.return_(), SyntaxKind::Return),
@@ -133,7 +185,9 @@ impl Parser<'_> {
             "let" => {
                 self.bump();
                 self.expected("a name");
-                self.skip_statement();
+                if self.eat(SyntaxKind::Equals) {
+                    self.expression();
+                }
                 (StmtKind::Expr(self.missing()), SyntaxKind::Let)
             }
             "if" => (StmtKind::Expr(self.if_expression()), SyntaxKind::ExpressionStatement),
@@ -144,10 +198,65 @@ impl Parser<'_> {
         kind
     }
 
+    /// A function in a block, which is read and belongs elsewhere.
+    fn inner_function(&mut self) -> StmtKind {
+        let diagnostic = Diagnostic::error("E0111", "a function can't stand in a block", self.span())
+            .label("expected a statement")
+            .note("functions stand in the agent, beside `with`, or outside of it; `x => x + 1` is one without a name");
+        self.report(diagnostic);
+        self.function();
+        StmtKind::Expr(self.missing())
+    }
+
+    /// Whether `++` or `--` stands here, and is no sum.
+    pub(super) fn at_step(&self) -> bool {
+        let after = self.tokens.get(self.at + 2);
+        (self.at_both(SyntaxKind::Plus, SyntaxKind::Plus)
+            || self.at_both(SyntaxKind::Minus, SyntaxKind::Minus))
+            && after.is_none_or(|after| {
+                after.first_on_line
+                    || matches!(
+                        after.kind,
+                        SyntaxKind::Semicolon
+                            | SyntaxKind::RightBrace
+                            | SyntaxKind::RightParen
+                            | SyntaxKind::End
+                    )
+            })
+    }
+
+    /// `i++` and `++i`, read as `i += 1`.
+    fn step(&mut self, start: usize, target: Option<Expr>) -> StmtKind {
+        let (op, meant) = match self.kind() {
+            SyntaxKind::Minus => (BinaryOp::Subtract, "-= 1"),
+            _ => (BinaryOp::Add, "+= 1"),
+        };
+        let written = if op == BinaryOp::Add { "++" } else { "--" };
+        let signs = self.span().start..self.span().end + 1;
+        self.bump();
+        self.bump();
+        let target = target.unwrap_or_else(|| self.postfix());
+        let text = format!("{} {meant}", &self.source[target.span.clone()]);
+        let span = target.span.start.min(signs.start)..target.span.end.max(signs.end);
+        self.foreign(format!("there is no operator `{written}`"), span, &text);
+        self.node(SyntaxKind::Assign, start);
+        let one = Expr { kind: ExprKind::Literal(Literal::Int(1)), span: signs };
+        StmtKind::Assign { target, op: Some(op), value: one }
+    }
+
     /// An expression, or an assignment to one.
     fn expression_statement(&mut self) -> StmtKind {
         let start = self.at;
+        if self.at_both(SyntaxKind::Plus, SyntaxKind::Plus)
+            && self.kind_ahead(2) == SyntaxKind::Name
+        {
+            return self.step(start, None);
+        }
         let target = self.expression();
+        if self.at_step() {
+            return self.step(start, Some(target));
+        }
+        self.walrus();
         let op = match self.kind() {
             SyntaxKind::Equals => None,
             SyntaxKind::PlusEquals => Some(BinaryOp::Add),
@@ -174,7 +283,16 @@ impl Parser<'_> {
 
     fn let_(&mut self) -> StmtKind {
         self.bump();
+        if self.at_word("mut") && self.kind_ahead(1) == SyntaxKind::Name {
+            let span = self.span().start..self.tokens[self.at + 1].start as usize;
+            let diagnostic = Diagnostic::error("E0115", "every variable may change", self.span())
+                .label("not needed")
+                .fix(span, "", "leave it out");
+            self.report(diagnostic);
+            self.bump();
+        }
         let name = self.name("a name").unwrap_or_else(|| self.no_name());
+        self.walrus();
         let ty = self.eat(SyntaxKind::Colon).then(|| self.ty());
         self.expect(SyntaxKind::Equals, "`=` and a value");
         let value = self.expression();
@@ -184,12 +302,54 @@ impl Parser<'_> {
     fn for_(&mut self) -> StmtKind {
         self.bump();
         let name = self.name("a name").unwrap_or_else(|| self.no_name());
-        if !self.eat_word("in") {
-            self.expected("`in`");
-        }
+        self.in_word();
         let iterable = self.head();
         let body = self.block();
         StmtKind::For { name, iterable, body }
+    }
+
+    /// The `in` of a `for`.
+    fn in_word(&mut self) {
+        if self.at_word("of") {
+            self.foreign("`of` is written `in`", self.span(), "in");
+            self.bump();
+        } else if !self.eat_word("in") {
+            self.expected("`in`");
+        }
+    }
+
+    /// `for (x in xs) { }` and `for (let i = 0; i < 9; i++) { }`, which other languages write.
+    fn parenthesized_for(&mut self) -> StmtKind {
+        let span = self.span();
+        self.bump();
+        let open = self.at;
+        let closing = self.closing[open] as usize;
+        self.bump();
+        if matches!(self.word(), "let" | "const" | "var") {
+            self.bump();
+        }
+        let walks = self.at(SyntaxKind::Name) && matches!(self.word_ahead(1), "in" | "of");
+        if !walks || closing == 0 {
+            let diagnostic = Diagnostic::error("E0115", "a `for` walks through values", span)
+                .label("expected `for x in xs`")
+                .note("`for i in range(0, 10) { }` counts, and `while` repeats as long as something holds");
+            self.report(diagnostic);
+            self.at = open;
+            self.skip_one();
+            self.node(SyntaxKind::Error, open);
+            let (name, iterable) = (self.no_name(), self.missing());
+            return StmtKind::For { name, iterable, body: self.block() };
+        }
+        let name = self.name("a name").unwrap_or_else(|| self.no_name());
+        self.bump();
+        let iterable = self.expression();
+        let whole = self.tokens[open].start as usize..self.tokens[closing].end as usize;
+        let meant = format!("{} in {}", name.node, &self.source[iterable.span.clone()]);
+        let diagnostic = Diagnostic::error("E0115", "a `for` has no parentheses", whole.clone())
+            .fix(whole, meant, "leave them out");
+        self.sink.push(diagnostic);
+        self.expect_closing(open, SyntaxKind::RightParen);
+        StmtKind::For { name, iterable, body: self.block() }
     }
 
     fn while_(&mut self) -> StmtKind {
@@ -214,12 +374,31 @@ impl Parser<'_> {
         self.bump();
         let body = self.block();
         let mut catches = Vec::new();
-        while self.at_word("catch") {
+        let mut finally = false;
+        loop {
             let start = self.at;
+            match self.word() {
+                "catch" => {}
+                word @ ("except" | "rescue") => {
+                    self.foreign(format!("`{word}` is written `catch`"), self.span(), "catch");
+                }
+                "finally" if self.kind_ahead(1) == SyntaxKind::LeftBrace => {
+                    let diagnostic =
+                        Diagnostic::error("E0115", "there is no `finally`", self.span())
+                            .label("expected `catch` or the next statement")
+                            .note("what is to happen in any case stands after the `try`");
+                    self.report(diagnostic);
+                    finally = true;
+                    self.bump();
+                    self.block();
+                    continue;
+                }
+                _ => break,
+            }
             catches.push(self.catch());
             self.node(SyntaxKind::Catch, start);
         }
-        if catches.is_empty() {
+        if catches.is_empty() && !finally {
             let message = "a `try` needs a `catch`";
             self.sink.push(Diagnostic::error("E0101", message, span).label("nothing catches"));
         }

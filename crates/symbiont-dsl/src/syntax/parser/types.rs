@@ -4,7 +4,7 @@ use super::{PARAMETERS, Parser};
 use crate::diagnostic::Diagnostic;
 use crate::hir::{Literal, Param, Pattern, PatternKind, Type, TypeKind};
 use crate::syntax::SyntaxKind;
-use crate::syntax::literal;
+use crate::syntax::literal::{self, short};
 
 impl Parser<'_> {
     /// `String`, `Array<int>`, `{ field: Type }`
@@ -18,6 +18,26 @@ impl Parser<'_> {
             self.named_type(start)
         };
         self.leave();
+        self.foreign_type(Type { kind, span: self.span_from(start) }, start)
+    }
+
+    /// `T?` and `T[]`, which other languages write.
+    fn foreign_type(&mut self, ty: Type, start: usize) -> Type {
+        let array = self.at_both(SyntaxKind::LeftBracket, SyntaxKind::RightBracket);
+        let outer = match self.kind() {
+            SyntaxKind::Question => "Option",
+            SyntaxKind::LeftBracket if array => "Array",
+            _ => return ty,
+        };
+        let of = &self.source[ty.span.clone()];
+        let written = if array { "[]" } else { "?" };
+        let message = format!("`{}{written}` is written `{outer}<{}>`", short(of), short(of));
+        let span = ty.span.start..self.span().start + written.len();
+        self.foreign(message, span, &format!("{outer}<{of}>"));
+        for _ in 0..written.len() {
+            self.bump();
+        }
+        let kind = TypeKind::Named(outer.to_owned(), vec![ty]);
         Type { kind, span: self.span_from(start) }
     }
 
@@ -71,6 +91,10 @@ impl Parser<'_> {
 
     fn param(&mut self) -> Option<Param> {
         let start = self.at;
+        if self.at_plain_statement() {
+            self.expected("a parameter's name");
+            return None;
+        }
         let name = self.name("a parameter's name")?;
         let ty = self.eat(SyntaxKind::Colon).then(|| self.ty());
         if self.at(SyntaxKind::Equals) {
@@ -88,7 +112,15 @@ impl Parser<'_> {
 
     /// `-> Type`, which may be left out.
     pub(super) fn result(&mut self) -> Option<Type> {
-        self.eat(SyntaxKind::ThinArrow).then(|| self.ty())
+        if !self.eat(SyntaxKind::ThinArrow) {
+            return None;
+        }
+        // What opens no record is the body, and the type is missing.
+        if self.at(SyntaxKind::LeftBrace) && !self.opens_record(0) {
+            self.expected("a type");
+            return None;
+        }
+        Some(self.ty())
     }
 
     /// What an arm or an `if let` looks for.

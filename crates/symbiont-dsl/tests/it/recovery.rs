@@ -1,0 +1,292 @@
+//! One fault gives one message, wherever it stands and whatever stands around it.
+
+use symbiont_dsl::definition::check;
+use symbiont_dsl::diagnostic::{Diagnostic, render};
+
+/// Where in a program a piece stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum In {
+    /// At the outermost level.
+    File,
+    /// Among the items of an agent.
+    Agent,
+    /// Among statements.
+    Body,
+    /// In a policy.
+    Policy,
+    /// In a `schedule`.
+    Schedule,
+}
+
+use In::{Agent, Body, File, Policy, Schedule};
+
+/// Pieces with one fault each, and the code of its message; `+` where the fix mends it.
+#[rustfmt::skip]
+const FAULTS: &[(In, &str, &str)] = &[
+    // Declarations.
+    (File, "agnet typo { with { print(1); } }", "+E0111"),
+    (File, "fn f0(a) { a } agent caller0 { with { return f0(1); } }", "+E0111"),
+    (File, "def f1(a) { a } agent caller1 { with { return f1(1); } }", "+E0111"),
+    (File, "func f2(a) { a } agent caller2 { with { return f2(1); } }", "+E0111"),
+    (File, "class thing { with { print(1); } }", "+E0111"),
+    (File, "struct Pair = { a: int }", "+E0111"),
+    (File, "import \"other.symbi\"", "E0111"),
+    (File, "nothing { a b c }", "E0111"),
+    (File, "agent { with { print(1); } }", "E0101"),
+    (File, "agent params(a: int { with { print(a); } }", "+E0103"),
+    (File, "agent typed(a int) { with { print(a); } }", "E0101"),
+    (File, "agent valued(a: int = 1) { with { print(a); } }", "E0119"),
+    (File, "agent optional(a: String?) { with { print(a); } }", "+E0115"),
+    (File, "agent several(a: int[]) { with { print(a); } }", "+E0115"),
+    (File, "agent generic(a: Array<int) { with { print(a); } }", "E0101"),
+    (File, "agent result() -> { with { return 1; } }", "E0101"),
+    (File, "type Broken = { a: , b: int }", "E0101"),
+    (File, "type Sign { a: int }", "+E0113"),
+    (File, "metadata { version \"1\" }", "+E0113"),
+    (File, "metadata { version = }", "E0101"),
+    (File, "metadata { author := \"me\" }", "+E0115"),
+    (File, "policy broken { alow: exec }", "+E0111"),
+    (File, "schedule { every: 5m }", "E0101"),
+    (File, "memory { path \"/a\" }", "E0101"),
+    (File, "memory weighed { search { vector_weight = 2 } }", "E0207"),
+    (File, "agent twice { with { print(1); } with { print(2); } }", "E0116"),
+    (File, "agent lost { with { print(unknown_name); } }", "E0201"),
+    // Items.
+    (Agent, "capabilties = [\"exec\", \"secrets\"]", "+E0111"),
+    (Agent, "on massage(topic) { print(topic); }", "+E0111"),
+    (Agent, "on start( { print(1); }", "+E0103"),
+    (Agent, "use shared", "E0101"),
+    (Agent, "wiht timeout = 5s { print(1); }", "+E0111"),
+    (Agent, "fn inner(a) { a }", "+E0111"),
+    (Agent, "with timeout 5s { print(1); }", "+E0113"),
+    (Agent, "with max_memory_mb = 0 { print(1); }", "E0207"),
+    (Agent, "with sandbox = tier9 { print(1); }", "+E0206"),
+    (Agent, "capabilities = [1]", "E0101"),
+    // Rules.
+    (Policy, "alow: exec", "+E0111"),
+    (Policy, "allow exec", "+E0113"),
+    (Policy, "allow: 5", "E0208"),
+    (Policy, "allow:", "E0101"),
+    (Policy, "allow: exec if", "E0101"),
+    (Policy, "allow: exec(command) if command = \"a\"", "+E0115"),
+    (Policy, "require: { rate_limit: \"often\" }", "E0208"),
+    // Blocks.
+    (Schedule, "cron: \"0 25 * * *\" agent: worker", "E0231"),
+    (Schedule, "cron: \"0 3 * * MOM\" agent: worker", "+E0231"),
+    (Schedule, "cron: \"@dayly\" agent: worker", "+E0231"),
+    (Schedule, "cron: \"0 3 * *\" agent: worker", "E0231"),
+    (Schedule, "cron: 5 agent: worker", "E0207"),
+    (Schedule, "corn: \"0 3 * * *\" agent: worker", "+W0304"),
+    (Schedule, "cron: \"0 3 * * *\" agent: wroker", "+W0332"),
+    (Schedule, "every: 5m timezone: \"Berlin\" agent: worker", "+E0232"),
+    (Schedule, "every: 5m overlap: skpi agent: worker", "+W0303"),
+    (Schedule, "every: 5parsecs agent: worker", "E0110"),
+    (Schedule, "every: agent: worker", "E0101"),
+    (Schedule, "every: 5m, cron: \"0 3 * * *\" agent: worker", "E0233"),
+    (Schedule, "at: \"tomorrow\" agent: worker", "E0207"),
+    (Schedule, "every: 5m", "W0331"),
+    // Statements.
+    (Body, "let a = 1\nprint(a);", "+E0102"),
+    (Body, "let = 1;", "E0101"),
+    (Body, "let a = ; print(a);", "E0101"),
+    (Body, "let a 1; print(a);", "E0101"),
+    (Body, "lte a = 1; print(a);", "+E0111"),
+    (Body, "const a = 1; print(a);", "+E0115"),
+    (Body, "var a = 1; print(a);", "+E0115"),
+    (Body, "let mut a = 1; print(a);", "+E0115"),
+    (Body, "let a := 1; print(a);", "+E0115"),
+    (Body, "n := 1;", "+E0115"),
+    (Body, "n++;", "+E0115"),
+    (Body, "n--;", "+E0115"),
+    (Body, "++n;", "+E0115"),
+    (Body, "if n = 1 { print(n); }", "+E0115"),
+    (Body, "if n === 1 { print(n); }", "+E0115"),
+    (Body, "if n !== 1 { print(n); }", "+E0115"),
+    (Body, "if n and n { print(n); }", "+E0115"),
+    (Body, "if n or n { print(n); }", "+E0115"),
+    (Body, "if n & n { print(n); }", "+E0115"),
+    (Body, "if n | n { print(n); }", "+E0115"),
+    (Body, "if n { print(n); } elif n { print(2); }", "+E0115"),
+    (Body, "if n { print(n); } esle { print(2); }", "+E0111"),
+    (Body, "if { print(1); }", "E0101"),
+    (Body, "if n: print(n);", "E0101"),
+    (Body, "let a = n ? 1 : 2; print(a);", "+E0115"),
+    (Body, "print(n ? 1 : 2, 3);", "+E0115"),
+    (Body, "print({ a: n ? 1 : 2 });", "+E0115"),
+    (Body, "let a = n ?? 2; print(a);", "E0115"),
+    (Body, "let a = n?.name; print(a);", "+E0115"),
+    (Body, "let a = n?; print(a);", "+E0115"),
+    (Body, "for i of [1] { print(i); }", "+E0115"),
+    (Body, "for (i in [1]) { print(i); }", "+E0115"),
+    (Body, "for (let i of [1]) { print(i); }", "+E0115"),
+    (Body, "for (let i = 0; i < 9; i++) { print(i); }", "E0115"),
+    (Body, "for i in { print(1); }", "E0101"),
+    (Body, "for i [1] { print(i); }", "E0101"),
+    (Body, "foreach i in [1] { print(i); }", "+E0115"),
+    (Body, "whlie n { print(n); }", "+E0111"),
+    (Body, "whlie (n) { print(n); }", "+E0111"),
+    (Body, "if n { retrun n; }", "+E0111"),
+    (Body, "switch n { _ => 1 }", "+E0115"),
+    (Body, "match n { 1 -> 2, _ => 3 }", "+E0115"),
+    (Body, "match n { 1 = 2, _ => 3 }", "E0101"),
+    (Body, "match n { [1] => 2, _ => 3 }", "E0101"),
+    (Body, "match n { 1 => return 2, _ => 3 }", "+E0120"),
+    (Body, "try { print(n); }", "E0101"),
+    (Body, "try { print(n); } except (e) { print(e); }", "+E0115"),
+    (Body, "try { print(n); } finally { print(1); }", "E0115"),
+    (Body, "function f(a) { a }", "E0111"),
+    (Body, "fn f(a) { a }", "E0111"),
+    (Body, "break;", "E0204"),
+    (Body, "len(n) = 1;", "E0112"),
+    // Expressions.
+    (Body, "print([1, 2 3]);", "+E0101"),
+    (Body, "print(1 2);", "+E0101"),
+    (Body, "print({ a: 1 b: 2 c });", "E0101"),
+    (Body, "print({ a: });", "E0101"),
+    (Body, "print([1, 2);", "+E0103"),
+    (Body, "print((1 + 2);", "+E0103"),
+    (Body, "print(1 + );", "E0101"),
+    (Body, "print(n.);", "E0101"),
+    (Body, "print(n[1);", "+E0103"),
+    (Body, "print('text');", "+E0115"),
+    (Body, "print(`text`);", "+E0115"),
+    (Body, "print(5secnds);", "+E0110"),
+    (Body, "print(\"\\u{110000}\");", "E0117"),
+    (Body, "print(\"\\q\");", "+W0118"),
+    (Body, "print(99999999999999999999);", "E0109"),
+    (Body, "print([1].map((x) -> x + 1));", "+E0115"),
+    (Body, "print([1].map(x -> x + 1));", "+E0115"),
+    (Body, "print(@n);", "E0106"),
+    (Body, "print(vault://);", "E0101"),
+    (Body, "for k in {a: 1} { print(k); }", "+E0121"),
+];
+
+/// A program with these pieces, one after the other where they stand in the same place.
+fn program(pieces: &[(In, &str)]) -> String {
+    let of = |place: In| pieces.iter().filter(move |(of, _)| *of == place).map(|(_, text)| *text);
+    let mut source = String::new();
+    for (number, text) in of(Schedule).enumerate() {
+        source.push_str(&format!("schedule s{number} {{\n    {text}\n}}\n\n"));
+    }
+    let has_with = of(Agent).any(|text| text.contains("{ print(1); }") && !text.starts_with("on"));
+    let body: String = of(Body).map(|text| format!("        {text}\n")).collect();
+    source.push_str("policy shared {\n    allow: [exec, \"*\"]\n");
+    of(Policy).for_each(|text| source.push_str(&format!("    {text}\n")));
+    source.push_str("}\n\nagent worker(n) {\n    use policy shared\n");
+    of(Agent).for_each(|text| source.push_str(&format!("    {text}\n")));
+    if !has_with {
+        source.push_str(&format!("    with timeout = 5s {{\n        print(n);\n{body}    }}\n"));
+    } else if !body.is_empty() {
+        source.push_str(&format!("    on stop {{\n{body}    }}\n"));
+    }
+    source.push_str("}\n\n");
+    of(File).for_each(|text| source.push_str(&format!("{text}\n\n")));
+    source
+}
+
+/// What is told of a program, apart from what is not served and what stays unused.
+fn told(source: &str) -> Vec<Diagnostic> {
+    let mut told = check(source).diagnostics;
+    told.retain(|diagnostic| !matches!(diagnostic.code, "W0314" | "W0301"));
+    told
+}
+
+#[test]
+fn the_program_around_the_faults_is_sound() {
+    assert_eq!(check(&program(&[])).diagnostics, []);
+}
+
+#[test]
+fn one_fault_gives_one_message_and_its_fix_mends_it() {
+    let mut failures = Vec::new();
+    for (place, text, code) in FAULTS {
+        let source = program(&[(*place, *text)]);
+        let found = told(&source);
+        let codes: Vec<&str> = found.iter().map(|diagnostic| diagnostic.code).collect();
+        let shown = render(&found, &source, "agent.symbi", false);
+        if codes != [code.trim_start_matches('+')] {
+            failures.push(format!("{text:?} gives {codes:?}\n{shown}"));
+            continue;
+        }
+        let fix = found[0].fix.as_ref().filter(|_| code.starts_with('+'));
+        match fix {
+            None if code.starts_with('+') => failures.push(format!("{text:?} has no fix\n{shown}")),
+            None => {}
+            Some(fix) => {
+                let mut mended = source.clone();
+                mended.replace_range(fix.span.clone(), &fix.replacement);
+                let left = told(&mended);
+                if !left.is_empty() {
+                    let shown = render(&left, &mended, "agent.symbi", false);
+                    failures.push(format!("{text:?} is not mended\n{shown}"));
+                }
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of {}:\n{}",
+        failures.len(),
+        FAULTS.len(),
+        failures.join("\n")
+    );
+}
+
+/// Whether pieces make one more fault together: the same name twice, or a second `with`.
+fn clash(pieces: &[(In, &str)]) -> bool {
+    let items: Vec<&str> =
+        pieces.iter().filter(|(place, _)| *place == Agent).map(|(_, text)| *text).collect();
+    let of = |word: &str| items.iter().filter(|text| text.contains(word)).count();
+    let same = |at: usize| pieces[..at].contains(&pieces[at]);
+    (0..pieces.len()).any(same) || of("cap") > 1 || of("{ print(1); }") > 1
+}
+
+/// Checks that pieces with a fault each give as many messages as they are.
+fn one_each(faults: &[(In, &str, &str)], failures: &mut Vec<String>) {
+    let pieces: Vec<(In, &str)> = faults.iter().map(|(place, text, _)| (*place, *text)).collect();
+    if clash(&pieces) {
+        return;
+    }
+    let source = program(&pieces);
+    let found = told(&source);
+    let mut codes: Vec<&str> = found.iter().map(|diagnostic| diagnostic.code).collect();
+    let mut want: Vec<&str> =
+        faults.iter().map(|(.., code)| code.trim_start_matches('+')).collect();
+    codes.sort_unstable();
+    want.sort_unstable();
+    if codes != want {
+        let shown = render(&found, &source, "agent.symbi", false);
+        failures.push(format!("{pieces:?} give {codes:?}, not {want:?}\n{shown}"));
+    }
+}
+
+#[track_caller]
+fn none(failures: &[String]) {
+    let first = failures.iter().step_by(failures.len() / 12 + 1).cloned().collect::<Vec<_>>();
+    assert!(failures.is_empty(), "{}:\n{}", failures.len(), first.join("\n"));
+}
+
+#[test]
+fn two_faults_give_two_messages() {
+    let mut failures = Vec::new();
+    for first in FAULTS {
+        for second in FAULTS {
+            one_each(&[*first, *second], &mut failures);
+        }
+    }
+    none(&failures);
+}
+
+/// Tens of faults, each set with another beginning and another stride through the table.
+#[test]
+fn ten_faults_give_ten_messages() {
+    let mut failures = Vec::new();
+    for start in 0..FAULTS.len() {
+        for stride in [1, 7, 11, 29] {
+            let ten: Vec<_> =
+                (0..10).map(|at| FAULTS[(start + at * stride) % FAULTS.len()]).collect();
+            one_each(&ten, &mut failures);
+        }
+    }
+    none(&failures);
+}

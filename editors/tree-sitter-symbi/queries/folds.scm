@@ -1,0 +1,15 @@
+[
+  (entries)
+  (agent_body)
+  (rules)
+  (settings)
+  (record_type)
+  (block)
+  (arms)
+  (array)
+  (record)
+  (arguments)
+  (parameters)
+  (long_string)
+  (block_comment)
+] @fold
