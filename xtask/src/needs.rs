@@ -63,6 +63,12 @@ const NEEDS: &[Need] = &[
         tests: "symbiont-bench: the second peer of the sandbox rows",
     },
     Need {
+        program: "busybox",
+        package: "busybox-static",
+        place: Place::Path,
+        tests: "symbiont-sandbox: the docker driver, where an engine answers",
+    },
+    Need {
         program: "runsc",
         package: "runsc",
         place: Place::Path,

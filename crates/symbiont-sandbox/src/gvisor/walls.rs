@@ -93,6 +93,7 @@ impl GvisorWalls {
                 "processes: commands of one sandbox see each other in /proc, and have other numbers \
                  there than they see themselves",
                 "Landlock: commands are not under it, which gVisor's kernel does not have",
+                "terminals: commands can have none",
                 "files: their number is not limited, only their size",
                 "disk and network traffic: not limited by this driver",
             ]

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use symbiont_sandbox::{Command, Driver, EntryKind, GvisorDriver, GvisorOptions, Sandbox};
+use symbiont_sandbox::{
+    Command, Driver, EntryKind, GvisorDriver, GvisorOptions, Sandbox, TerminalSize,
+};
 use symbiont_types::{
     FilesystemConfig, Mount, RootFilesystem, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
     SecurityTier,
 };
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use super::{group_name, groups_of, has, marker, processes_with, run, shell, told, until};
 
@@ -421,6 +424,63 @@ fn rounds_leave_nothing() {
 }
 
 /// Makes a sandbox, says its name, and waits to be killed.
+#[test]
+fn a_command_is_talked_to_and_paused() {
+    run(async {
+        let Some(driver) = driver().await else { return };
+        let sandbox = sandbox(&driver).await;
+        let script = "trap 'echo asked; exit 3' USR1; echo begun; read x; echo got $x; \
+                      while :; do sleep 60; done";
+        let mut process = sandbox.spawn(shell(script)).await.unwrap();
+        let mut stdout = tokio::io::BufReader::new(process.stdout.take().unwrap()).lines();
+        assert_eq!(stdout.next_line().await.unwrap().as_deref(), Some("begun"));
+        match sandbox.pause().await {
+            Ok(()) => {
+                let refused = sandbox.exec(Command::new("true")).await;
+                assert!(matches!(refused, Err(SandboxError::InvalidState { .. })), "{refused:?}");
+                sandbox.resume().await.unwrap();
+            }
+            // An ordinary user has no groups.
+            Err(error) => eprintln!("not run: {error}"),
+        }
+        process.stdin.as_mut().unwrap().write_all(b"it\n").await.unwrap();
+        assert_eq!(stdout.next_line().await.unwrap().as_deref(), Some("got it"));
+        process.signal(10).unwrap();
+        assert_eq!(stdout.next_line().await.unwrap().as_deref(), Some("asked"));
+        assert_eq!(told(&process.wait().await), "3:");
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn a_paused_sandbox_can_be_ended() {
+    run(async {
+        let Some(driver) = driver().await else { return };
+        let sandbox = sandbox(&driver).await;
+        if let Err(error) = sandbox.pause().await {
+            eprintln!("not run: {error}");
+        }
+        sandbox.destroy().await.unwrap();
+        assert_eq!(groups_of(&group_name(&sandbox)), Vec::<PathBuf>::new());
+    });
+}
+
+#[test]
+fn a_terminal_is_refused() {
+    run(async {
+        let Some(driver) = driver().await else { return };
+        let sandbox = sandbox(&driver).await;
+        assert!(sandbox.report().degraded.iter().any(|line| line.starts_with("terminals: ")));
+        let terminal = Some(TerminalSize { rows: 24, columns: 80 });
+        let mut process =
+            sandbox.spawn(Command { terminal, ..Command::new("true") }).await.unwrap();
+        let got = told(&process.wait().await);
+        assert!(got.starts_with("error `true` could not be run: make a terminal: "), "{got}");
+        assert_eq!(told(&sandbox.exec(shell("echo fine")).await), "0:fine\n");
+        sandbox.destroy().await.unwrap();
+    });
+}
+
 #[test]
 #[ignore = "a part of `a_killed_host_leaves_nothing`"]
 fn a_host_that_will_be_killed() {
