@@ -286,7 +286,7 @@ fn longest(n: usize) -> Result<(f64, &'static str)> {
             match step {
                 Step::Yielded => {}
                 Step::Call(call) => {
-                    machine.resume(Ok(call.args.into_iter().next().unwrap_or_default()))
+                    machine.resume(Ok(call.args.into_iter().next().unwrap_or_default()));
                 }
                 Step::Done(Value::Int(_)) => break,
                 other => return Err(anyhow!("`{body}` ended with {other:?}")),
