@@ -62,6 +62,18 @@ const NEEDS: &[Need] = &[
         place: Place::Path,
         tests: "symbiont-bench: the second peer of the sandbox rows",
     },
+    Need {
+        program: "busybox",
+        package: "busybox-static",
+        place: Place::Path,
+        tests: "symbiont-sandbox: the docker driver, where an engine answers",
+    },
+    Need {
+        program: "runsc",
+        package: "runsc",
+        place: Place::Path,
+        tests: "symbiont-sandbox: the gvisor driver; symbiont-bench: its rows",
+    },
 ];
 
 /// The directories of the host's programs, on the path of a login or not.

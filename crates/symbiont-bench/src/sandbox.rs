@@ -1,22 +1,26 @@
-//! Sandboxes of the process driver, beside other programs that make them.
+//! Sandboxes of the process and gvisor drivers, beside other programs that make them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use symbiont_runtime::{
     AgentId, CommandResult, DefaultSandboxOrchestrator, FilesystemConfig, HashMap, NetworkConfig,
-    ResourceLimits, SandboxConfig, SandboxError, SandboxExt, SandboxOrchestrator,
+    ResourceLimits, SandboxConfig, SandboxError, SandboxExt, SandboxId, SandboxOrchestrator,
     SandboxOrchestratorConfig, SecurityTier,
 };
+use symbiont_sandbox::{Driver, GvisorDriver, GvisorOptions, Sandbox};
 
 use crate::table::{Absent, Peer, Rows};
 use crate::{Scale, directory, median, millis};
 
 const WHOLE: &str = "process create+exec+destroy, p50";
 const EXEC: &str = "process exec, p50";
+const GVISOR_WHOLE: &str = "gvisor create+exec+destroy, p50";
+const GVISOR_EXEC: &str = "gvisor exec, p50";
 
 /// Prints a word, so that one can tell that it ran.
 const PROGRAM: [&str; 2] = ["echo", "ran"];
@@ -45,6 +49,68 @@ pub(crate) async fn measure(scale: Scale, rows: &mut Rows<'_>) {
         Ok((value, Some(Peer::new("fork + exec on the host", bare))))
     });
     rows.add(EXEC, "ms", format!("{count} commands"), outcome);
+    gvisor(scale, rows).await;
+}
+
+/// Both beside a `runsc run`, which is what a command costs where no guest is kept.
+async fn gvisor(scale: Scale, rows: &mut Rows<'_>) {
+    let (sandboxes, commands) = (scale.of(20, 2), scale.of(100, 5));
+    let driver = match GvisorDriver::new(None, GvisorOptions::default()).await {
+        Ok(driver) => driver,
+        Err(error) => {
+            let error = unavailable(error);
+            rows.add(GVISOR_WHOLE, "ms", format!("{sandboxes} sandboxes"), Err(again(&error)));
+            rows.add(GVISOR_EXEC, "ms", format!("{commands} commands"), Err(error));
+            return;
+        }
+    };
+    let whole = gvisor_whole(&driver, sandboxes).await;
+    let whole = whole.map(|value| (value, peer("runsc run", runsc(sandboxes), rows, GVISOR_WHOLE)));
+    rows.add(GVISOR_WHOLE, "ms", format!("{sandboxes} sandboxes"), whole);
+    let exec = gvisor_exec(&driver, commands).await;
+    let exec = exec.map(|value| (value, peer("runsc run", runsc(sandboxes), rows, GVISOR_EXEC)));
+    rows.add(GVISOR_EXEC, "ms", format!("{commands} commands"), exec);
+}
+
+async fn gvisor_sandbox(driver: &GvisorDriver) -> Result<Arc<dyn Sandbox>> {
+    let config = SandboxConfig { security_tier: SecurityTier::Tier2, ..config() };
+    let sandbox = driver.create(SandboxId::new(), &config).await.map_err(unavailable)?;
+    sandbox.start().await.map_err(unavailable)?;
+    Ok(sandbox)
+}
+
+async fn gvisor_whole(driver: &GvisorDriver, count: usize) -> Result<f64> {
+    let mut times = Vec::new();
+    for number in 0..count + count / 10 {
+        let began = Instant::now();
+        let sandbox = gvisor_sandbox(driver).await?;
+        let result = sandbox.exec(symbiont_sandbox::Command::new(PROGRAM[0]).args(arguments()));
+        let result = result.await?;
+        sandbox.destroy().await?;
+        let took = began.elapsed();
+        expect(&result)?;
+        if number >= count / 10 {
+            times.push(millis(took));
+        }
+    }
+    Ok(median(&mut times))
+}
+
+async fn gvisor_exec(driver: &GvisorDriver, count: usize) -> Result<f64> {
+    let sandbox = gvisor_sandbox(driver).await?;
+    let mut times = Vec::new();
+    for number in 0..count + count / 10 {
+        let began = Instant::now();
+        let result = sandbox.exec(symbiont_sandbox::Command::new(PROGRAM[0]).args(arguments()));
+        let result = result.await?;
+        let took = began.elapsed();
+        expect(&result)?;
+        if number >= count / 10 {
+            times.push(millis(took));
+        }
+    }
+    sandbox.destroy().await?;
+    Ok(median(&mut times))
 }
 
 /// A peer that is measured if it is there.
@@ -135,9 +201,9 @@ fn arguments() -> Vec<String> {
 /// That a host has no walls to put up is no fault of what is measured.
 fn unavailable(error: SandboxError) -> anyhow::Error {
     match error {
-        SandboxError::TierUnavailable { .. } | SandboxError::IsolationUnavailable { .. } => {
-            Absent(error.to_string()).into()
-        }
+        SandboxError::TierUnavailable { .. }
+        | SandboxError::BackendUnavailable { .. }
+        | SandboxError::IsolationUnavailable { .. } => Absent(error.to_string()).into(),
         error => error.into(),
     }
 }
@@ -180,6 +246,17 @@ fn bwrap(count: usize) -> Result<f64> {
 
 /// runc with its own default walls over the host's programs.
 fn runc(count: usize) -> Result<f64> {
+    run_bundle(count, "runc", &[])
+}
+
+/// runsc over the same description, with what our driver tells it.
+fn runsc(count: usize) -> Result<f64> {
+    let told = ["--platform=ptrace", "--network=none", "--ignore-cgroups"];
+    run_bundle(count, "runsc", &told)
+}
+
+/// A program that runs what `PROGRAM spec` describes, each time from nothing to nothing.
+fn run_bundle(count: usize, program: &str, told: &[&str]) -> Result<f64> {
     let bundle = directory()?;
     let root = bundle.path().join("rootfs");
     for directory in ["usr", "proc", "dev", "sys", "tmp"] {
@@ -188,16 +265,18 @@ fn runc(count: usize) -> Result<f64> {
     for (link, target) in [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
         std::os::unix::fs::symlink(target, root.join(link))?;
     }
-    let mut spec = Command::new("runc");
+    let mut spec = Command::new(program);
     let status = spec.arg("spec").current_dir(bundle.path()).output();
     if !status.is_ok_and(|output| output.status.success()) {
-        return Err(Absent("`runc` is not installed, or `runc spec` fails".to_owned()).into());
+        return Err(
+            Absent(format!("`{program}` is not installed, or `{program} spec` fails")).into()
+        );
     }
     let file = bundle.path().join("config.json");
     let mut settings: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
     settings["process"]["terminal"] = json!(false);
     settings["process"]["args"] = json!(PROGRAM);
-    let mounts = settings["mounts"].as_array_mut().context("`runc spec` names no mounts")?;
+    let mounts = settings["mounts"].as_array_mut().context("the description names no mounts")?;
     mounts.push(json!({
         "destination": "/usr", "type": "bind", "source": "/usr", "options": ["bind", "ro"]
     }));
@@ -207,8 +286,15 @@ fn runc(count: usize) -> Result<f64> {
     median_of(count, || {
         number += 1;
         let name = format!("symbiont-bench-{}-{number}", std::process::id());
-        let mut command = Command::new("runc");
-        command.arg("--root").arg(&state).arg("run").arg("--bundle").arg(bundle.path()).arg(name);
+        let mut command = Command::new(program);
+        command
+            .arg("--root")
+            .arg(&state)
+            .args(told)
+            .arg("run")
+            .arg("--bundle")
+            .arg(bundle.path())
+            .arg(name);
         on_host(&mut command)
     })
 }

@@ -5,18 +5,22 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use symbiont_guest::protocol::{
-    Decoder, Event, MAX_CHUNK, MAX_COMMANDS, OUTPUT_BACKLOG, Request, Setup, VERSION,
+    Decoder, Event, MAX_CHUNK, MAX_COMMANDS, OUTPUT_BACKLOG, Output, Request, Setup,
 };
 
-use crate::command::{Output, Running};
+use crate::channel;
+use crate::command::Running;
 use crate::files::Files;
-use crate::setup::{Failure, socket};
+use crate::kernel::FileUser;
+use crate::landlock::Rules;
+use crate::setup::{Failure, Step, at};
 
 /// The agent's whole state.
 pub(crate) struct Agent {
     setup: Setup,
+    /// None where the kernel has no Landlock.
+    rules: Option<Rules>,
     decoder: Decoder,
     files: Files,
     commands: BTreeMap<u32, Running>,
@@ -28,7 +32,9 @@ pub(crate) struct Agent {
 /// What a descriptor that is ready belongs to.
 #[derive(Clone, Copy)]
 enum Ready {
-    Socket,
+    Host,
+    /// It is written to at the beginning of each turn.
+    Outgoing,
     Keeper(u32),
     Input(u32),
     Output(u32, Output),
@@ -41,17 +47,23 @@ impl Agent {
     pub(crate) fn new(
         decoder: Decoder,
         setup: Setup,
+        rules: Option<Rules>,
+        version: u32,
         degraded: Vec<String>,
+        user: FileUser,
     ) -> Result<Self, Failure> {
+        channel::never_block().step(at("reach the host"))?;
         let mut out = Vec::new();
         for what in degraded {
             Event::Degraded(what).encode(0, &mut out);
         }
-        Event::Hello { version: VERSION, token: setup.token }.encode(0, &mut out);
+        let landlock = rules.as_ref().map_or(0, |rules| rules.version);
+        Event::Hello { version, token: setup.token, landlock }.encode(0, &mut out);
         Ok(Self {
             setup,
+            rules,
             decoder,
-            files: Files::new()?,
+            files: Files::new(user)?,
             commands: BTreeMap::new(),
             out,
             sent: 0,
@@ -72,10 +84,11 @@ impl Agent {
         self.send()?;
         for ready in self.wait()? {
             match ready {
-                Ready::Socket => self.receive()?,
+                Ready::Host => self.receive()?,
+                Ready::Outgoing => {}
                 Ready::Keeper(id) => {
                     if let Some(command) = self.commands.get_mut(&id) {
-                        command.keeper_ended();
+                        command.keeper_told();
                     }
                 }
                 Ready::Input(id) => self.pass_input(id),
@@ -98,10 +111,13 @@ impl Agent {
     /// Waits until something can be done, and says what.
     fn wait(&self) -> Result<Vec<Ready>, Over> {
         let pending = self.out.len() - self.sent;
-        let socket = socket();
-        let interest = if pending > 0 { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut polled = vec![PollFd::new(&socket, interest)];
-        let mut what = vec![Ready::Socket];
+        let (incoming, outgoing) = (channel::incoming(), channel::outgoing());
+        let mut polled = vec![PollFd::new(&incoming, PollFlags::IN)];
+        let mut what = vec![Ready::Host];
+        if pending > 0 {
+            polled.push(PollFd::new(&outgoing, PollFlags::OUT));
+            what.push(Ready::Outgoing);
+        }
         for (&id, command) in &self.commands {
             if let Some(keeper) = command.keeper() {
                 polled.push(PollFd::new(keeper, PollFlags::IN));
@@ -114,10 +130,8 @@ impl Agent {
                 what.push(Ready::Input(id));
             }
             if pending < OUTPUT_BACKLOG {
-                let outputs =
-                    [(&command.stdout, Output::Stdout), (&command.stderr, Output::Stderr)];
-                for (stream, which) in outputs {
-                    if let Some(stream) = stream {
+                for which in [Output::Stdout, Output::Stderr] {
+                    if let Some(stream) = command.readable(which) {
                         polled.push(PollFd::new(stream, PollFlags::IN));
                         what.push(Ready::Output(id, which));
                     }
@@ -157,8 +171,7 @@ impl Agent {
 
     fn send(&mut self) -> Result<(), Over> {
         while self.sent < self.out.len() {
-            match send(socket(), &self.out[self.sent..], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-            {
+            match channel::send(&self.out[self.sent..]) {
                 Ok(count) => self.sent += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
@@ -175,9 +188,9 @@ impl Agent {
     }
 
     fn receive(&mut self) -> Result<(), Over> {
-        match recv(socket(), &mut self.buffer, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => Err(Over),
-            Ok((_, count)) => {
+        match channel::receive(&mut self.buffer) {
+            Ok(0) => Err(Over),
+            Ok(count) => {
                 self.decoder.push(&self.buffer[..count]);
                 self.handle_received()
             }
@@ -217,6 +230,21 @@ impl Agent {
                     command.kill();
                 }
             }
+            Request::OutputTaken { output, count } => {
+                if let Some(command) = self.commands.get_mut(&id) {
+                    command.output_taken(output, count);
+                }
+            }
+            Request::Signal(number) => {
+                if let Some(command) = self.commands.get(&id) {
+                    command.signal(number.into());
+                }
+            }
+            Request::Resize(size) => {
+                if let Some(command) = self.commands.get(&id) {
+                    command.resize(size);
+                }
+            }
             Request::Setup(_) | Request::Go | Request::Shutdown => return Err(Over),
             Request::Open(_)
             | Request::OpenPlain(_)
@@ -240,7 +268,7 @@ impl Agent {
         let result = if self.commands.len() >= MAX_COMMANDS || self.commands.contains_key(&id) {
             Err(("find a place for it", Errno::AGAIN))
         } else {
-            Running::start(exec, &self.setup)
+            Running::start(exec, &self.setup, self.rules.as_ref())
         };
         match result {
             Ok(running) => drop(self.commands.insert(id, running)),

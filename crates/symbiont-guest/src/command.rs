@@ -5,22 +5,28 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::{Errno, read, write};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{
-    DumpableBehavior, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal,
+use rustix::process::{DumpableBehavior, Signal, WaitOptions};
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+use symbiont_guest::protocol::{
+    Event, Exec, Exit, LEFT_IN_PIPE, MAX_CHUNK, Output, Setup, Size, WINDOW,
 };
-use symbiont_guest::protocol::{Event, Exec, Exit, MAX_CHUNK, STDIN_WINDOW, Setup};
 
+use crate::kernel::{self, Child, Fork};
+use crate::landlock::Rules;
 use crate::setup::{USER, become_user, renew_processes, set_capabilities, write_all};
-use crate::sys::{self, Clone};
+use crate::sys::{self, Awaited};
 
 /// What the keeper tells the agent: one byte of kind, two numbers.
 const REPORT: usize = 17;
 const ENDED: u8 = 0xff;
+/// What stands for the end of a file when it is typed.
+const END_OF_FILE: u8 = 4;
 /// The steps of a start, in the order of the byte that names them.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 12] = [
     "mount /proc",
     "fork",
     "start a session",
@@ -31,18 +37,27 @@ const STEPS: [&str; 10] = [
     "enter its directory",
     "apply the system call filter",
     "execute",
+    "take its terminal",
+    "come under the rules for files",
 ];
 
 /// A command from its start until everything of it is gone.
 #[derive(Debug)]
 pub(crate) struct Running {
-    keeper: OwnedFd,
+    keeper: Child,
     report: OwnedFd,
+    /// What the keeper has told.
+    told: Option<[u8; REPORT]>,
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     input: VecDeque<u8>,
     input_ended: bool,
+    /// The last byte of the input is the end of a terminal's, which the host has not sent.
+    end_typed: bool,
+    terminal: Option<Terminal>,
+    /// Bytes of standard output and standard error that may be read.
+    credit: [usize; 2],
     started: Instant,
     deadline: Option<Instant>,
     grace: Duration,
@@ -50,16 +65,84 @@ pub(crate) struct Running {
     gone: bool,
 }
 
-/// Which of the two output streams.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Output {
-    Stdout,
-    Stderr,
+/// A terminal, from the side of whoever sits before it.
+#[derive(Debug)]
+struct Terminal {
+    master: OwnedFd,
+    /// Held until the command is gone: with nobody on the other side reading would fail, also while
+    /// the command has the terminal closed for a moment.
+    slave: OwnedFd,
+}
+
+impl Terminal {
+    /// A new one among the sandbox's own.
+    fn open(size: Size) -> rustix::io::Result<Self> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let master = rustix::fs::openat(CWD, "/dev/ptmx", flags, Mode::empty())?;
+        rustix::pty::unlockpt(&master)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+        let terminal = Self { master, slave };
+        terminal.resize(size)?;
+        Ok(terminal)
+    }
+
+    fn resize(&self, size: Size) -> rustix::io::Result<()> {
+        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.master, size)
+    }
+}
+
+/// What a command reads and writes, and our ends of that.
+struct Streams {
+    theirs: [OwnedFd; 3],
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: Option<OwnedFd>,
+    terminal: Option<Terminal>,
+}
+
+impl Streams {
+    fn open(size: Option<Size>) -> Result<Self, (&'static str, Errno)> {
+        let streams = match size {
+            None => Self::pipes().map_err(|errno| ("make a pipe", errno)),
+            Some(size) => Self::terminal(size).map_err(|errno| ("make a terminal", errno)),
+        }?;
+        for ours in [Some(&streams.stdin), Some(&streams.stdout), streams.stderr.as_ref()] {
+            let set = ours.map_or(Ok(()), |ours| {
+                rustix::fs::fcntl_setfl(ours, rustix::fs::fcntl_getfl(ours)? | OFlags::NONBLOCK)
+            });
+            set.map_err(|errno| ("connect its streams", errno))?;
+        }
+        Ok(streams)
+    }
+
+    fn pipes() -> rustix::io::Result<Self> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC);
+        let (child_stdin, stdin) = pipe()?;
+        let (stdout, child_stdout) = pipe()?;
+        let (stderr, child_stderr) = pipe()?;
+        let theirs = [child_stdin, child_stdout, child_stderr];
+        Ok(Self { theirs, stdin, stdout, stderr: Some(stderr), terminal: None })
+    }
+
+    fn terminal(size: Size) -> rustix::io::Result<Self> {
+        let terminal = Terminal::open(size)?;
+        let copy = |fd: &OwnedFd| fcntl_dupfd_cloexec(fd, 3);
+        let (master, slave) = (&terminal.master, &terminal.slave);
+        let theirs = [copy(slave)?, copy(slave)?, copy(slave)?];
+        let (stdin, stdout) = (copy(master)?, copy(master)?);
+        Ok(Self { theirs, stdin, stdout, stderr: None, terminal: Some(terminal) })
+    }
 }
 
 impl Running {
     /// Starts a command. That it could not be executed shows later, in its report.
-    pub(crate) fn start(exec: &Exec, setup: &Setup) -> Result<Self, (&'static str, Errno)> {
+    pub(crate) fn start(
+        exec: &Exec,
+        setup: &Setup,
+        rules: Option<&Rules>,
+    ) -> Result<Self, (&'static str, Errno)> {
         let strings = |bytes: &[Vec<u8>]| {
             bytes.iter().map(|b| CString::new(b.as_slice())).collect::<Result<Vec<_>, _>>()
         };
@@ -70,43 +153,54 @@ impl Running {
         if arguments.is_empty() {
             return Err(("read the command", Errno::INVAL));
         }
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| ("make a pipe", errno));
-        let (child_stdin, stdin) = pipe()?;
-        let (stdout, child_stdout) = pipe()?;
-        let (stderr, child_stderr) = pipe()?;
-        let (report, child_report) = pipe()?;
-        for ours in [&stdin, &stdout, &stderr, &report] {
-            rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)
-                .map_err(|errno| ("make a pipe", errno))?;
-        }
+        let Streams { theirs, stdin, stdout, stderr, terminal } = Streams::open(exec.terminal)?;
+        let (report, child_report) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|errno| ("make a pipe", errno))?;
+        rustix::fs::fcntl_setfl(&report, OFlags::NONBLOCK)
+            .map_err(|errno| ("make a pipe", errno))?;
         let started = Instant::now();
-        let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
-        match sys::clone(namespaces.cast_unsigned().into()) {
+        // Its own view of /proc takes its own mounts, which a given place need not have.
+        let mounts = if setup.is_given() { 0 } else { libc::CLONE_NEWNS };
+        let namespaces = libc::CLONE_NEWPID | mounts;
+        match kernel::fork(namespaces.cast_unsigned().into()) {
             Err(errno) => Err(("make a process", errno)),
-            Ok(Clone::Parent(_, keeper)) => Ok(Self {
+            Ok(Fork::Parent(_, keeper)) => Ok(Self {
                 keeper,
                 report,
+                told: None,
                 stdin: Some(stdin),
                 stdout: Some(stdout),
-                stderr: Some(stderr),
+                stderr,
                 input: VecDeque::new(),
                 input_ended: false,
+                end_typed: false,
+                terminal,
+                credit: [WINDOW; 2],
                 started,
                 deadline: started.checked_add(Duration::from_millis(exec.timeout_ms)),
                 grace: Duration::from_millis(exec.grace_ms),
                 timed_out: false,
                 gone: false,
             }),
-            Ok(Clone::Child) => {
-                let program = Program { arguments, environment, directory, setup };
-                keep(&program, [child_stdin, child_stdout, child_stderr], &child_report)
+            Ok(Fork::Child) => {
+                let limit = exec.processor_seconds;
+                let terminal = terminal.is_some();
+                let program =
+                    Program { arguments, environment, directory, setup, rules, limit, terminal };
+                keep(&program, theirs, &child_report)
             }
         }
     }
 
-    /// A descriptor that becomes readable when everything of the command is gone.
+    /// A descriptor that becomes readable when everything of the command is gone, or there is
+    /// something to be [told](Self::keeper_told) about that.
     pub(crate) fn keeper(&self) -> Option<&OwnedFd> {
-        (!self.gone).then_some(&self.keeper)
+        let ended = match &self.keeper {
+            Child::Descriptor(descriptor) => descriptor,
+            // Only the keeper holds the other end.
+            Child::Number(_) => &self.report,
+        };
+        (!self.gone).then_some(ended)
     }
 
     /// When something is to be done about its time.
@@ -122,37 +216,86 @@ impl Running {
         if self.timed_out || self.grace.is_zero() {
             self.kill();
         } else {
-            // The keeper passes it on to the command's process group.
-            let _gone_already = pidfd_send_signal(&self.keeper, Signal::TERM);
+            self.signal(libc::SIGTERM.cast_unsigned());
             self.deadline = now.checked_add(self.grace);
         }
         self.timed_out = true;
     }
 
+    /// Sends a signal to the command's process group, by way of the keeper.
+    pub(crate) fn signal(&self, number: u32) {
+        if !self.gone {
+            self.keeper.pass_on(number);
+        }
+    }
+
+    /// Gives its terminal another size, if it has one.
+    pub(crate) fn resize(&self, size: Size) {
+        if let Some(terminal) = &self.terminal {
+            let _no_size_of_a_terminal = terminal.resize(size);
+        }
+    }
+
     /// Ends everything of it at once.
     pub(crate) fn kill(&mut self) {
-        let _gone_already = pidfd_send_signal(&self.keeper, Signal::KILL);
+        if self.gone {
+            return; // Its number may be another's now.
+        }
+        self.keeper.signal(match self.keeper {
+            Child::Descriptor(_) => Signal::KILL,
+            // Where a keeper's end takes nothing along that can be waited for, it ends them itself.
+            Child::Number(_) => sys::END,
+        });
         self.deadline = None;
     }
 
-    /// Takes note that the keeper has ended, and with it everything else.
-    pub(crate) fn keeper_ended(&mut self) {
-        let _reaped = rustix::process::waitid(
-            WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.keeper)),
-            WaitIdOptions::EXITED,
-        );
-        self.gone = true;
+    /// Takes note of what the keeper tells, or that it has ended, and with it everything else.
+    pub(crate) fn keeper_told(&mut self) {
+        let mut report = [0; REPORT];
+        let heard = read(&self.report, &mut report);
+        if heard == Ok(REPORT) && self.told.is_none() {
+            self.told = Some(report);
+        }
+        if matches!(self.keeper, Child::Descriptor(_)) || heard == Ok(0) {
+            self.keeper.reap();
+            self.gone = true;
+            self.terminal = None;
+            for credit in &mut self.credit {
+                *credit = credit.saturating_add(LEFT_IN_PIPE);
+            }
+        }
     }
 
     /// Takes input in; `false` if the host sends more than it may.
     pub(crate) fn take_input(&mut self, bytes: &[u8]) -> bool {
         self.input.extend(bytes);
-        self.input.len() <= STDIN_WINDOW
+        self.input.len() <= WINDOW && !self.end_typed
     }
 
     /// No more input will come.
+    ///
+    /// A terminal has no end; there the character that stands for it is typed.
     pub(crate) fn end_input(&mut self) {
-        self.input_ended = true;
+        if self.terminal.is_none() {
+            self.input_ended = true;
+        } else if !std::mem::replace(&mut self.end_typed, true) {
+            self.input.push_back(END_OF_FILE);
+        }
+    }
+
+    /// The host has taken some of its output.
+    pub(crate) fn output_taken(&mut self, which: Output, count: u32) {
+        let credit = &mut self.credit[which as usize];
+        *credit = credit.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
+    }
+
+    /// One of its output streams, if it may be read now.
+    pub(crate) fn readable(&self, which: Output) -> Option<&OwnedFd> {
+        let stream = match which {
+            Output::Stdout => &self.stdout,
+            Output::Stderr => &self.stderr,
+        };
+        stream.as_ref().filter(|_| self.gone || self.credit[which as usize] > 0)
     }
 
     /// Whether its input pipe is worth waiting for.
@@ -178,7 +321,9 @@ impl Running {
         } else if self.input_ended && self.input.is_empty() {
             self.stdin = None;
         }
-        u32::try_from(before - self.input.len()).unwrap_or(u32::MAX)
+        let passed = before - self.input.len();
+        let of_ours = usize::from(passed > 0 && self.input.is_empty() && self.end_typed);
+        u32::try_from(passed - of_ours).unwrap_or(u32::MAX)
     }
 
     /// Some of its output, if there is any now.
@@ -188,9 +333,16 @@ impl Running {
             Output::Stdout => &mut self.stdout,
             Output::Stderr => &mut self.stderr,
         };
-        let end = buffer.len().min(MAX_CHUNK);
+        let credit = &mut self.credit[which as usize];
+        let end = buffer.len().min(MAX_CHUNK).min(*credit);
+        if end == 0 && !gone {
+            return None;
+        }
         match read(stream.as_ref()?, &mut buffer[..end]) {
-            Ok(count @ 1..) => Some(count),
+            Ok(count @ 1..) => {
+                *credit -= count;
+                Some(count)
+            }
             Err(Errno::INTR) => None,
             // Whoever might still hold the pipe is not of this command.
             Err(Errno::AGAIN) if !gone => None,
@@ -213,8 +365,7 @@ impl Running {
             nanoseconds: u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
             peak_memory: 0,
         };
-        let mut report = [0; REPORT];
-        if let Ok(REPORT) = read(&self.report, &mut report) {
+        if let Some(report) = self.told {
             let (kind, first, second) = parse(report);
             if kind != ENDED {
                 let step = STEPS.get(usize::from(kind)).copied().unwrap_or("start");
@@ -253,6 +404,10 @@ struct Program<'a> {
     environment: Vec<CString>,
     directory: CString,
     setup: &'a Setup,
+    rules: Option<&'a Rules>,
+    /// Seconds of processor time for each process, or 0.
+    limit: u64,
+    terminal: bool,
 }
 
 /// A step of [`STEPS`] that failed.
@@ -265,26 +420,34 @@ fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
         let _told = write_all(reports, &report(step, number, 0));
         sys::exit(1);
     };
-    if let Err(errno) = renew_processes() {
+    let given = program.setup.is_given();
+    if !given && let Err(errno) = renew_processes() {
         tell((0, errno));
     }
     sys::hold_signals();
-    let leader = match sys::clone(0) {
+    let leader = match kernel::fork(0) {
         Err(errno) => tell((1, errno)),
-        Ok(Clone::Child) => tell(become_program(program, streams)),
-        Ok(Clone::Parent(leader, _)) => leader,
+        Ok(Fork::Child) => tell(become_program(program, streams)),
+        Ok(Fork::Parent(leader, _)) => leader,
     };
     // From here on the keeper holds nothing but its report: not the socket, not the streams.
     let ours = reports.as_raw_fd().cast_unsigned();
-    for (first, last) in [(0, ours - 1), (ours + 1, u32::MAX)] {
+    for (first, last) in [(0, ours - 1), (ours + 1, sys::LAST_DESCRIPTOR)] {
         if sys::close_range(first, last).is_err() {
             sys::exit(1);
         }
     }
     loop {
-        if sys::await_signal() {
-            let _gone_already = rustix::process::kill_process_group(leader, Signal::TERM);
-            continue;
+        match sys::await_signal() {
+            Awaited::PassOn(number) => {
+                sys::signal_group(leader, number);
+                continue;
+            }
+            Awaited::End => {
+                end_all();
+                sys::exit(1);
+            }
+            Awaited::Child => {}
         }
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             if pid != leader {
@@ -295,9 +458,23 @@ fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
                 .map(|signal| (1 << 32) | u64::from(signal.cast_unsigned()));
             let code = status.exit_status().unwrap_or(0).cast_unsigned();
             let how = signal.unwrap_or(code.into());
+            if given {
+                end_all();
+            }
             let _told = write_all(reports, &report(ENDED, how, sys::children_peak()));
             // The kernel ends whatever the command left behind.
             sys::exit(0);
+        }
+    }
+}
+
+/// Ends whatever is in the keeper's namespace, and waits until it is gone. Linux does so when a
+/// namespace's first process ends; gVisor kills as well, but does not wait.
+fn end_all() {
+    loop {
+        sys::kill_all();
+        if matches!(rustix::process::wait(WaitOptions::empty()), Err(Errno::CHILD)) {
+            return;
         }
     }
 }
@@ -318,8 +495,16 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
     for (stream, number) in streams.iter().zip(0..) {
         sys::place(stream, number).map_err(step(3))?;
     }
+    if program.terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(step(10))?;
+    }
     for (number, value) in &program.setup.limits {
-        sys::limit(*number, *value).map_err(step(4))?;
+        sys::limit(*number, *value, *value).map_err(step(4))?;
+    }
+    if program.limit > 0 {
+        // It is told at the first, and ended a second later if it takes no notice.
+        let hard = program.limit.saturating_add(1);
+        sys::limit(libc::RLIMIT_CPU, program.limit, hard).map_err(step(4))?;
     }
     if program.setup.first_id.is_some() {
         rustix::thread::set_thread_groups(&[]).map_err(step(5))?;
@@ -336,6 +521,9 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
     rustix::process::umask(Mode::from_raw_mode(0o022));
     enter(&program.directory).map_err(step(7))?;
     sys::release_signals();
+    if let Some(rules) = program.rules {
+        rules.enter().map_err(step(11))?;
+    }
     for filter in &program.setup.filters {
         sys::filter(filter).map_err(step(8))?;
     }
@@ -347,7 +535,7 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
 fn enter(directory: &CString) -> rustix::io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_MAGICLINKS;
-    let directory = openat2(CWD, directory.as_c_str(), flags, Mode::empty(), resolve)?;
+    let directory = kernel::open(CWD, directory.as_bytes(), flags, resolve)?;
     rustix::process::fchdir(directory)
 }
 

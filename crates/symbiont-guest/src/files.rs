@@ -14,13 +14,14 @@ use std::path::Path;
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags, fstat, fstatvfs,
-    openat, openat2, statat,
+    openat, statat,
 };
 use rustix::io::{Errno, pread};
 use symbiont_guest::protocol::{
     Attributes, Event, MAX_CHUNK, MAX_ENTRIES, MAX_FILES, Refusal, Request,
 };
 
+use crate::kernel::{self, FileUser};
 use crate::setup::{DIRECTORY, Failure, open_root, write_all};
 
 /// The directories that can be reached, and the files that are open.
@@ -29,6 +30,7 @@ pub(crate) struct Files {
     workspace: OwnedFd,
     temporary: OwnedFd,
     open: BTreeMap<u32, Open>,
+    user: FileUser,
 }
 
 #[derive(Debug)]
@@ -51,16 +53,21 @@ impl From<Errno> for No {
 type Answer = Result<Event, No>;
 
 impl Files {
-    pub(crate) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new(user: FileUser) -> Result<Self, Failure> {
         Ok(Self {
             workspace: open_root(Path::new("/workspace"))?,
             temporary: open_root(Path::new("/tmp"))?,
             open: BTreeMap::new(),
+            user,
         })
     }
 
     /// Does what is asked; `None` if the request is not about files.
     pub(crate) fn answer(&mut self, stream: u32, request: Request) -> Option<Event> {
+        let _as_user = match self.user.enter() {
+            Ok(entered) => entered,
+            Err(errno) => return Some(Event::Refused(Refusal::Errno(errno.raw_os_error()))),
+        };
         let answer = match request {
             Request::Open(path) => self.open(stream, &path, true),
             Request::OpenPlain(path) => self.open(stream, &path, false),
@@ -82,6 +89,9 @@ impl Files {
             | Request::Stdin(_)
             | Request::StdinEnd
             | Request::Kill
+            | Request::OutputTaken { .. }
+            | Request::Signal(_)
+            | Request::Resize(_)
             | Request::Shutdown => return None,
         };
         Some(answer.unwrap_or_else(|No(refusal)| Event::Refused(refusal)))
@@ -115,7 +125,7 @@ impl Files {
         if !links {
             resolve |= ResolveFlags::NO_SYMLINKS;
         }
-        Ok(openat2(root, rest, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+        Ok(kernel::open(root, rest, flags, resolve)?)
     }
 
     /// The directory that a path is in, by no link, and the path's last part.
@@ -128,18 +138,18 @@ impl Files {
         if name.is_empty() || name == b"." || name == b".." {
             return Err(Errno::ISDIR.into());
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-        match openat2(root, parent, flags, Mode::empty(), resolve) {
+        match kernel::open(root, parent, flags, resolve) {
             Err(Errno::NOENT) if make => {
-                let mut at = openat2(root, ".", flags, Mode::empty(), resolve)?;
+                let mut at = kernel::open(root, b".", flags, resolve)?;
                 for part in parent.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
                     match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(errno) => return Err(errno.into()),
                     }
-                    at = openat2(&at, part, flags, Mode::empty(), resolve)?;
+                    at = kernel::open(&at, part, flags, resolve)?;
                 }
                 Ok((at, name))
             }

@@ -17,13 +17,23 @@
 //!
 //! # Flow
 //!
-//! Output needs no credit: the host always reads and keeps no more than a command's cap, and the
-//! guest stops reading a command's pipe while more than [`OUTPUT_BACKLOG`] waits to be sent. Input
-//! has a window: the host sends at most [`STDIN_WINDOW`] bytes beyond what the guest has passed on
-//! ([`Event::StdinTaken`]). So neither side holds more than a fixed amount for any command.
+//! Each stream of a command has a window of [`WINDOW`] bytes. The host sends at most so much input
+//! beyond what the guest has passed on ([`Event::StdinTaken`]), and the guest reads at most so much
+//! output beyond what the host's reader has taken ([`Request::OutputTaken`]). Whoever is slow holds
+//! up their own command and nobody else's, and neither side holds more than a fixed amount for any.
+//! What a command that has ended left in its pipes needs no credit, so that its end is told at once:
+//! [`LEFT_IN_PIPE`] bytes of each at most.
+//!
+//! # Versions
+//!
+//! The host says which versions it speaks, the guest chooses the newest that both do ([`agree`]) and
+//! says which ([`Event::Hello`]). Within a version frames never change, which `test_data/frames`
+//! shows; a later one only adds to it.
 
-/// The one version there is. A guest of another version is refused.
-pub const VERSION: u32 = 1;
+/// The versions that this code speaks, oldest and newest.
+pub const VERSIONS: Versions = Versions { oldest: 2, newest: 2 };
+/// The longest frame before and with [`Event::Hello`].
+pub const MAX_HELLO: usize = 4096;
 /// The longest frame, without its length field.
 pub const MAX_FRAME: usize = 1 << 20;
 /// The longest payload of a frame that carries data.
@@ -36,8 +46,10 @@ pub const MAX_FILES: usize = 16;
 pub const MAX_ARGUMENTS: usize = 256 << 10;
 /// Entries of a directory that are listed.
 pub const MAX_ENTRIES: usize = 4096;
-/// Bytes of a command's input that may be under way.
-pub const STDIN_WINDOW: usize = 256 << 10;
+/// Bytes of each of a command's streams that may be under way.
+pub const WINDOW: usize = 256 << 10;
+/// The most that the kernel keeps in a pipe of an ordinary user.
+pub const LEFT_IN_PIPE: usize = 1 << 20;
 /// Bytes that may wait to be sent before the guest stops reading its commands' output.
 pub const OUTPUT_BACKLOG: usize = 512 << 10;
 
@@ -49,8 +61,13 @@ const MUST_UNDERSTAND: u8 = 1;
 pub enum ProtocolError {
     /// A frame shorter than its own header.
     TooShort(u32),
-    /// A frame longer than [`MAX_FRAME`].
-    TooLong(u32),
+    /// A frame longer than may come now.
+    TooLong {
+        /// How long it was to be.
+        len: u32,
+        /// How long it may be.
+        most: usize,
+    },
     /// A type that must be understood and is not.
     UnknownType(u8),
     /// A payload that ends too early, goes on too long, or holds something that can't be.
@@ -64,7 +81,9 @@ impl std::fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TooShort(len) => write!(f, "a frame of {len} bytes is shorter than its header"),
-            Self::TooLong(len) => write!(f, "a frame of {len} bytes is longer than {MAX_FRAME}"),
+            Self::TooLong { len, most } => {
+                write!(f, "a frame of {len} bytes is longer than {most}")
+            }
             Self::UnknownType(kind) => write!(f, "a frame of the unknown type {kind}"),
             Self::Malformed { kind } => write!(f, "a malformed frame of type {kind}"),
         }
@@ -86,14 +105,46 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
+/// A range of protocol versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest that is spoken.
+    pub oldest: u32,
+    /// The newest.
+    pub newest: u32,
+}
+
+/// The newest version that both speak.
+pub fn agree(ours: Versions, theirs: Versions) -> Option<u32> {
+    let newest = ours.newest.min(theirs.newest);
+    (newest >= ours.oldest.max(theirs.oldest)).then_some(newest)
+}
+
 /// Puts received bytes together into frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     bytes: Vec<u8>,
     read: usize,
+    most: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), read: 0, most: MAX_FRAME }
+    }
 }
 
 impl Decoder {
+    /// For what comes from a guest that has not yet greeted.
+    pub fn before_hello() -> Self {
+        Self { most: MAX_HELLO, ..Self::default() }
+    }
+
+    /// The guest has greeted: from now on its frames may be as long as any.
+    pub fn greeted(&mut self) {
+        self.most = MAX_FRAME;
+    }
+
     /// Takes bytes in, as many as were received at once.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.read);
@@ -110,8 +161,8 @@ impl Decoder {
         if len < HEADER {
             return Err(ProtocolError::TooShort(announced));
         }
-        if len > MAX_FRAME {
-            return Err(ProtocolError::TooLong(announced));
+        if len > self.most {
+            return Err(ProtocolError::TooLong { len: announced, most: self.most });
         }
         let Some(frame) = rest.get(..len) else { return Ok(None) };
         let (header, payload) = frame.split_at(HEADER);
@@ -125,8 +176,8 @@ impl Decoder {
 /// What the sandbox is to be. The first message, sent before the guest even runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setup {
-    /// [`VERSION`].
-    pub version: u32,
+    /// What the host speaks, [`VERSIONS`].
+    pub versions: Versions,
     /// Comes back in [`Event::Hello`].
     pub token: [u8; 32],
     /// Control groups of version 1 that the guest is to enter, directories of the host.
@@ -135,7 +186,8 @@ pub struct Setup {
     pub hostname: String,
     /// The first of 65536 ids of the host, or `None` if only our own can be mapped.
     pub first_id: Option<u32>,
-    /// What its files are made of, in this order.
+    /// What its files are made of, in this order; nothing where the walls stand already, and the
+    /// guest is started within them as root.
     pub entries: Vec<Entry>,
     /// Bytes of the memory that holds the root directory itself.
     pub root_size: u64,
@@ -145,6 +197,13 @@ pub struct Setup {
     pub processors: Vec<u32>,
     /// System call filters, each an array of `sock_filter`.
     pub filters: Vec<Vec<u8>>,
+}
+
+impl Setup {
+    /// Whether the walls stand already, so that there is nothing to build.
+    pub fn is_given(&self) -> bool {
+        self.entries.is_empty()
+    }
 }
 
 /// A part of a sandbox's files. Paths are beneath its root and have no leading slash.
@@ -192,6 +251,13 @@ pub enum Entry {
     },
     /// The sandbox's own `/proc`.
     Processes,
+    /// The sandbox's own terminals, where its kernel can make them.
+    Terminals,
+    /// What is in the root that the guest is started in, as inside a container, read-only.
+    Own {
+        /// The names that are left out.
+        except: Vec<String>,
+    },
 }
 
 /// A command for the guest to run.
@@ -207,6 +273,28 @@ pub struct Exec {
     pub timeout_ms: u64,
     /// Milliseconds from then until it is killed.
     pub grace_ms: u64,
+    /// Seconds of processor time that each of its processes may use; 0 for any.
+    pub processor_seconds: u64,
+    /// A terminal for its three streams, if it is to have one.
+    pub terminal: Option<Size>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// Which of a command's output streams. What is written to a terminal is all [`Output::Stdout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
 }
 
 /// What a host asks of a guest.
@@ -261,6 +349,17 @@ pub enum Request {
     /// Open a file to be read, one that has no other name: by no link, and no hard link of one
     /// that can be written.
     OpenPlain(Vec<u8>),
+    /// So much of a command's output was taken by whoever reads it, and as much more may come.
+    OutputTaken {
+        /// Of which stream.
+        output: Output,
+        /// Bytes.
+        count: u32,
+    },
+    /// Send this signal to a command's process group.
+    Signal(u8),
+    /// The terminal of a command has another size now.
+    Resize(Size),
 }
 
 /// What a guest says to its host.
@@ -268,10 +367,12 @@ pub enum Request {
 pub enum Event {
     /// The sandbox stands.
     Hello {
-        /// [`VERSION`].
+        /// What both speak.
         version: u32,
         /// The token of [`Setup`].
         token: [u8; 32],
+        /// The version of the kernel's Landlock that commands are under, or 0.
+        landlock: u32,
     },
     /// The sandbox can't be built.
     SetupFailed {
@@ -367,7 +468,7 @@ macro_rules! kinds {
 kinds! {
     SETUP = 1 GO = 2 PING = 3 EXEC = 4 STDIN = 5 STDIN_END = 6 KILL = 7 OPEN = 8 READ = 9
     CREATE = 10 WRITE = 11 COMMIT = 12 CLOSE = 13 STAT = 14 LIST = 15 REMOVE = 16 SHUTDOWN = 17
-    OPEN_PLAIN = 18
+    OPEN_PLAIN = 18 OUTPUT_TAKEN = 19 SIGNAL = 20 RESIZE = 21
     HELLO = 64 SETUP_FAILED = 65 PONG = 66 STDOUT = 67 STDERR = 68 STDIN_TAKEN = 69 EXIT = 70
     NOT_STARTED = 71 DONE = 72 OPENED = 73 DATA = 74 STAT_IS = 75 LIST_IS = 76 REFUSED = 77
     DEGRADED = 78
@@ -378,7 +479,7 @@ impl Request {
     pub fn encode(&self, stream: u32, out: &mut Vec<u8>) {
         frame(stream, out, |w| match self {
             Self::Setup(setup) => {
-                w.u32(setup.version).raw(&setup.token);
+                w.u32(setup.versions.oldest).u32(setup.versions.newest).raw(&setup.token);
                 w.list(&setup.groups, |w, path| {
                     w.bytes(path);
                 });
@@ -406,6 +507,10 @@ impl Request {
                     w.bytes(b);
                 });
                 w.bytes(&exec.directory).u64(exec.timeout_ms).u64(exec.grace_ms);
+                w.u64(exec.processor_seconds).u8(u8::from(exec.terminal.is_some()));
+                if let Some(size) = &exec.terminal {
+                    size.encode(w);
+                }
                 EXEC
             }
             Self::Stdin(bytes) => {
@@ -449,6 +554,22 @@ impl Request {
                 w.raw(path);
                 OPEN_PLAIN
             }
+            Self::OutputTaken { output, count } => {
+                w.u8(match output {
+                    Output::Stdout => 1,
+                    Output::Stderr => 2,
+                });
+                w.u32(*count);
+                OUTPUT_TAKEN
+            }
+            Self::Signal(number) => {
+                w.u8(*number);
+                SIGNAL
+            }
+            Self::Resize(size) => {
+                size.encode(w);
+                RESIZE
+            }
         });
     }
 
@@ -457,7 +578,7 @@ impl Request {
         decode(frame, |kind, r| {
             Some(match kind {
                 SETUP => Self::Setup(Box::new(Setup {
-                    version: r.u32()?,
+                    versions: Versions { oldest: r.u32()?, newest: r.u32()? },
                     token: r.array()?,
                     groups: r.list(Reader::bytes)?,
                     hostname: r.string()?,
@@ -480,6 +601,8 @@ impl Request {
                     directory: r.bytes()?,
                     timeout_ms: r.u64()?,
                     grace_ms: r.u64()?,
+                    processor_seconds: r.u64()?,
+                    terminal: if r.flag()? { Some(Size::decode(r)?) } else { None },
                 }),
                 STDIN => Self::Stdin(r.rest()),
                 STDIN_END => Self::StdinEnd,
@@ -495,6 +618,16 @@ impl Request {
                 REMOVE => Self::Remove(r.rest()),
                 SHUTDOWN => Self::Shutdown,
                 OPEN_PLAIN => Self::OpenPlain(r.rest()),
+                OUTPUT_TAKEN => Self::OutputTaken {
+                    output: match r.u8()? {
+                        1 => Output::Stdout,
+                        2 => Output::Stderr,
+                        _ => return None,
+                    },
+                    count: r.u32()?,
+                },
+                SIGNAL => Self::Signal(r.u8()?),
+                RESIZE => Self::Resize(Size::decode(r)?),
                 _ => return None,
             })
         })
@@ -505,8 +638,8 @@ impl Event {
     /// Appends the message as a frame.
     pub fn encode(&self, stream: u32, out: &mut Vec<u8>) {
         frame(stream, out, |w| match self {
-            Self::Hello { version, token } => {
-                w.u32(*version).raw(token);
+            Self::Hello { version, token, landlock } => {
+                w.u32(*version).raw(token).u32(*landlock);
                 HELLO
             }
             Self::SetupFailed { step, errno } => {
@@ -581,7 +714,7 @@ impl Event {
     pub fn decode(frame: &Frame) -> Result<Option<Self>, ProtocolError> {
         decode(frame, |kind, r| {
             Some(match kind {
-                HELLO => Self::Hello { version: r.u32()?, token: r.array()? },
+                HELLO => Self::Hello { version: r.u32()?, token: r.array()?, landlock: r.u32()? },
                 SETUP_FAILED => Self::SetupFailed { step: r.string()?, errno: r.i32()? },
                 PONG => Self::Pong,
                 STDOUT => Self::Stdout(r.rest()),
@@ -644,6 +777,14 @@ impl Entry {
             Self::Processes => {
                 w.u8(5);
             }
+            Self::Own { except } => {
+                w.u8(6).list(except, |w, name| {
+                    w.bytes(name.as_bytes());
+                });
+            }
+            Self::Terminals => {
+                w.u8(7);
+            }
         }
     }
 
@@ -666,8 +807,21 @@ impl Entry {
                 executable: r.flag()?,
             },
             5 => Self::Processes,
+            6 => Self::Own { except: r.list(Reader::string)? },
+            7 => Self::Terminals,
             _ => return None,
         })
+    }
+}
+
+impl Size {
+    fn encode(self, w: &mut Writer<'_>) {
+        w.raw(&self.rows.to_be_bytes()).raw(&self.columns.to_be_bytes());
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Option<Self> {
+        let mut number = || r.array().map(u16::from_be_bytes);
+        Some(Self { rows: number()?, columns: number()? })
     }
 }
 
@@ -698,7 +852,7 @@ fn decode<T>(
     message: impl FnOnce(u8, &mut Reader<'_>) -> Option<T>,
 ) -> Result<Option<T>, ProtocolError> {
     let kind = frame.kind;
-    if !(SETUP..=OPEN_PLAIN).contains(&kind) && !(HELLO..=DEGRADED).contains(&kind) {
+    if !(SETUP..=RESIZE).contains(&kind) && !(HELLO..=DEGRADED).contains(&kind) {
         return if frame.flags & MUST_UNDERSTAND == 0 {
             Ok(None)
         } else {
@@ -828,95 +982,133 @@ mod tests {
         (frame.stream, message(&frame).unwrap().unwrap())
     }
 
-    /// A message has always these bytes, and they this meaning.
-    #[track_caller]
-    fn golden_request(stream: u32, request: &Request, want: &str) {
-        let mut bytes = Vec::new();
-        request.encode(stream, &mut bytes);
-        assert_eq!(hex(&bytes), want, "{request:?}");
-        assert_eq!(read(&bytes, Request::decode), (stream, request.clone()));
-    }
-
-    #[track_caller]
-    fn golden_event(stream: u32, event: &Event, want: &str) {
-        let mut bytes = Vec::new();
-        event.encode(stream, &mut bytes);
-        assert_eq!(hex(&bytes), want, "{event:?}");
-        assert_eq!(read(&bytes, Event::decode), (stream, event.clone()));
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    #[test]
-    fn frames_of_version_one_never_change() {
-        golden_request(0, &Request::Ping, "00000006030100000000");
-        golden_request(7, &Request::Stdin(b"hi".to_vec()), "000000080501000000076869");
-        golden_request(
-            2,
-            &Request::Exec(Exec {
-                arguments: vec![b"ls".to_vec()],
-                environment: vec![b"A=b".to_vec()],
-                directory: b"/".to_vec(),
-                timeout_ms: 1000,
-                grace_ms: 5,
-            }),
-            "00000030040100000002\
-             00000001000000026c73\
-             0000000100000003413d62\
-             000000012f\
-             00000000000003e80000000000000005",
-        );
-        golden_request(
-            3,
-            &Request::Create { path: b"x".to_vec(), mode: 0o644, size: 9 },
-            "000000170a01000000030000000178000001a40000000000000009",
-        );
-        golden_request(5, &Request::Open(b"x".to_vec()), "0000000708010000000578");
-        golden_request(5, &Request::OpenPlain(b"x".to_vec()), "0000000712010000000578");
-        golden_event(0, &Event::Pong, "00000006420100000000");
-        golden_event(
-            9,
-            &Event::Exit(Exit {
-                code: Some(3),
-                signal: None,
-                timed_out: true,
-                nanoseconds: 1,
-                peak_memory: 2,
-            }),
-            "00000021460100000009010000000300000000000100000000000000010000000000000002",
-        );
-        golden_event(4, &Event::Refused(Refusal::NotRegular), "0000000b4d01000000040100000000");
-        golden_event(0, &Event::Degraded("so".to_owned()), "000000084e0100000000736f");
-    }
-
-    #[test]
-    fn a_set_up_comes_back_as_it_was() {
-        let path = || "a".to_owned();
+    /// Each message of the protocol once.
+    fn messages() -> (Vec<Request>, Vec<Event>) {
+        let (path, text) = (|| b"a/b".to_vec(), || "a".to_owned());
         let setup = Setup {
-            version: VERSION,
+            versions: Versions { oldest: 2, newest: 3 },
             token: [9; 32],
             groups: vec![b"/g".to_vec()],
             hostname: "sandbox".to_owned(),
             first_id: Some(5),
             entries: vec![
-                Entry::Directory(path()),
-                Entry::Link { path: path(), target: vec![0xff] },
-                Entry::File { path: path(), content: vec![1, 2] },
-                Entry::Bind { source: vec![3], path: path(), read_only: true, device: false },
-                Entry::Memory { path: path(), size: 1, files: 2, mode: 3, executable: true },
+                Entry::Directory(text()),
+                Entry::Link { path: text(), target: vec![0xff] },
+                Entry::File { path: text(), content: vec![1, 2] },
+                Entry::Bind { source: vec![3], path: text(), read_only: true, device: false },
+                Entry::Memory { path: text(), size: 1, files: 2, mode: 3, executable: true },
                 Entry::Processes,
+                Entry::Own { except: vec!["proc".to_owned(), "sys".to_owned()] },
+                Entry::Terminals,
             ],
             root_size: 7,
             limits: vec![(1, 2)],
             processors: vec![0, 3],
             filters: vec![vec![1; 8], vec![]],
         };
-        let request = Request::Setup(Box::new(setup));
-        let mut bytes = Vec::new();
-        request.encode(0, &mut bytes);
-        assert_eq!(read(&bytes, Request::decode), (0, request));
+        let exec = Exec {
+            arguments: vec![b"ls".to_vec()],
+            environment: vec![b"A=b".to_vec()],
+            directory: b"/".to_vec(),
+            timeout_ms: 1000,
+            grace_ms: 5,
+            processor_seconds: 0,
+            terminal: None,
+        };
+        let size = Size { rows: 24, columns: 80 };
+        let attributes = Attributes { mode: 0o100_644, size: 3, modified: -1 };
+        let requests = vec![
+            Request::Setup(Box::new(setup)),
+            Request::Go,
+            Request::Ping,
+            Request::Exec(exec.clone()),
+            Request::Exec(Exec { processor_seconds: 9, terminal: Some(size), ..exec }),
+            Request::Stdin(b"hi".to_vec()),
+            Request::StdinEnd,
+            Request::Kill,
+            Request::Open(path()),
+            Request::Read { offset: 1, len: 2 },
+            Request::Create { path: path(), mode: 0o644, size: 9 },
+            Request::Write(b"hi".to_vec()),
+            Request::Commit,
+            Request::Close,
+            Request::Stat(path()),
+            Request::List(path()),
+            Request::Remove(path()),
+            Request::Shutdown,
+            Request::OpenPlain(path()),
+            Request::OutputTaken { output: Output::Stdout, count: 7 },
+            Request::OutputTaken { output: Output::Stderr, count: 7 },
+            Request::Signal(15),
+            Request::Resize(size),
+        ];
+        let exit =
+            Exit { code: Some(3), signal: None, timed_out: true, nanoseconds: 1, peak_memory: 2 };
+        let events = vec![
+            Event::Hello { version: 2, token: [9; 32], landlock: 7 },
+            Event::SetupFailed { step: text(), errno: 1 },
+            Event::Pong,
+            Event::Stdout(b"hi".to_vec()),
+            Event::Stderr(b"hi".to_vec()),
+            Event::StdinTaken(7),
+            Event::Exit(exit),
+            Event::NotStarted { step: text(), errno: 2 },
+            Event::Done,
+            Event::Opened(9),
+            Event::Data(b"hi".to_vec()),
+            Event::Stat(None),
+            Event::Stat(Some(attributes)),
+            Event::List { entries: vec![(b"x".to_vec(), attributes)], more: true },
+            Event::Refused(Refusal::Errno(2)),
+            Event::Refused(Refusal::NotRegular),
+            Event::Refused(Refusal::WrongSize),
+            Event::Refused(Refusal::TooMany),
+            Event::Refused(Refusal::NoSuchStream),
+            Event::Degraded("so".to_owned()),
+        ];
+        (requests, events)
+    }
+
+    #[test]
+    fn frames_of_a_version_never_change() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/frames/version-2.txt");
+        let mut text = String::new();
+        let mut add = |name: String, bytes: &[u8]| {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let name = name.split([' ', '(', '{']).next().unwrap_or_default();
+            text += &format!("{name} {hex}\n");
+        };
+        let (requests, events) = messages();
+        for request in requests {
+            let mut bytes = Vec::new();
+            request.encode(7, &mut bytes);
+            assert_eq!(read(&bytes, Request::decode), (7, request.clone()));
+            add(format!("{request:?}"), &bytes);
+        }
+        for event in events {
+            let mut bytes = Vec::new();
+            event.encode(7, &mut bytes);
+            assert_eq!(read(&bytes, Event::decode), (7, event.clone()));
+            add(format!("{event:?}"), &bytes);
+        }
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(path).unwrap());
+    }
+
+    #[test]
+    fn the_newest_version_that_both_speak_is_spoken() {
+        let check = |ours: (u32, u32), theirs: (u32, u32), want| {
+            let versions = |(oldest, newest)| Versions { oldest, newest };
+            assert_eq!(agree(versions(ours), versions(theirs)), want, "{ours:?} {theirs:?}");
+            assert_eq!(agree(versions(theirs), versions(ours)), want, "{theirs:?} {ours:?}");
+        };
+        check((2, 2), (2, 2), Some(2));
+        check((2, 5), (1, 3), Some(3));
+        check((2, 5), (3, 4), Some(4));
+        check((1, 1), (2, 5), None);
+        check((5, 2), (1, 9), None);
     }
 
     /// What becomes of a frame with this length, type, flags and payload.
@@ -945,6 +1137,12 @@ mod tests {
         check(5, 66, 1, b"", "a frame of 5 bytes is shorter than its header");
         check(u32::MAX, 66, 1, b"", "a frame of 4294967295 bytes is longer than 1048576");
         check(1 << 20, 66, 1, b"", "incomplete");
+        let mut decoder = Decoder::before_hello();
+        decoder.push(&4097_u32.to_be_bytes());
+        let want = "a frame of 4097 bytes is longer than 4096";
+        assert_eq!(decoder.next_frame().unwrap_err().to_string(), want);
+        decoder.greeted();
+        assert_eq!(decoder.next_frame(), Ok(None));
         check(6, 66, 1, b"", "Pong");
         check(7, 66, 1, b"x", "a malformed frame of type 66");
         check(6, 200, 1, b"", "a frame of the unknown type 200");

@@ -1,21 +1,25 @@
 //! From a fresh process to the first process of a sandbox.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::{Errno, read, write};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
     mount_change, move_mount, open_tree, unmount,
 };
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
-use symbiont_guest::protocol::{Decoder, Entry, Event, Request, Setup, VERSION};
+use symbiont_guest::protocol::{Decoder, Entry, Event, Request, Setup, VERSIONS, agree};
 
 use crate::agent::Agent;
+use crate::channel;
+use crate::kernel::FileUser;
+use crate::landlock::Rules;
 use crate::sys::{self, Clone};
 
 /// The user of all commands, inside.
@@ -40,14 +44,14 @@ impl<T> Step<T> for rustix::io::Result<T> {
 }
 
 /// A [`Step`] whose name is a constant.
-fn at(name: &str) -> impl FnOnce() -> String + '_ {
+pub(crate) fn at(name: &str) -> impl FnOnce() -> String + '_ {
     || name.to_owned()
 }
 
 /// The launcher's life; what it returns is its exit code.
 pub(crate) fn launch() -> i32 {
     // Whatever the host forgot to close is not for us.
-    if sys::close_range(3, u32::MAX).is_err() {
+    if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err() {
         return 70;
     }
     match agent() {
@@ -67,15 +71,10 @@ pub(crate) fn launch() -> i32 {
             let mut out = Vec::new();
             let errno = failure.errno.raw_os_error();
             Event::SetupFailed { step: failure.step, errno }.encode(0, &mut out);
-            let _told = send(socket(), &out, SendFlags::NOSIGNAL);
+            let _told = channel::send(&out);
             72
         }
     }
-}
-
-/// The socket to the host.
-pub(crate) fn socket() -> BorrowedFd<'static> {
-    rustix::stdio::stdin()
 }
 
 /// Makes the agent: its id in the launcher, `None` in the agent once it has ended.
@@ -84,9 +83,9 @@ fn agent() -> Result<Option<Pid>, Failure> {
     let Request::Setup(setup) = next_request(&mut decoder)? else {
         return Err(Errno::PROTO).step(at("read the set-up"));
     };
-    if setup.version != VERSION {
+    let Some(version) = agree(VERSIONS, setup.versions) else {
         return Err(Errno::PROTONOSUPPORT).step(at("agree on a protocol version"));
-    }
+    };
     let mut degraded = Vec::new();
     // Not lower: what a privileged process writes is also as low as anything it starts may go, and
     // commands, which begin higher, are the kernel's first choice as it is.
@@ -104,6 +103,18 @@ fn agent() -> Result<Option<Pid>, Failure> {
         enter_group(group)?;
     }
 
+    if setup.is_given() {
+        choose_processors(&setup)?;
+        // All commands have one /proc there, and who runs them is none of their business.
+        let flags =
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("tmpfs", "/proc/1", "tmpfs", flags, c"size=4096,mode=0")
+            .step(at("hide the agent"))?;
+        let user = confine()?;
+        // What of that place is to be written, only the host knows, which says what that costs.
+        Agent::new(decoder, *setup, None, version, degraded, user)?.serve();
+        return Ok(None);
+    }
     let (mapped, map) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(at("make a pipe"))?;
     let namespaces = libc::CLONE_NEWUSER
@@ -130,8 +141,16 @@ fn agent() -> Result<Option<Pid>, Failure> {
                 sys::exit(73);
             }
             drop(mapped);
-            build(&setup)?;
-            Agent::new(decoder, *setup, degraded)?.serve();
+            build(&setup, &mut degraded)?;
+            choose_processors(&setup)?;
+            let user = confine()?;
+            // Last: each change of who we are makes the kernel forget it.
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                .step(at("end with the launcher"))?;
+            let rules = Rules::new(&setup.entries)?.map_err(|why| {
+                degraded.push(format!("Landlock: commands are not under it; {why}"));
+            });
+            Agent::new(decoder, *setup, rules.ok(), version, degraded, user)?.serve();
             Ok(None)
         }
     }
@@ -149,9 +168,9 @@ fn next_request(decoder: &mut Decoder) -> Result<Request, Failure> {
             }
             continue;
         }
-        match recv(socket(), &mut buffer, RecvFlags::empty()) {
-            Ok((_, 0)) => sys::exit(74), // The host has gone.
-            Ok((_, count)) => decoder.push(&buffer[..count]),
+        match channel::receive(&mut buffer) {
+            Ok(0) => sys::exit(74), // The host has gone.
+            Ok(count) => decoder.push(&buffer[..count]),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).step(at("read the set-up")),
         }
@@ -166,9 +185,35 @@ fn next_request(decoder: &mut Decoder) -> Result<Request, Failure> {
 fn enter_group(group: &[u8]) -> Result<(), Failure> {
     let name = || format!("enter the control group `{}`", String::from_utf8_lossy(group));
     let tasks = [group, b"/tasks"].concat();
+    enter(&tasks).step(name)
+}
+
+/// Writes to a file of a control group that this process is to be in it.
+fn enter(members: &[u8]) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(CWD, tasks, flags, Mode::empty()).step(name)?;
-    write_all(file, b"0").step(name)
+    write_all(rustix::fs::openat(CWD, members, flags, Mode::empty())?, b"0")
+}
+
+/// Enters control groups on the host and becomes another program there, so that all of that one is
+/// in them from its first instruction: `FILE... -- PROGRAM ARGUMENT...`, each file the list of a
+/// group's members. What it returns is an exit code.
+pub(crate) fn become_member(arguments: &[CString]) -> i32 {
+    let mut parts = arguments.splitn(2, |argument| argument.as_bytes() == b"--");
+    let (groups, program) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err()
+        || groups.iter().any(|members| enter(members.as_bytes()).is_err())
+    {
+        return 70;
+    }
+    let environment: Vec<CString> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+        })
+        .collect();
+    if let Some(name) = program.first() {
+        sys::execute(name, program, &environment);
+    }
+    71
 }
 
 /// Says which users of the host the sandbox's users are.
@@ -208,12 +253,13 @@ pub(crate) fn become_user(user: u32, group: u32) -> rustix::io::Result<()> {
 }
 
 /// Builds the sandbox around this process.
-fn build(setup: &Setup) -> Result<(), Failure> {
+fn build(setup: &Setup, degraded: &mut Vec<String>) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(at("make mounts private"))?;
+    let entries = with_own_root(&setup.entries)?;
     // The host's files are looked up as the user who asked for them, before we become another.
     let mut binds = Vec::new();
-    for entry in &setup.entries {
+    for entry in &entries {
         if let Entry::Bind { source, read_only, device, .. } = entry {
             binds.push(host_tree(source, *read_only, *device)?);
         }
@@ -228,8 +274,14 @@ fn build(setup: &Setup) -> Result<(), Failure> {
     move_mount(&root, "", CWD, "/tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .step(at("attach the root"))?;
     let mut binds = binds.into_iter();
-    for entry in &setup.entries {
-        place(&root, entry, &mut binds)?;
+    for entry in &entries {
+        match place(&root, entry, &mut binds) {
+            // Commands do without terminals, as they mostly do anyway.
+            Err(Failure { step, errno }) if *entry == Entry::Terminals => {
+                degraded.push(format!("terminals: none can be made here ({step}: {errno})"));
+            }
+            placed => placed?,
+        }
     }
     rustix::process::fchdir(&root).step(at("enter the root"))?;
     // Both in one place: the old root ends up beneath the new one, and goes.
@@ -238,7 +290,11 @@ fn build(setup: &Setup) -> Result<(), Failure> {
     rustix::process::chdir("/").step(at("enter the root"))?;
     seal_root(&root).step(at("seal the root"))?;
 
-    rustix::system::sethostname(setup.hostname.as_bytes()).step(at("name the host"))?;
+    rustix::system::sethostname(setup.hostname.as_bytes()).step(at("name the host"))
+}
+
+/// Keeps to the processors that were chosen, if they were.
+fn choose_processors(setup: &Setup) -> Result<(), Failure> {
     if !setup.processors.is_empty() {
         let mut set = rustix::thread::CpuSet::new();
         for &number in &setup.processors {
@@ -250,11 +306,42 @@ fn build(setup: &Setup) -> Result<(), Failure> {
         }
         rustix::thread::sched_setaffinity(None, &set).step(at("choose processors"))?;
     }
-    confine()
+    Ok(())
 }
 
-/// Gives up what the agent itself does not need.
-fn confine() -> Result<(), Failure> {
+/// The entries, with what stands for the root that this process has now taken apart.
+fn with_own_root(entries: &[Entry]) -> Result<Vec<Entry>, Failure> {
+    let mut all = Vec::new();
+    for entry in entries {
+        let Entry::Own { except } = entry else {
+            all.push(entry.clone());
+            continue;
+        };
+        let root = rustix::fs::openat(CWD, "/", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .step(at("look around"))?;
+        for found in rustix::fs::Dir::read_from(&root).step(at("look around"))? {
+            let found = found.step(at("look around"))?;
+            let Ok(name) = found.file_name().to_str() else { continue };
+            if [".", ".."].contains(&name) || except.iter().any(|other| other == name) {
+                continue;
+            }
+            let path = name.to_owned();
+            match rustix::fs::readlinkat(&root, name, Vec::new()) {
+                Ok(target) => all.push(Entry::Link { path, target: target.into_bytes() }),
+                Err(_) => all.push(Entry::Bind {
+                    source: format!("/{name}").into_bytes(),
+                    path,
+                    read_only: true,
+                    device: false,
+                }),
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Gives up what the agent itself does not need, and says how it touches files.
+fn confine() -> Result<FileUser, Failure> {
     for number in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match rustix::thread::remove_capability_from_bounding_set(capability) {
@@ -270,21 +357,22 @@ fn confine() -> Result<(), Failure> {
         | CapabilitySet::SETGID
         | CapabilitySet::KILL;
     set_capabilities(kept).step(at("drop capabilities"))?;
-    sys::set_file_ids(USER);
-    if sys::file_user() != USER.cast_signed() {
-        return Err(Errno::PERM).step(at("use files as the command's user"));
-    }
+    let user = FileUser::choose(USER);
+    // Where we must be that user for it, that we can shows here.
+    drop(user.enter().step(at("use files as the command's user"))?);
     rustix::thread::set_no_new_privs(true).step(at("forbid new privileges"))?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .step(at("hide memory"))?;
-    // Last: each change of who we are makes the kernel forget it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .step(at("end with the launcher"))
+    Ok(user)
 }
 
 /// Keeps no capability but these.
 pub(crate) fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
-    rustix::thread::clear_ambient_capability_set()?;
+    match rustix::thread::clear_ambient_capability_set() {
+        // A kernel that knows no such set has none to be cleared.
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(errno) => return Err(errno),
+    }
     let sets =
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets)
@@ -345,6 +433,17 @@ fn processes() -> rustix::io::Result<OwnedFd> {
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
+/// Terminals, not attached to anything yet.
+fn terminals() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [("mode", "0620"), ("ptmxmode", "0666"), ("max", "64")] {
+        fsconfig_set_string(context.as_fd(), key, value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
 /// Puts this process namespace's own `/proc` over the one that is there.
 pub(crate) fn renew_processes() -> rustix::io::Result<()> {
     move_mount(processes()?, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -352,10 +451,7 @@ pub(crate) fn renew_processes() -> rustix::io::Result<()> {
 
 /// Only the root itself: what is mounted beneath has its own rules.
 fn seal_root(_root: &OwnedFd) -> rustix::io::Result<()> {
-    let flags = rustix::mount::MountFlags::BIND
-        | rustix::mount::MountFlags::RDONLY
-        | rustix::mount::MountFlags::NOSUID
-        | rustix::mount::MountFlags::NODEV;
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount_remount("/", flags, "")
 }
 
@@ -407,9 +503,15 @@ fn place(
                 .step(|| format!("make memory for `/{path}`"))?;
             attach(&mount, &mkdir(path)?, path)
         }
+        // It was taken apart.
+        Entry::Own { .. } => Ok(()),
         Entry::Processes => {
             let mount = processes().step(at("make `/proc`"))?;
             attach(&mount, &mkdir("proc")?, "proc")
+        }
+        Entry::Terminals => {
+            let mount = terminals().step(at("make terminals"))?;
+            attach(&mount, &mkdir("dev/pts")?, "dev/pts")
         }
     }
 }
@@ -460,9 +562,9 @@ pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result
     Ok(())
 }
 
-/// Opens a directory of the finished sandbox.
+/// Opens a place in the finished sandbox.
 pub(crate) fn open_root(path: &Path) -> Result<OwnedFd, Failure> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
         .step(|| format!("open `{}`", path.display()))
 }

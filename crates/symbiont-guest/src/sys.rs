@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::{Errno, Result};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 /// In which process one is after a clone.
 pub(crate) enum Clone {
@@ -39,6 +39,19 @@ pub(crate) fn clone(namespaces: u64) -> Result<Clone> {
         }
     }
 }
+
+/// Forks as [`clone`] does, where the kernel has no descriptors of processes: the number of the new
+/// one, or `None` in it.
+pub(crate) fn clone_by_number(namespaces: u64) -> Result<Option<Pid>> {
+    let flags = namespaces | u64::from(libc::SIGCHLD.cast_unsigned());
+    // SAFETY: as in `clone`; all pointers are null, which means the same stack and nothing to store.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    check(pid)?;
+    Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
+}
+
+/// No descriptor has a greater number. Some kernels refuse to hear of one that might.
+pub(crate) const LAST_DESCRIPTOR: u32 = i32::MAX.cast_unsigned();
 
 /// Closes every descriptor from `first` to `last`.
 ///
@@ -95,6 +108,53 @@ pub(crate) fn filter(program: &[u8]) -> Result<()> {
     })
 }
 
+/// The version of the kernel's Landlock.
+pub(crate) fn landlock_version() -> Result<u32> {
+    const VERSION: u32 = 1;
+    let nothing = std::ptr::null::<u8>();
+    // SAFETY: with this flag the call takes no structure.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, VERSION) };
+    u32::try_from(version).map_err(|_| last_error())
+}
+
+/// Rules that refuse these rights, and scopes, wherever nothing allows them.
+pub(crate) fn landlock_rules(rights: u64, scopes: u64) -> Result<OwnedFd> {
+    // What is refused of files, of networks, and of other processes. An older kernel takes a longer
+    // structure than its own if the rest is zero.
+    let refused = [rights, 0, scopes];
+    // SAFETY: `refused` has the layout and size that are passed with it, and outlives the call.
+    let rules = unsafe {
+        let size = size_of_val(&refused);
+        libc::syscall(libc::SYS_landlock_create_ruleset, refused.as_ptr(), size, 0)
+    };
+    let rules = i32::try_from(rules).ok().filter(|rules| *rules >= 0).ok_or_else(last_error)?;
+    // SAFETY: the kernel made a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(rules) })
+}
+
+/// Allows rights at a place and beneath it.
+pub(crate) fn landlock_allow(rules: impl AsFd, place: impl AsFd, rights: u64) -> Result<()> {
+    #[repr(C, packed)]
+    struct Beneath {
+        rights: u64,
+        place: RawFd,
+    }
+    const PATH_BENEATH: i32 = 1;
+    let rule = Beneath { rights, place: place.as_fd().as_raw_fd() };
+    let rules = rules.as_fd().as_raw_fd();
+    // SAFETY: `rule` has the layout of this kind of rule, and outlives the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, rules, PATH_BENEATH, &raw const rule, 0)
+    })
+}
+
+/// Puts this process under rules for good.
+pub(crate) fn landlock_enter(rules: impl AsFd) -> Result<()> {
+    // SAFETY: the call touches no memory.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_fd().as_raw_fd(), 0) })
+}
+
 /// Sets attributes of a mount and of all beneath it, and makes it private.
 pub(crate) fn set_mount(mount: impl AsFd, attributes: u64) -> Result<()> {
     let attributes = libc::mount_attr {
@@ -118,31 +178,120 @@ pub(crate) fn set_mount(mount: impl AsFd, attributes: u64) -> Result<()> {
     })
 }
 
-/// A set of the signals that the parent of a command waits for.
+/// What a keeper is sent to pass a signal on, whose number is the value that comes with it: the last
+/// of those that queue, so that none is lost.
+const PASS_ON: libc::c_int = 64;
+
+/// What a keeper is sent to end all of its command and itself.
+pub(crate) const END: Signal = Signal::INT;
+
+/// The beginning of a `siginfo_t` of a signal that was sent with a value, on a 64-bit machine.
+#[repr(C)]
+struct Sent {
+    signal: i32,
+    error: i32,
+    code: i32,
+    padding: i32,
+    process: u32,
+    user: u32,
+    value: usize,
+    rest: [u64; 12],
+}
+const _: () = assert!(size_of::<Sent>() == size_of::<libc::siginfo_t>());
+
+/// A set of the signals that a keeper waits for.
 fn awaited() -> libc::sigset_t {
-    // SAFETY: a `sigset_t` is plain integers and is initialised by `sigemptyset`; both signals
+    // SAFETY: a `sigset_t` is plain integers and is initialised by `sigemptyset`; the signals
     // exist.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGCHLD);
-        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        for signal in [libc::SIGCHLD, END.as_raw(), PASS_ON] {
+            libc::sigaddset(&raw mut set, signal);
+        }
         set
     }
 }
 
-/// Keeps `SIGCHLD` and `SIGTERM` for [`await_signal`].
+/// Keeps what a keeper waits for for [`await_signal`].
 pub(crate) fn hold_signals() {
     // SAFETY: the set lives until the call returns.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &awaited(), std::ptr::null_mut()) };
 }
 
-/// Waits for `SIGCHLD` or `SIGTERM`, and says whether it was the latter.
-pub(crate) fn await_signal() -> bool {
-    let mut signal = 0;
-    // SAFETY: the set and `signal` live until the call returns.
-    unsafe { libc::sigwait(&awaited(), &raw mut signal) };
-    signal == libc::SIGTERM
+/// What a keeper waits for.
+pub(crate) enum Awaited {
+    /// A child has ended.
+    Child,
+    /// The signal of this number is to be passed on.
+    PassOn(u32),
+    /// All is to end.
+    End,
+}
+
+/// Waits for one of the signals that are [held](hold_signals).
+pub(crate) fn await_signal() -> Awaited {
+    // SAFETY: the structure is plain integers, for which zero is a value.
+    let mut sent: Sent = unsafe { std::mem::zeroed() };
+    // SAFETY: the set and `sent`, which has the size of what is stored, live until the call returns.
+    let signal = unsafe { libc::sigwaitinfo(&awaited(), (&raw mut sent).cast()) };
+    if signal == PASS_ON {
+        Awaited::PassOn(u32::try_from(sent.value).unwrap_or(0))
+    } else if signal == END.as_raw() {
+        Awaited::End
+    } else {
+        Awaited::Child
+    }
+}
+
+/// What has a keeper send the signal of this number to its command's process group.
+fn to_pass_on(number: u32) -> Sent {
+    Sent {
+        signal: PASS_ON,
+        error: 0,
+        code: libc::SI_QUEUE,
+        padding: 0,
+        process: 0,
+        user: 0,
+        value: number as usize,
+        rest: [0; 12],
+    }
+}
+
+/// Has a keeper pass a signal on.
+pub(crate) fn pass_on(keeper: impl AsFd, number: u32) -> Result<()> {
+    let sent = to_pass_on(number);
+    let keeper = keeper.as_fd().as_raw_fd();
+    // SAFETY: `sent` has the layout and size of what is read, and lives until the call returns.
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, keeper, PASS_ON, &raw const sent, 0)
+    })
+}
+
+/// Has a keeper pass a signal on, where there is only its number.
+pub(crate) fn pass_on_by_number(keeper: Pid, number: u32) -> Result<()> {
+    let sent = to_pass_on(number);
+    let keeper = keeper.as_raw_nonzero().get();
+    // SAFETY: `sent` has the layout and size of what is read, and lives until the call returns.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, keeper, PASS_ON, &raw const sent) })
+}
+
+/// Sends a signal to a process group; one that has gone, or a signal that does not exist, is no
+/// affair of a keeper.
+pub(crate) fn signal_group(leader: Pid, number: u32) {
+    let number = i32::try_from(number).unwrap_or(0);
+    // SAFETY: the call touches no memory.
+    unsafe { libc::kill(-leader.as_raw_nonzero().get(), number) };
+}
+
+/// Kills all other processes that this one sees.
+///
+/// Only for the first process of a namespace of processes: anywhere else that is everybody.
+pub(crate) fn kill_all() {
+    if std::process::id() == 1 {
+        // SAFETY: the call touches no memory; that nobody is there is no error that matters.
+        unsafe { libc::kill(-1, libc::SIGKILL) };
+    }
 }
 
 /// Gives signals back the meaning that a new program expects.
@@ -170,9 +319,9 @@ pub(crate) fn children_peak() -> u64 {
     u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024
 }
 
-/// Sets a limit of this process, soft and hard.
-pub(crate) fn limit(number: u32, value: u64) -> Result<()> {
-    let limit = libc::rlimit64 { rlim_cur: value, rlim_max: value };
+/// Sets a limit of this process. The kernel ends who reaches the hard one of processor time.
+pub(crate) fn limit(number: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` lives until the call returns; there is no old value to store.
     check(unsafe {
         libc::syscall(libc::SYS_prlimit64, 0, number, &raw const limit, std::ptr::null_mut::<u8>())

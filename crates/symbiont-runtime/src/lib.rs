@@ -91,8 +91,9 @@ pub use resources::{
 pub use run::{Cause, REMEMBERS_AS, RunFailure, RunOutcome, RunReport};
 pub use runtime::{Runtime, RuntimeConfig, open_trail};
 pub use sandbox::{
-    Command, DefaultSandboxOrchestrator, DirEntry, IsolationReport, SandboxExt,
-    SandboxOrchestrator, SandboxOrchestratorBuilder, SandboxOrchestratorConfig, SandboxUsage, Stat,
+    Command, DefaultSandboxOrchestrator, DirEntry, IsolationReport, Process, ProcessInput,
+    ProcessOutput, SandboxExt, SandboxOrchestrator, SandboxOrchestratorBuilder,
+    SandboxOrchestratorConfig, SandboxUsage, Stat, TerminalSize,
 };
 pub use scheduler::{DefaultScheduler, Scheduler, SchedulerBuilder, SchedulerConfig};
 pub use symbiont_dsl::tools::{Risk, Tool, Tools};

@@ -16,7 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-pub use symbiont_sandbox::{Command, DirEntry, IsolationReport, SandboxUsage, Stat};
+pub use symbiont_sandbox::{
+    Command, DirEntry, IsolationReport, Process, ProcessInput, ProcessOutput, SandboxUsage, Stat,
+    TerminalSize,
+};
 use symbiont_sandbox::{Driver, Probe, ProcessDriver, Sandbox};
 use symbiont_types::{
     AgentId, AuditEventType, CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
@@ -122,6 +125,14 @@ pub trait SandboxExt: SandboxOrchestrator {
     async fn execute(&self, id: SandboxId, command: Command)
     -> Result<CommandResult, SandboxError>;
 
+    /// Starts a command whose streams are read and written while it runs. That it could not be
+    /// executed shows in [`Process::wait`].
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidState`, `InvalidArgument`, `ResourceLimit`, `AgentLost`.
+    async fn spawn(&self, id: SandboxId, command: Command) -> Result<Process, SandboxError>;
+
     /// The content of a file of at most `max` bytes. No link is followed, and a file with several
     /// hard links is refused, so that what is allowed of a path is allowed of that file.
     ///
@@ -166,6 +177,20 @@ pub trait SandboxExt: SandboxOrchestrator {
     ///
     /// As for [`SandboxExt::list_dir`].
     async fn remove_file(&self, id: SandboxId, path: &str) -> Result<(), SandboxError>;
+
+    /// Stops all that runs in it where it is; until it is resumed nothing can be run in it or copied.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `InvalidState`, `BackendUnavailable` when this host can't.
+    async fn pause(&self, id: SandboxId) -> Result<(), SandboxError>;
+
+    /// Lets go on what was paused.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxExt::pause`].
+    async fn resume(&self, id: SandboxId) -> Result<(), SandboxError>;
 
     /// What it uses, from the kernel.
     ///
@@ -373,6 +398,7 @@ fn walls(report: &IsolationReport) -> String {
         format!("root {}", report.rootfs),
     ];
     parts.extend(report.seccomp.clone());
+    parts.extend(report.landlock.map(|version| format!("Landlock {version}")));
     if report.no_new_privileges {
         parts.push("no new privileges".to_owned());
     }
@@ -604,6 +630,12 @@ impl SandboxExt for DefaultSandboxOrchestrator {
         entry.sandbox.exec(Command { output_cap, timeout, ..command }).await
     }
 
+    async fn spawn(&self, id: SandboxId, command: Command) -> Result<Process, SandboxError> {
+        let entry = self.entry(id)?;
+        let timeout = command.timeout.min(entry.timeout);
+        entry.sandbox.spawn(Command { timeout, ..command }).await
+    }
+
     async fn read_file(
         &self,
         id: SandboxId,
@@ -632,6 +664,14 @@ impl SandboxExt for DefaultSandboxOrchestrator {
 
     async fn remove_file(&self, id: SandboxId, path: &str) -> Result<(), SandboxError> {
         self.entry(id)?.sandbox.remove(path).await
+    }
+
+    async fn pause(&self, id: SandboxId) -> Result<(), SandboxError> {
+        self.entry(id)?.sandbox.pause().await
+    }
+
+    async fn resume(&self, id: SandboxId) -> Result<(), SandboxError> {
+        self.entry(id)?.sandbox.resume().await
     }
 
     async fn usage(&self, id: SandboxId) -> Result<SandboxUsage, SandboxError> {

@@ -1,5 +1,6 @@
 //! What every driver offers.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::path::Path;
@@ -8,8 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use symbiont_types::{
-    CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus, SecurityTier,
+    AgentId, CommandResult, FilesystemConfig, NetworkConfig, ResourceLimits, SandboxConfig,
+    SandboxError, SandboxId, SandboxStatus, SecurityTier,
 };
+
+use crate::running::Process;
 
 /// Makes sandboxes of one tier.
 #[async_trait]
@@ -44,6 +48,48 @@ pub struct Probe {
     pub degraded: Vec<String>,
 }
 
+/// Tries a driver out: makes a sandbox by `make`, runs a command in it, and destroys it.
+pub(crate) async fn probe(
+    tier: SecurityTier,
+    make: impl FnOnce(SandboxId, &SandboxConfig) -> Result<Arc<dyn Sandbox>, SandboxError>,
+) -> Probe {
+    let config = SandboxConfig {
+        agent_id: AgentId::new(),
+        security_tier: tier,
+        resource_limits: ResourceLimits::default(),
+        network_config: NetworkConfig::default(),
+        filesystem_config: FilesystemConfig { scratch_mb: 16, ..FilesystemConfig::default() },
+        environment_variables: HashMap::new(),
+    };
+    let tried = async {
+        let sandbox = make(SandboxId::new(), &config)?;
+        // A sandbox that stands may still be unable to run anything.
+        let ran = async {
+            sandbox.start().await?;
+            sandbox.exec(Command::new("true")).await
+        };
+        let ran = ran.await;
+        let report = sandbox.report();
+        sandbox.destroy().await?;
+        ran.map(|result| (result, report))
+    };
+    let unavailable = |detail: String| Probe { available: false, detail, degraded: Vec::new() };
+    match tried.await {
+        Ok((result, report)) if result.is_success() => Probe {
+            available: true,
+            detail: format!(
+                "namespaces {}; users: {}; control groups {:?}",
+                report.namespaces.join(" "),
+                report.user_mapping,
+                report.cgroup
+            ),
+            degraded: report.degraded,
+        },
+        Ok((result, _)) => unavailable(format!("`true` failed in a sandbox: {result:?}")),
+        Err(error) => unavailable(error.to_string()),
+    }
+}
+
 /// A place where commands run.
 #[async_trait]
 pub trait Sandbox: Debug + Send + Sync {
@@ -59,6 +105,10 @@ pub trait Sandbox: Debug + Send + Sync {
     /// `timed_out` or the `truncated` flags. A caller that gives up (drops the future) has the
     /// command killed.
     async fn exec(&self, command: Command) -> Result<CommandResult, SandboxError>;
+
+    /// Starts a command whose streams the caller reads and writes while it runs. That it could not
+    /// be executed shows in [`Process::wait`].
+    async fn spawn(&self, command: Command) -> Result<Process, SandboxError>;
 
     /// Copies a file of the host into the sandbox, and says how many bytes that was.
     ///
@@ -95,6 +145,14 @@ pub trait Sandbox: Debug + Send + Sync {
     /// May be called in any state.
     async fn stop(&self) -> Result<(), SandboxError>;
 
+    /// Stops all that runs in it where it is, its guest included: until [`Sandbox::resume`] nothing
+    /// can be run in it or copied. Time goes on: a command whose time is up meanwhile is ended when the
+    /// sandbox goes on. Fine if it is paused already.
+    async fn pause(&self) -> Result<(), SandboxError>;
+
+    /// Lets go on what [`Sandbox::pause`] has stopped. Fine if it runs already.
+    async fn resume(&self) -> Result<(), SandboxError>;
+
     /// Removes it and all that belongs to it. May be called in any state, and again.
     async fn destroy(&self) -> Result<(), SandboxError>;
 
@@ -118,7 +176,8 @@ pub struct Command {
     pub args: Vec<String>,
     /// Environment of this command, over that of the sandbox.
     pub env: Vec<(String, String)>,
-    /// What it reads from standard input; `None` gives it an empty one.
+    /// What it reads from standard input; `None` gives it an empty one. That of a command which is
+    /// [spawned](Sandbox::spawn) is written to it instead.
     pub stdin: Option<Vec<u8>>,
     /// Where it starts; `None` takes the sandbox's own working directory.
     pub cwd: Option<String>,
@@ -126,8 +185,30 @@ pub struct Command {
     pub timeout: Duration,
     /// Time between asking it to end and killing it, 60 s at most.
     pub grace: Duration,
-    /// Bytes kept of each of its output streams, 64 MiB at most.
+    /// Bytes kept of each of its output streams, 64 MiB at most. What is written to a command that
+    /// is [spawned](Sandbox::spawn) is not kept but read.
     pub output_cap: usize,
+    /// Processor time that each of its processes may use, in whole seconds, rounded up. One that
+    /// uses more is ended by signal 24 (`SIGXCPU`).
+    pub processor_time: Option<Duration>,
+    /// A terminal for its three streams. All output is standard output then, and the end of its
+    /// input is typed as Control-D.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+impl From<TerminalSize> for symbiont_guest::protocol::Size {
+    fn from(TerminalSize { rows, columns }: TerminalSize) -> Self {
+        Self { rows, columns }
+    }
 }
 
 impl Command {
@@ -142,6 +223,8 @@ impl Command {
             timeout: Duration::from_secs(60),
             grace: Duration::from_secs(2),
             output_cap: 1 << 20,
+            processor_time: None,
+            terminal: None,
         }
     }
 
@@ -231,6 +314,8 @@ pub struct IsolationReport {
     pub rootfs: String,
     /// What the system call filter does, if there is one.
     pub seccomp: Option<String>,
+    /// The version of the kernel's Landlock that its commands are under, if they are.
+    pub landlock: Option<u32>,
     /// What this host can't apply.
     pub degraded: Vec<String>,
 }

@@ -1,7 +1,8 @@
 //! Sandboxes: places where a command runs without reaching the machine it runs on.
 //!
-//! A [`Driver`] makes sandboxes of one tier; a [`Sandbox`] runs commands and moves files. The
-//! only driver so far is [`ProcessDriver`], which needs nothing but a Linux kernel.
+//! A [`Driver`] makes sandboxes of one tier; a [`Sandbox`] runs commands and moves files.
+//! [`ProcessDriver`] needs nothing but a Linux kernel, [`DockerDriver`] an engine, and
+//! [`GvisorDriver`] the program `runsc`.
 //!
 //! # What holds
 //!
@@ -21,10 +22,28 @@
 #![warn(missing_docs)]
 
 mod api;
+mod cgroup;
+mod docker;
+mod family;
+mod files;
+mod gvisor;
+mod instance;
+mod layout;
+mod link;
 mod process;
+mod request;
+mod running;
+mod sandbox;
+mod seccomp;
 
 pub use api::{
     CgroupLayout, Command, DirEntry, Driver, EntryKind, IsolationReport, Probe, Sandbox,
-    SandboxUsage, Stat,
+    SandboxUsage, Stat, TerminalSize,
 };
+pub use docker::DockerDriver;
+pub use gvisor::{GvisorDriver, GvisorOptions};
 pub use process::ProcessDriver;
+pub use running::{Process, ProcessInput, ProcessOutput};
+
+/// The guest, built by this crate's build script.
+static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));

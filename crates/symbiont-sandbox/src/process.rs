@@ -16,34 +16,27 @@
 //!
 //! # What is not here
 //!
-//! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Landlock, images,
-//! egress, snapshots and a journal of sandboxes come with later drivers and pages.
+//! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Images, egress, snapshots and a journal of sandboxes come with later drivers and pages.
 
-mod cgroup;
-mod instance;
-mod layout;
-mod link;
-mod sandbox;
-mod seccomp;
+mod walls;
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
-use crate::api::{Command, Driver, Probe, Sandbox};
-use cgroup::Cgroups;
-use instance::Instance;
-use sandbox::ProcessSandbox;
-
-/// The guest, built by this crate's build script.
-static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));
+use crate::api::{self, Driver, Probe, Sandbox};
+use crate::cgroup::{self, Cgroups};
+use crate::instance::{self, Instance};
+use crate::layout::{self, Root};
+use crate::sandbox::Seat;
+use crate::{GUEST, request, seccomp};
+use walls::ProcessWalls;
 
 /// Makes sandboxes out of namespaces, control groups and system call filters.
 #[derive(Debug)]
@@ -78,8 +71,8 @@ impl Host {
             rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
         (!(self.root && held) && ours < 0).then(|| {
             format!(
-                "memory killer: commands may lower their score to {ours}, as this process was \
-                 started with it and has no right to take it from them"
+                "memory killer: commands that are not under Landlock may lower their score to {ours}, \
+                 as this process was started with it and has no right to take it from them"
             )
         })
     }
@@ -106,9 +99,7 @@ impl ProcessDriver {
         let cgroups = Cgroups::new(&instance.name, &found);
         let guest = guest_in_memory().map_err(failed("the guest can't be kept in memory"))?;
         let filters = seccomp::filters(cgroups.has("cpu"));
-        let processors = rustix::thread::sched_getaffinity(None)
-            .map(|set| (0..1024_u16).filter(|n| set.is_set((*n).into())).map(u32::from).collect())
-            .unwrap_or_default();
+        let processors = layout::our_processors();
         let files = layout::HostFiles::look_up();
         let host = Host { guest, instance, cgroups, filters, files, root, processors };
         Ok(Self { host: Arc::new(host) })
@@ -118,19 +109,14 @@ impl ProcessDriver {
         &self,
         id: SandboxId,
         config: &SandboxConfig,
-    ) -> Result<Arc<ProcessSandbox>, SandboxError> {
-        if config.security_tier != self.tier() {
-            return Err(SandboxError::InvalidArgument {
-                what: format!(
-                    "the process driver serves {}, not {}",
-                    self.tier(),
-                    config.security_tier
-                ),
-            });
-        }
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        request::sandbox(config, self.name(), self.tier())?;
         let whole = self.host.cgroups.has("memory");
-        let setup = layout::plan(config, &self.host.files, whole, self.host.filters.clone())?;
-        ProcessSandbox::new(Arc::clone(&self.host), id, config.clone(), setup).map(Arc::new)
+        let setup =
+            layout::plan(config, Root::Host(&self.host.files), whole, self.host.filters.clone())?;
+        let walls = ProcessWalls::new(Arc::clone(&self.host), id, config.clone(), setup)?;
+        let report = walls.planned();
+        Ok(Arc::new(Seat::new(walls, id, config.clone(), report)))
     }
 }
 
@@ -145,46 +131,10 @@ impl Driver for ProcessDriver {
     }
 
     async fn probe(&self) -> Probe {
-        let config = SandboxConfig {
-            agent_id: symbiont_types::AgentId::new(),
-            security_tier: self.tier(),
-            resource_limits: symbiont_types::ResourceLimits::default(),
-            network_config: symbiont_types::NetworkConfig::default(),
-            filesystem_config: symbiont_types::FilesystemConfig {
-                scratch_mb: 16,
-                ..symbiont_types::FilesystemConfig::default()
-            },
-            environment_variables: std::collections::HashMap::new(),
-        };
-        let tried = async {
-            let sandbox = self.plan(SandboxId::new(), &config)?;
-            // A sandbox that stands may still be unable to run anything.
-            let ran = async {
-                sandbox.start().await?;
-                sandbox.exec(Command::new("true")).await
-            };
-            let ran = ran.await;
-            let report = sandbox.report();
-            sandbox.destroy().await?;
-            ran.map(|result| (result, report))
-        };
-        let unavailable = |detail: String| {
-            let degraded = self.host.cgroups.missing.clone();
-            Probe { available: false, detail, degraded }
-        };
-        match tried.await {
-            Ok((result, report)) if result.is_success() => Probe {
-                available: true,
-                detail: format!(
-                    "namespaces {}; users: {}; control groups {:?}",
-                    report.namespaces.join(" "),
-                    report.user_mapping,
-                    report.cgroup
-                ),
-                degraded: report.degraded,
-            },
-            Ok((result, _)) => unavailable(format!("`true` failed in a sandbox: {result:?}")),
-            Err(error) => unavailable(error.to_string()),
+        let probe = api::probe(self.tier(), |id, config| self.plan(id, config)).await;
+        match probe.available {
+            true => probe,
+            false => Probe { degraded: self.host.cgroups.missing.clone(), ..probe },
         }
     }
 
@@ -193,12 +143,12 @@ impl Driver for ProcessDriver {
         id: SandboxId,
         config: &SandboxConfig,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        self.plan(id, config).map(|sandbox| sandbox as Arc<dyn Sandbox>)
+        self.plan(id, config)
     }
 }
 
 /// The guest as a file without a name, that can only be read and executed.
-fn guest_in_memory() -> std::io::Result<OwnedFd> {
+pub(crate) fn guest_in_memory() -> std::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memory = rustix::fs::memfd_create("symbiont-guest", flags)?;
     let mut file = File::from(memory);
@@ -210,10 +160,3 @@ fn guest_in_memory() -> std::io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
-
-/// How long the guest may take to build a sandbox.
-const START: Duration = Duration::from_secs(20);
-/// How long a step of a transfer may take.
-const TRANSFER: Duration = Duration::from_secs(60);
-/// How long the guest may take to end by itself.
-const END: Duration = Duration::from_secs(2);

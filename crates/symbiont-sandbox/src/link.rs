@@ -3,15 +3,17 @@
 //! Whoever has something to say writes it, and never waits: what the socket does not take at once
 //! is left to a task. That is bounded by what callers may have under way: a window of input for
 //! each command, one request for each transfer. The reader never waits for anyone either: output
-//! goes into buffers that keep no more than a command's cap, so no command holds another one up.
+//! goes where its command wants it, and no more of it arrives than the guest has credit for, so no
+//! command holds another one up.
 //! Whatever the guest says that does not fit ends the connection.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 
-use symbiont_guest::protocol::{Decoder, Event, Exec, Request, STDIN_WINDOW};
+use symbiont_guest::protocol::{Decoder, Event, Exec, LEFT_IN_PIPE, Output, Request, WINDOW};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -55,7 +57,6 @@ pub(crate) struct Begun {
     pub(crate) stream: u32,
     /// Where its end will be told.
     pub(crate) ended: oneshot::Receiver<Ended>,
-    pub(crate) more_credit: Arc<Notify>,
 }
 
 /// Who waits for what.
@@ -65,21 +66,155 @@ struct Table {
     answers: HashMap<u32, oneshot::Sender<Event>>,
     commands: HashMap<u32, Slot>,
     degraded: Vec<String>,
+    /// The version that the guest's commands are under, or 0.
+    landlock: u32,
     lost: Option<String>,
 }
 
 /// A command that runs.
 #[derive(Debug)]
 struct Slot {
-    stdout: Kept,
-    stderr: Kept,
+    stdout: Outlet,
+    stderr: Outlet,
     /// Bytes of input that the guest may still be sent.
     credit: usize,
-    more_credit: Arc<Notify>,
+    /// Who waits for that.
+    writer: Option<Waker>,
     /// `None` once its caller gave up.
     outcome: Option<oneshot::Sender<Ended>>,
     /// Something to hold until it is over.
     _held: Box<dyn std::fmt::Debug + Send + Sync>,
+}
+
+impl Slot {
+    fn outlet(&mut self, output: Output) -> &mut Outlet {
+        match output {
+            Output::Stdout => &mut self.stdout,
+            Output::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+/// One of a command's output streams, on this side.
+#[derive(Debug)]
+struct Outlet {
+    fate: Fate,
+    /// Bytes that may still arrive.
+    allowed: usize,
+    /// Bytes that were taken, and the guest does not know that yet.
+    owed: usize,
+}
+
+impl Outlet {
+    fn new(fate: Fate) -> Self {
+        Self { fate, allowed: WINDOW + LEFT_IN_PIPE, owed: 0 }
+    }
+
+    /// Takes in what arrived; gives the credit that the guest is to get.
+    fn arrive(&mut self, bytes: &[u8]) -> Result<Option<u32>, String> {
+        let over = || "the guest sent more output than it may".to_owned();
+        self.allowed = self.allowed.checked_sub(bytes.len()).ok_or_else(over)?;
+        let taken = match &mut self.fate {
+            Fate::Kept(kept) => {
+                kept.push(bytes);
+                bytes.len()
+            }
+            Fate::Piped(pipe) => {
+                pipe.push(bytes);
+                0
+            }
+            Fate::Dropped => bytes.len(),
+        };
+        Ok(self.taken(taken))
+    }
+
+    /// So much was taken; gives the credit that the guest is to get, once it is worth a frame.
+    fn taken(&mut self, count: usize) -> Option<u32> {
+        self.owed += count;
+        let credit = if self.owed < WINDOW / 2 { 0 } else { std::mem::take(&mut self.owed) };
+        self.allowed += credit;
+        u32::try_from(credit).ok().filter(|credit| *credit > 0)
+    }
+
+    fn finish(self, end: End) -> (Vec<u8>, bool) {
+        match self.fate {
+            Fate::Kept(kept) => kept.take(),
+            Fate::Piped(pipe) => {
+                pipe.finish(end);
+                (Vec::new(), false)
+            }
+            Fate::Dropped => (Vec::new(), false),
+        }
+    }
+}
+
+/// What becomes of a command's output.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// The beginning and the end are kept.
+    Kept(Kept),
+    /// Somebody reads it.
+    Piped(Arc<Pipe>),
+    /// Nobody wants it.
+    Dropped,
+}
+
+/// Output between the guest and whoever reads it. What it holds is bounded by the credit.
+#[derive(Debug, Default)]
+pub(crate) struct Pipe(Mutex<Piped>);
+
+#[derive(Debug, Default)]
+struct Piped {
+    bytes: VecDeque<u8>,
+    end: Option<End>,
+    reader: Option<Waker>,
+}
+
+/// Why no more output comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// That was all.
+    Whole,
+    /// The guest has gone.
+    Lost,
+}
+
+impl Pipe {
+    fn push(&self, bytes: &[u8]) {
+        let mut piped = lock(&self.0);
+        piped.bytes.extend(bytes);
+        if let Some(reader) = piped.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn finish(&self, end: End) {
+        let mut piped = lock(&self.0);
+        piped.end = Some(end);
+        if let Some(reader) = piped.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Fills `buffer` with what there is, or says that there will be nothing more.
+    pub(crate) fn poll(&self, cx: &Context<'_>, buffer: &mut [u8]) -> Poll<Result<usize, End>> {
+        let mut piped = lock(&self.0);
+        let (first, second) = piped.bytes.as_slices();
+        let from_first = first.len().min(buffer.len());
+        let from_second = second.len().min(buffer.len() - from_first);
+        buffer[..from_first].copy_from_slice(&first[..from_first]);
+        buffer[from_first..from_first + from_second].copy_from_slice(&second[..from_second]);
+        let count = from_first + from_second;
+        piped.bytes.drain(..count);
+        match piped.end {
+            _ if count > 0 || buffer.is_empty() => Poll::Ready(Ok(count)),
+            Some(end) => Poll::Ready(Err(end)),
+            None => {
+                piped.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
 }
 
 /// How a command ended, with its output.
@@ -151,7 +286,7 @@ impl Link {
         // Both end with the socket: the writer when the link is dropped, the reader when the
         // guest, which then sees the end, has closed its side.
         tokio::spawn(write(Arc::clone(&outgoing)));
-        tokio::spawn(read(reader, Arc::clone(&table), tell_lost));
+        tokio::spawn(read(reader, Arc::clone(&table), Arc::downgrade(&outgoing), tell_lost));
         (Self { outgoing, table, next: AtomicU32::new(FIRST_PING + 1), lost }, first, pong)
     }
 
@@ -188,17 +323,16 @@ impl Link {
         &self,
         exec: Exec,
         has_input: bool,
-        output_cap: usize,
+        [stdout, stderr]: [Fate; 2],
         held: Box<dyn std::fmt::Debug + Send + Sync>,
     ) -> Result<Begun, Lost> {
         let stream = self.stream();
         let (outcome, ended) = oneshot::channel();
-        let more_credit = Arc::new(Notify::new());
         let slot = Slot {
-            stdout: Kept::new(output_cap),
-            stderr: Kept::new(output_cap),
-            credit: STDIN_WINDOW,
-            more_credit: Arc::clone(&more_credit),
+            stdout: Outlet::new(stdout),
+            stderr: Outlet::new(stderr),
+            credit: WINDOW,
+            writer: None,
             outcome: Some(outcome),
             _held: held,
         };
@@ -215,22 +349,51 @@ impl Link {
             Request::StdinEnd.encode(stream, &mut frames);
         }
         self.outgoing.push(&frames);
-        Ok(Begun { stream, ended, more_credit })
+        Ok(Begun { stream, ended })
     }
 
-    /// Takes credit for input, at most `wanted`; 0 if there is none now.
-    pub(crate) fn take_credit(&self, stream: u32, wanted: usize) -> usize {
+    /// Takes credit for input, at most `wanted`; `None` when the command is over.
+    pub(crate) fn poll_credit(
+        &self,
+        cx: &Context<'_>,
+        stream: u32,
+        wanted: usize,
+    ) -> Poll<Option<usize>> {
         let mut table = lock(&self.table);
-        let Some(slot) = table.commands.get_mut(&stream) else { return 0 };
+        let Some(slot) = table.commands.get_mut(&stream) else { return Poll::Ready(None) };
         let taken = slot.credit.min(wanted);
         slot.credit -= taken;
-        taken
+        if taken == 0 && wanted > 0 {
+            slot.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(taken))
+    }
+
+    /// Whoever reads a command's output has taken so much of it.
+    pub(crate) fn taken(&self, stream: u32, output: Output, count: usize) {
+        let credit = {
+            let mut table = lock(&self.table);
+            table.commands.get_mut(&stream).and_then(|slot| slot.outlet(output).taken(count))
+        };
+        if let Some(count) = credit {
+            self.send(stream, &Request::OutputTaken { output, count });
+        }
+    }
+
+    /// Nobody reads this output any more: what comes, and what has come, is dropped.
+    pub(crate) fn drop_output(&self, stream: u32, output: Output, pipe: &Pipe) {
+        if let Some(slot) = lock(&self.table).commands.get_mut(&stream) {
+            slot.outlet(output).fate = Fate::Dropped;
+        }
+        let unread = std::mem::take(&mut lock(&pipe.0).bytes).len();
+        self.taken(stream, output, unread);
     }
 
     /// Nobody waits for the command any more: what it still writes is dropped.
     pub(crate) fn abandon(&self, stream: u32) {
         if let Some(slot) = lock(&self.table).commands.get_mut(&stream) {
-            (slot.stdout, slot.stderr) = (Kept::new(0), Kept::new(0));
+            (slot.stdout.fate, slot.stderr.fate) = (Fate::Dropped, Fate::Dropped);
             slot.outcome = None;
         }
     }
@@ -243,6 +406,11 @@ impl Link {
     /// What the guest does without, as far as it has said so.
     pub(crate) fn degraded(&self) -> Vec<String> {
         lock(&self.table).degraded.clone()
+    }
+
+    /// The version of Landlock that commands are under, if they are.
+    pub(crate) fn landlock(&self) -> Option<u32> {
+        Some(lock(&self.table).landlock).filter(|version| *version > 0)
     }
 
     /// Why the guest is gone.
@@ -322,9 +490,10 @@ async fn write(outgoing: Arc<Outgoing>) {
 async fn read(
     mut socket: OwnedReadHalf,
     table: Arc<Mutex<Table>>,
+    outgoing: Weak<Outgoing>,
     tell_lost: watch::Sender<Option<String>>,
 ) {
-    let mut decoder = Decoder::default();
+    let mut decoder = Decoder::before_hello();
     let mut buffer = vec![0; 64 << 10];
     let reason = loop {
         match socket.read(&mut buffer).await {
@@ -332,7 +501,7 @@ async fn read(
             Err(error) => break format!("the connection broke: {error}"),
             Ok(count) => decoder.push(&buffer[..count]),
         }
-        if let Err(reason) = take_in(&mut decoder, &table) {
+        if let Err(reason) = take_in(&mut decoder, &table, &outgoing) {
             break reason;
         }
     };
@@ -342,26 +511,56 @@ async fn read(
         // Whoever waits sees that nobody will answer.
         table.hello = None;
         table.answers.clear();
-        table.commands.clear();
+        for (_, slot) in table.commands.drain() {
+            slot.over(End::Lost);
+        }
     }
     tell_lost.send_replace(Some(reason));
 }
 
-fn take_in(decoder: &mut Decoder, table: &Mutex<Table>) -> Result<(), String> {
+fn take_in(
+    decoder: &mut Decoder,
+    table: &Mutex<Table>,
+    outgoing: &Weak<Outgoing>,
+) -> Result<(), String> {
     while let Some(frame) = decoder.next_frame().map_err(|error| error.to_string())? {
-        if let Some(event) = Event::decode(&frame).map_err(|error| error.to_string())? {
-            lock(table).take_in(frame.stream, event)?;
+        let Some(event) = Event::decode(&frame).map_err(|error| error.to_string())? else {
+            continue;
+        };
+        if matches!(event, Event::Hello { .. }) {
+            decoder.greeted();
+        }
+        let answer = lock(table).take_in(frame.stream, event)?;
+        // Without a link nobody reads, and nobody misses the credit.
+        if let (Some(answer), Some(outgoing)) = (answer, outgoing.upgrade()) {
+            let mut bytes = Vec::new();
+            answer.encode(frame.stream, &mut bytes);
+            outgoing.push(&bytes);
         }
     }
     Ok(())
 }
 
+impl Slot {
+    /// The command is over: whoever reads or writes sees that. Gives what was kept of its output.
+    fn over(self, end: End) -> [(Vec<u8>, bool); 2] {
+        if let Some(writer) = self.writer {
+            writer.wake();
+        }
+        [self.stdout.finish(end), self.stderr.finish(end)]
+    }
+}
+
 impl Table {
-    /// What an event changes; an event that nobody can be waiting for is a broken guest's.
-    fn take_in(&mut self, stream: u32, event: Event) -> Result<(), String> {
+    /// What an event changes, and what the guest is to be told because of it; an event that nobody
+    /// can be waiting for is a broken guest's.
+    fn take_in(&mut self, stream: u32, event: Event) -> Result<Option<Request>, String> {
         let unasked = |what: &str| format!("the guest sent {what} that nobody asked for");
         match event {
             Event::Hello { .. } | Event::SetupFailed { .. } => {
+                if let Event::Hello { landlock, .. } = event {
+                    self.landlock = landlock;
+                }
                 let hello = self.hello.take().ok_or_else(|| unasked("a greeting"))?;
                 let _given_up = hello.send(event);
             }
@@ -371,22 +570,25 @@ impl Table {
                 }
                 self.degraded.push(what.chars().take(MAX_DEGRADED_TEXT).collect());
             }
-            Event::Stdout(bytes) => self.command(stream)?.stdout.push(&bytes),
-            Event::Stderr(bytes) => self.command(stream)?.stderr.push(&bytes),
+            Event::Stdout(bytes) => return self.output(stream, Output::Stdout, &bytes),
+            Event::Stderr(bytes) => return self.output(stream, Output::Stderr, &bytes),
             Event::StdinTaken(count) => {
                 let slot = self.command(stream)?;
                 let credit =
                     slot.credit.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
-                if credit > STDIN_WINDOW {
+                if credit > WINDOW {
                     return Err(unasked("credit"));
                 }
                 slot.credit = credit;
-                slot.more_credit.notify_one();
+                if let Some(writer) = slot.writer.take() {
+                    writer.wake();
+                }
             }
             Event::Exit(_) | Event::NotStarted { .. } => {
-                let slot = self.commands.remove(&stream).ok_or_else(|| unasked("an end"))?;
-                let (stdout, stderr) = (slot.stdout.take(), slot.stderr.take());
-                if let Some(outcome) = slot.outcome {
+                let mut slot = self.commands.remove(&stream).ok_or_else(|| unasked("an end"))?;
+                let outcome = slot.outcome.take();
+                let [stdout, stderr] = slot.over(End::Whole);
+                if let Some(outcome) = outcome {
                     let _given_up = outcome.send(Ended { event, stdout, stderr });
                 }
             }
@@ -404,7 +606,17 @@ impl Table {
                 }
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    fn output(
+        &mut self,
+        stream: u32,
+        output: Output,
+        bytes: &[u8],
+    ) -> Result<Option<Request>, String> {
+        let credit = self.command(stream)?.outlet(output).arrive(bytes)?;
+        Ok(credit.map(|count| Request::OutputTaken { output, count }))
     }
 
     fn command(&mut self, stream: u32) -> Result<&mut Slot, String> {
@@ -416,6 +628,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     /// What is kept of a stream that arrives in these pieces.
@@ -463,10 +677,64 @@ mod tests {
         });
     }
 
+    /// What a link says, command by command, when its guest sends `output` of one, in pieces; and
+    /// whether it has given the guest up.
+    fn answers(fate: Fate, output: usize) -> (Vec<Request>, bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let (link, _hello, _pong) = Link::new(ours);
+            let exec = Exec {
+                arguments: Vec::new(),
+                environment: Vec::new(),
+                directory: Vec::new(),
+                timeout_ms: 0,
+                grace_ms: 0,
+                processor_seconds: 0,
+                terminal: None,
+            };
+            let begun = link.begin(exec, true, [fate, Fate::Dropped], Box::new(())).unwrap();
+            let mut bytes = Vec::new();
+            Event::Hello { version: 2, token: [0; 32], landlock: 0 }.encode(0, &mut bytes);
+            for piece in vec![7; output].chunks(64 << 10) {
+                Event::Stdout(piece.to_vec()).encode(begun.stream, &mut bytes);
+            }
+            // Whether all was taken in shows in the answer to a last word, or in the end.
+            Event::Degraded(String::new()).encode(0, &mut bytes);
+            let mut lost = link.lost();
+            let _given_up = theirs.write_all(&bytes).await;
+            lost.wait_for(Option::is_some).await.unwrap();
+            let gave_up = lost.borrow().as_ref().is_some_and(|why| why.contains("output"));
+            drop(link);
+            let (mut got, mut decoder) = (Vec::new(), Decoder::default());
+            theirs.read_to_end(&mut got).await.unwrap();
+            decoder.push(&got);
+            let mut requests = Vec::new();
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                requests.extend(Request::decode(&frame).unwrap());
+            }
+            (requests.split_off(1), gave_up)
+        })
+    }
+
+    #[test]
+    fn a_guest_gets_credit_for_what_was_taken_and_sends_no_more() {
+        let credit = |count| Request::OutputTaken { output: Output::Stdout, count };
+        let kept = || Fate::Kept(Kept::new(100));
+        let piped = || Fate::Piped(Arc::default());
+        // A little is worth no frame.
+        assert_eq!(answers(kept(), 100_000), (vec![], false));
+        assert_eq!(answers(kept(), 300_000), (vec![credit(128 << 10); 2], false));
+        assert_eq!(answers(Fate::Dropped, 300_000), (vec![credit(128 << 10); 2], false));
+        // What is kept for a reader earns none until it is read.
+        assert_eq!(answers(piped(), WINDOW + LEFT_IN_PIPE), (vec![], false));
+        assert_eq!(answers(piped(), WINDOW + LEFT_IN_PIPE + 1), (vec![], true));
+    }
+
     #[test]
     fn what_nobody_asked_for_ends_the_connection() {
         let events = [
-            Event::Hello { version: 1, token: [0; 32] },
+            Event::Hello { version: 1, token: [0; 32], landlock: 0 },
             Event::Stdout(vec![1]),
             Event::StdinTaken(1),
             Event::Degraded(String::new()),
@@ -476,6 +744,6 @@ mod tests {
             assert!(Table::default().take_in(7, event.clone()).is_err(), "{event:?}");
         }
         // An answer that comes too late does not.
-        assert_eq!(Table::default().take_in(7, Event::Done), Ok(()));
+        assert_eq!(Table::default().take_in(7, Event::Done), Ok(None));
     }
 }

@@ -19,12 +19,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, renameat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, fstat, linkat, mkdirat, openat, renameat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
-use crate::process::cgroup;
+use crate::cgroup;
 
 /// The first user id of the host that is given to sandboxes, and how many each gets.
 const FIRST_ID: u32 = 1 << 30;
@@ -41,6 +42,8 @@ const SHARED: &str = "/run/symbiont";
 pub(crate) struct Instance {
     /// Its name, which is also that of its control groups.
     pub(crate) name: String,
+    /// The name of the directory in which it meets others, which no two directories share.
+    pub(crate) place: String,
     /// Where its control groups may be.
     bases: Vec<PathBuf>,
     instances: OwnedFd,
@@ -86,6 +89,7 @@ impl Instance {
         let top = private(CWD, directory.as_os_str())?;
         let instances = private(&top, OsStr::new("instances"))?;
         let ids = private(&top, OsStr::new("ids"))?;
+        let place = place(&top)?;
         for entry in Dir::read_from(&instances)?.flatten() {
             let Some(name) = entry.file_name().to_str().ok().filter(|name| is_ours(name)) else {
                 continue;
@@ -113,7 +117,15 @@ impl Instance {
         let lines: Vec<&[u8]> = bases.iter().map(|base| base.as_os_str().as_bytes()).collect();
         held.write_all(&lines.join(&0))?;
         renameat(&instances, &hidden, &instances, &name)?;
-        Ok(Self { name, bases, instances, ids, _held: held, free: Mutex::default() })
+        Ok(Self { name, place, bases, instances, ids, _held: held, free: Mutex::default() })
+    }
+
+    /// Whether an instance of this name, of the same directory, is alive.
+    pub(crate) fn is_alive(&self, name: &str) -> bool {
+        name == self.name
+            || is_ours(name)
+                && own_file(&self.instances, name, OFlags::RDONLY)
+                    .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
     /// Ids that no other sandbox of this host has.
@@ -193,6 +205,26 @@ fn own_file(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> 
     Ok(File::from(file))
 }
 
+/// The name of a directory of instances, given when it is first used.
+fn place(top: &OwnedFd) -> io::Result<String> {
+    let hidden = format!(".place-{}", uuid::Uuid::new_v4().simple());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    own_file(top, &hidden, flags)?
+        .write_all(uuid::Uuid::new_v4().simple().to_string().as_bytes())?;
+    // Whole, and only if nobody was faster.
+    let given = linkat(top, &hidden, top, "place", AtFlags::empty());
+    unlinkat(top, &hidden, AtFlags::empty())?;
+    match given {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let mut text = String::new();
+    own_file(top, "place", OFlags::RDONLY)?.take(64).read_to_string(&mut text)?;
+    let whole = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let broken = || io::Error::new(io::ErrorKind::InvalidData, "`place` holds no name: remove it");
+    whole.then_some(text).ok_or_else(broken)
+}
+
 /// What an instance wrote down; of one that was cut off, nothing.
 fn read_bases(file: &File) -> Vec<PathBuf> {
     let mut bytes = Vec::new();
@@ -230,7 +262,8 @@ fn covers(map: &str) -> bool {
     })
 }
 
-fn is_ours(name: &str) -> bool {
+/// Whether this is the name of an instance.
+pub(crate) fn is_ours(name: &str) -> bool {
     name.strip_prefix("symbiont-")
         .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

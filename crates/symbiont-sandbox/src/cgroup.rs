@@ -29,8 +29,6 @@ use crate::api::{CgroupLayout, SandboxUsage};
 const LIMITING: [&str; 3] = ["memory", "pids", "cpu"];
 /// What the file systems of control groups say they are, version 1 and 2.
 const CGROUP_MAGIC: [i128; 2] = [0x0027_e0eb, 0x6367_7270];
-/// Processes of one sandbox, our own few included.
-pub(crate) const MAX_PROCESSES: u64 = 256;
 /// How long a processor limit looks back.
 const CPU_PERIOD_US: u64 = 100_000;
 
@@ -71,7 +69,8 @@ pub(crate) fn find(mountinfo: &str, cgroup: &str) -> Vec<Found> {
         let controllers: Vec<&str> = match kind {
             "cgroup2" => Vec::new(),
             "cgroup" => {
-                options.split(',').filter(|o| LIMITING.contains(o) || *o == "cpuacct").collect()
+                let useful = |o: &&str| LIMITING.contains(o) || ["cpuacct", "freezer"].contains(o);
+                options.split(',').filter(useful).collect()
             }
             _ => continue,
         };
@@ -173,8 +172,20 @@ impl Cgroups {
         self.hierarchies.iter().filter(|h| !h.v2).map(|h| h.base.join(name)).collect()
     }
 
-    /// A group for one sandbox, with its limits set and nobody in it.
-    pub(crate) fn create(&self, name: &str, limits: &ResourceLimits) -> io::Result<Group> {
+    /// The lists of members of all the groups that a sandbox of this name will have. Whoever writes
+    /// a zero to each is in them.
+    pub(crate) fn members(&self, name: &str) -> Vec<PathBuf> {
+        let list = |h: &Hierarchy| if h.v2 { "cgroup.procs" } else { "tasks" };
+        self.hierarchies.iter().map(|h| h.base.join(name).join(list(h))).collect()
+    }
+
+    /// A group for one sandbox, with its limits set, that of processes among them, and nobody in it.
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        limits: &ResourceLimits,
+        processes: u64,
+    ) -> io::Result<Group> {
         let mut group = Group { directories: Vec::new() };
         for hierarchy in &self.hierarchies {
             let path = hierarchy.base.join(name);
@@ -184,7 +195,7 @@ impl Cgroups {
                     controllers: hierarchy.controllers.clone(),
                     path: path.clone(),
                 });
-                limit(hierarchy, &path, limits)
+                limit(hierarchy, &path, limits, processes)
             });
             if let Err(error) = result {
                 let _best_effort = group.remove();
@@ -337,7 +348,12 @@ fn enable(group: &Path, controllers: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-fn limit(hierarchy: &Hierarchy, path: &Path, limits: &ResourceLimits) -> io::Result<()> {
+fn limit(
+    hierarchy: &Hierarchy,
+    path: &Path,
+    limits: &ResourceLimits,
+    processes: u64,
+) -> io::Result<()> {
     let write = |file: &str, value: String| fs::write(path.join(file), value);
     let memory = limits.memory_mb.saturating_mul(1 << 20);
     let quota = cpu_quota_us(limits.cpu_cores);
@@ -356,7 +372,7 @@ fn limit(hierarchy: &Hierarchy, path: &Path, limits: &ResourceLimits) -> io::Res
                     write("memory.swap.max", "0".to_owned())?;
                 }
             }
-            ("pids", _) => write("pids.max", MAX_PROCESSES.to_string())?,
+            ("pids", _) => write("pids.max", processes.to_string())?,
             ("cpu", false) => {
                 write("cpu.cfs_period_us", CPU_PERIOD_US.to_string())?;
                 write("cpu.cfs_quota_us", quota.to_string())?;
@@ -394,6 +410,43 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// The groups that an engine has made for a container, to be read, if the first process of the
+    /// container is one of this host and they are told apart by the container's id.
+    pub(crate) fn of_container(pid: u32, id: &str) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let directories: Vec<Directory> = find(&mounts, &groups)
+            .into_iter()
+            .filter(|found| found.own.to_string_lossy().contains(id) && found.own.is_dir())
+            .map(|found| Directory {
+                controllers: match fs::read_to_string(found.own.join("cgroup.controllers")) {
+                    Ok(controllers) if found.v2 => {
+                        controllers.split_whitespace().map(str::to_owned).collect()
+                    }
+                    Ok(_) | Err(_) => found.controllers,
+                },
+                v2: found.v2,
+                path: found.own,
+            })
+            .collect();
+        (!directories.is_empty()).then_some(Self { directories })
+    }
+
+    /// Which hierarchies it is in.
+    pub(crate) fn layout(&self) -> CgroupLayout {
+        let limiting = |v2: bool| {
+            let of = self.directories.iter().filter(|directory| directory.v2 == v2);
+            of.flat_map(|directory| &directory.controllers)
+                .any(|controller| LIMITING.contains(&controller.as_str()))
+        };
+        match (limiting(false), limiting(true)) {
+            (true, true) => CgroupLayout::Hybrid,
+            (true, false) => CgroupLayout::V1,
+            (false, true) => CgroupLayout::V2,
+            (false, false) => CgroupLayout::None,
+        }
+    }
+
     /// Moves a process into the group of version 2, if there is one.
     pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
         if pid <= 1 || pid == std::process::id() {
@@ -414,6 +467,39 @@ impl Group {
             let (file, all) = if *v2 { ("cpu.max", "max") } else { ("cpu.cfs_quota_us", "-1") };
             let _stays_slow = fs::write(path.join(file), all);
         }
+    }
+
+    /// Stops all that runs in it, or lets it go on. Whether that has happened shows in
+    /// [`Group::is_frozen`].
+    pub(crate) fn freeze(&self, freeze: bool) -> io::Result<()> {
+        let (v2, path) = self.freezer().ok_or_else(|| {
+            let why = "no control group of it can stop processes";
+            io::Error::new(io::ErrorKind::Unsupported, why)
+        })?;
+        let (file, value) = match (v2, freeze) {
+            (true, true) => ("cgroup.freeze", "1"),
+            (true, false) => ("cgroup.freeze", "0"),
+            (false, true) => ("freezer.state", "FROZEN"),
+            (false, false) => ("freezer.state", "THAWED"),
+        };
+        fs::write(path.join(file), value)
+    }
+
+    /// Whether all that is in it stands still.
+    pub(crate) fn is_frozen(&self) -> bool {
+        match self.freezer() {
+            Some((true, path)) => field(&path.join("cgroup.events"), "frozen") == Some(1),
+            Some((false, path)) => fs::read_to_string(path.join("freezer.state"))
+                .is_ok_and(|state| state.trim() == "FROZEN"),
+            None => false,
+        }
+    }
+
+    /// The directory that can stop it, and whether that is of version 2.
+    fn freezer(&self) -> Option<(bool, &Path)> {
+        let v2 = self.directories.iter().find(|directory| directory.v2);
+        v2.or_else(|| self.with("freezer"))
+            .map(|directory| (directory.v2, directory.path.as_path()))
     }
 
     /// Kills whoever is in it.

@@ -1,0 +1,208 @@
+//! The driver that has an engine make a container, by the Engine API.
+//!
+//! The guest is the container's first process, and speaks over the container's standard streams: a
+//! command costs frames and no call of the engine. Within the container it builds the same walls as
+//! everywhere else, so that a command sees the same sandbox, with the image's files instead of the
+//! host's, and stands behind two rows of walls.
+//!
+//! # What holds
+//!
+//! - Nothing of the host is mounted into a container. It has no capability, no network, and a root that
+//!   can't be written.
+//! - When this process ends, the guest reads the end of its input and the container ends. What is
+//!   left of it is removed by the next instance with the same state directory, which knows it by its
+//!   labels; containers of anyone else are not touched.
+//!
+//! # What is not here
+//!
+//! The system call filter around a container is our own and lets the guest build its walls, which the
+//! engine's filter and its AppArmor profile forbid; commands run under the guest's filter as well. Images are taken as they are: who
+//! made them is not looked at.
+
+mod engine;
+mod image;
+mod walls;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hyper::Method;
+use serde_json::{Value, json};
+use symbiont_types::{RootFilesystem, SandboxConfig, SandboxError, SandboxId, SecurityTier};
+
+use crate::api::{Driver, Probe, Sandbox};
+use crate::instance::{self, Instance, Range};
+use crate::layout::{self, Root};
+use crate::sandbox::Seat;
+use crate::{request, seccomp};
+use engine::{Content, Engine, quoted};
+use image::{Base, Images};
+use walls::DockerWalls;
+
+/// Where an engine listens unless something else is said.
+const SOCKET: &str = "/var/run/docker.sock";
+/// Labels by which our containers are known. Nothing that a caller says becomes a label.
+const ID: &str = "dev.symbiont.id";
+const INSTANCE: &str = "dev.symbiont.instance";
+const PLACE: &str = "dev.symbiont.place";
+
+/// Makes sandboxes out of containers.
+#[derive(Debug)]
+pub struct DockerDriver {
+    host: Arc<Host>,
+}
+
+/// What all sandboxes of one driver share.
+#[derive(Debug)]
+struct Host {
+    engine: Engine,
+    images: Images,
+    instance: Instance,
+    filters: Vec<Vec<u8>>,
+    /// Whether user ids can be given out.
+    root: bool,
+    /// Of the engine's machine.
+    processors: u64,
+}
+
+impl Host {
+    fn take_ids(&self) -> Result<Option<Range>, SandboxError> {
+        if !self.root {
+            return Ok(None);
+        }
+        self.instance.take_ids().map(Some).map_err(|error| SandboxError::CreateFailed {
+            reason: format!("take user ids: {error}"),
+        })
+    }
+
+    fn labels(&self, id: SandboxId) -> Value {
+        json!({
+            ID: id.to_string(),
+            INSTANCE: self.instance.name,
+            PLACE: self.instance.place,
+        })
+    }
+
+    /// Removes what instances that are dead have left.
+    async fn sweep(&self) -> Result<(), SandboxError> {
+        let filter = json!({ "label": [format!("{PLACE}={}", self.instance.place)] });
+        let path = format!("/containers/json?all=1&filters={}", quoted(&filter.to_string()));
+        let answer =
+            self.engine.must("list containers", Method::GET, &path, Content::Nothing).await?;
+        for container in answer.json().as_array().into_iter().flatten() {
+            let labels = &container["Labels"];
+            let (Some(id), Some(name)) = (container["Id"].as_str(), labels[INSTANCE].as_str())
+            else {
+                continue;
+            };
+            if labels[PLACE] != *self.instance.place || self.instance.is_alive(name) {
+                continue;
+            }
+            let path = format!("/containers/{}?force=1&v=1", quoted(id));
+            let gone = self
+                .engine
+                .ask("remove a container", Method::DELETE, &path, Content::Nothing, engine::SHORT)
+                .await;
+            if let Err(error) = gone {
+                tracing::warn!(container = id, %error, "a dead instance's container stays");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl DockerDriver {
+    /// A driver over the engine that listens at `socket`, or at `/var/run/docker.sock`. It keeps what it
+    /// must remember in `state_dir`, as [`ProcessDriver`](crate::ProcessDriver::new) does.
+    ///
+    /// Removes the containers that instances which are dead have left.
+    ///
+    /// # Errors
+    ///
+    /// `BackendUnavailable` when no engine answers there, or an older one than 20.10.
+    pub async fn new(
+        state_dir: Option<&Path>,
+        socket: Option<PathBuf>,
+    ) -> Result<Self, SandboxError> {
+        let engine = Engine::at(&socket.unwrap_or_else(|| PathBuf::from(SOCKET)));
+        let info = engine.must("ask what it is", Method::GET, "/info", Content::Nothing).await;
+        let info = info.map_err(|error| match error {
+            SandboxError::CreateFailed { reason } => SandboxError::BackendUnavailable { reason },
+            other => other,
+        })?;
+        let root = instance::gives_ids();
+        let directory = instance::meeting_place(state_dir, root);
+        let instance = Instance::join(&directory, |_| Vec::new()).map_err(|error| {
+            SandboxError::BackendUnavailable {
+                reason: format!("the state directory `{}`: {error}", directory.display()),
+            }
+        })?;
+        let host = Host {
+            engine,
+            images: Images::default(),
+            instance,
+            filters: seccomp::filters(true),
+            root,
+            processors: info.json()["NCPU"].as_u64().unwrap_or(1),
+        };
+        host.sweep().await?;
+        Ok(Self { host: Arc::new(host) })
+    }
+
+    fn plan(
+        &self,
+        id: SandboxId,
+        config: &SandboxConfig,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        request::sandbox(config, self.name(), self.tier())?;
+        let files = &config.filesystem_config;
+        let base = match &files.rootfs {
+            RootFilesystem::Host => Base::Busybox,
+            RootFilesystem::Image(name) => Base::Image(name.clone()),
+            RootFilesystem::Dir(directory) => {
+                return Err(SandboxError::InvalidArgument {
+                    what: format!(
+                        "the docker driver takes no directory as root (`{}`); make an image of it, or \
+                         use the process driver",
+                        directory.display()
+                    ),
+                });
+            }
+        };
+        if !files.mounts.is_empty() {
+            return Err(SandboxError::IsolationUnavailable {
+                control: "mounts".to_owned(),
+                reason: "the docker driver mounts nothing of the host; copy files in instead"
+                    .to_owned(),
+            });
+        }
+        let setup = layout::plan(config, Root::Container, true, self.host.filters.clone())?;
+        let walls = DockerWalls::new(Arc::clone(&self.host), id, config.clone(), base, setup);
+        let report = walls.planned();
+        Ok(Arc::new(Seat::new(walls, id, config.clone(), report)))
+    }
+}
+
+#[async_trait]
+impl Driver for DockerDriver {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn tier(&self) -> SecurityTier {
+        SecurityTier::Tier1
+    }
+
+    async fn probe(&self) -> Probe {
+        crate::api::probe(self.tier(), |id, config| self.plan(id, config)).await
+    }
+
+    async fn create(
+        &self,
+        id: SandboxId,
+        config: &SandboxConfig,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        self.plan(id, config)
+    }
+}

@@ -1,0 +1,134 @@
+//! Files on their way in or out: where their bytes come from and go to on this side.
+
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use symbiont_types::SandboxError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Where a file's bytes come from.
+#[async_trait]
+pub(crate) trait Source: Send {
+    /// Some bytes, at least one and at most `wanted`.
+    async fn next(&mut self, wanted: usize) -> Result<Vec<u8>, SandboxError>;
+}
+
+/// Where a file's bytes go to.
+#[async_trait]
+pub(crate) trait Sink: Send {
+    async fn take(&mut self, bytes: &[u8]) -> Result<(), SandboxError>;
+}
+
+/// A file's bytes that are here already.
+pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
+
+#[async_trait]
+impl Source for Bytes<'_> {
+    async fn next(&mut self, wanted: usize) -> Result<Vec<u8>, SandboxError> {
+        let (chunk, rest) = self.0.split_at(wanted.min(self.0.len()));
+        self.0 = rest;
+        Ok(chunk.to_vec())
+    }
+}
+
+#[async_trait]
+impl Sink for Vec<u8> {
+    async fn take(&mut self, bytes: &[u8]) -> Result<(), SandboxError> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A file of the host, with the name it has for its user.
+pub(crate) struct Local<'a>(tokio::fs::File, &'a Path);
+
+#[async_trait]
+impl Source for Local<'_> {
+    async fn next(&mut self, wanted: usize) -> Result<Vec<u8>, SandboxError> {
+        let mut chunk = vec![0; wanted];
+        let count = self.0.read(&mut chunk).await.map_err(|error| local(self.1, &error))?;
+        if count == 0 {
+            return Err(local(self.1, &"it became shorter while it was read"));
+        }
+        chunk.truncate(count);
+        Ok(chunk)
+    }
+}
+
+#[async_trait]
+impl Sink for Local<'_> {
+    async fn take(&mut self, bytes: &[u8]) -> Result<(), SandboxError> {
+        self.0.write_all(bytes).await.map_err(|error| local(self.1, &error))
+    }
+}
+
+fn local(path: &Path, error: &dyn std::fmt::Display) -> SandboxError {
+    SandboxError::InvalidArgument { what: format!("the local file `{}`: {error}", path.display()) }
+}
+
+pub(crate) fn forbidden(path: &str, reason: &str) -> SandboxError {
+    SandboxError::PathForbidden { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+impl<'a> Local<'a> {
+    /// A regular file to be read, with its size and permissions.
+    pub(crate) fn open(path: &'a Path) -> Result<(Self, u64, u32), SandboxError> {
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let mut options = std::fs::OpenOptions::new();
+        let file =
+            options.read(true).custom_flags(flags).open(path).map_err(|e| local(path, &e))?;
+        let metadata = file.metadata().map_err(|error| local(path, &error))?;
+        if !metadata.is_file() {
+            return Err(SandboxError::NotRegular { path: path.display().to_string() });
+        }
+        let file = tokio::fs::File::from_std(file);
+        Ok((Self(file, path), metadata.len(), metadata.permissions().mode()))
+    }
+}
+
+/// A local file on its way: it has its name once it is whole, and goes if it never is.
+pub(crate) struct Unfinished<'a> {
+    sink: Local<'a>,
+    part: PathBuf,
+    whole: bool,
+}
+
+impl<'a> Unfinished<'a> {
+    pub(crate) async fn begin(path: &'a Path) -> Result<Self, SandboxError> {
+        let (Some(directory), Some(_)) = (path.parent(), path.file_name()) else {
+            return Err(local(path, &"it names no file"));
+        };
+        // Not made of its name, which may be as long as names can be.
+        let part = directory.join(format!(".symbiont-{}", uuid::Uuid::new_v4().simple()));
+        let file = tokio::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&part)
+            .await
+            .map_err(|error| local(path, &error))?;
+        Ok(Self { sink: Local(file, path), part, whole: false })
+    }
+
+    pub(crate) fn sink(&mut self) -> &mut Local<'a> {
+        &mut self.sink
+    }
+
+    /// Gives it its name.
+    pub(crate) async fn finish(mut self) -> Result<(), SandboxError> {
+        let path = self.sink.1;
+        self.sink.0.flush().await.map_err(|error| local(path, &error))?;
+        tokio::fs::rename(&self.part, path).await.map_err(|error| local(path, &error))?;
+        self.whole = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.whole {
+            let _never_made = std::fs::remove_file(&self.part);
+        }
+    }
+}

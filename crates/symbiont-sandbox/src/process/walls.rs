@@ -1,0 +1,284 @@
+//! The walls of the process driver: namespaces around the guest, control groups around those.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use symbiont_guest::protocol::{Request, Setup};
+use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
+
+use crate::api::{IsolationReport, SandboxUsage};
+use crate::cgroup::Group;
+use crate::family::Family;
+use crate::instance::Range;
+use crate::layout;
+use crate::link::FIRST_PING;
+use crate::process::Host;
+use crate::request::MAX_PROCESSES;
+use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
+use crate::seccomp;
+
+/// The longest set-up: it has to fit into the socket before anyone reads.
+const MAX_SETUP: usize = 128 << 10;
+
+/// What one sandbox is built from.
+#[derive(Debug)]
+pub(crate) struct ProcessWalls {
+    host: Arc<Host>,
+    name: String,
+    config: SandboxConfig,
+    setup: Setup,
+}
+
+/// The guest and all it started, and the user ids that they have.
+#[derive(Debug)]
+pub(crate) struct Body {
+    family: Family,
+    ids: Mutex<Option<Range>>,
+}
+
+impl ProcessWalls {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        id: SandboxId,
+        config: SandboxConfig,
+        mut setup: Setup,
+    ) -> Result<Self, SandboxError> {
+        let name = format!("sbx-{}", id.as_uuid().simple());
+        setup.token = token();
+        setup.groups = host
+            .cgroups
+            .to_enter(&name)
+            .into_iter()
+            .map(|path| path.into_os_string().into_vec())
+            .collect();
+        setup.processors = layout::processors(&host.processors, config.resource_limits.cpu_cores);
+        let mut encoded = Vec::new();
+        Request::Setup(Box::new(setup.clone())).encode(0, &mut encoded);
+        if encoded.len() > MAX_SETUP {
+            return Err(SandboxError::InvalidArgument {
+                what: "the root or the mounts have too many entries".to_owned(),
+            });
+        }
+        Ok(Self { host, name, config, setup })
+    }
+
+    /// What will be in force, as far as it is known before the guest has said so.
+    pub(crate) fn planned(&self) -> IsolationReport {
+        planned_report(&self.host, &self.config)
+    }
+
+    /// What is in force.
+    fn report(&self, first_id: Option<u32>) -> IsolationReport {
+        let namespaces = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"];
+        IsolationReport {
+            namespaces: namespaces.map(String::from).into(),
+            user_mapping: match first_id {
+                Some(first) => format!("65536 ids from {first}"),
+                None => "one id".to_owned(),
+            },
+            no_new_privileges: true,
+            capabilities_dropped: true,
+            network: "none".to_owned(),
+            rootfs: format!("{:?}, read-only", self.config.filesystem_config.rootfs),
+            seccomp: Some(seccomp::summary()),
+            ..self.planned()
+        }
+    }
+}
+
+#[async_trait]
+impl Walls for ProcessWalls {
+    type Body = Body;
+
+    async fn raise(&self) -> Result<Raised<Body>, SandboxError> {
+        let failed = |step: &str, error: &dyn std::fmt::Display| SandboxError::CreateFailed {
+            reason: format!("{step}: {error}"),
+        };
+        let ids = if self.host.root {
+            Some(self.host.instance.take_ids().map_err(|e| failed("take user ids", &e))?)
+        } else {
+            None
+        };
+        let mut setup = self.setup.clone();
+        setup.first_id = ids.as_ref().map(|range| range.first);
+        let mut first = Vec::new();
+        Request::Setup(Box::new(setup)).encode(0, &mut first);
+
+        let (ours, theirs) =
+            std::os::unix::net::UnixStream::pair().map_err(|e| failed("make a socket", &e))?;
+        // It is there when the guest looks, which spares a wait.
+        std::io::Write::write_all(&mut &ours, &first).map_err(|e| failed("send the set-up", &e))?;
+        ours.set_nonblocking(true).map_err(|e| failed("make a socket", &e))?;
+
+        let program = format!("/proc/self/fd/{}", self.host.guest.as_raw_fd());
+        let child = tokio::process::Command::new(program)
+            .arg0("symbiont-guest")
+            .env_clear()
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // What a terminal sends to all of its foreground is for us, not for the sandbox.
+            .process_group(0)
+            .spawn()
+            .map_err(|e| failed("run the guest", &e))?;
+        let pid = child.id();
+        // While the guest gets going.
+        let (group, made) =
+            match self.host.cgroups.create(&self.name, &self.config.resource_limits, MAX_PROCESSES)
+            {
+                Ok(group) => (group, Ok(())),
+                Err(error) => (Group::default(), Err(failed("make the control groups", &error))),
+            };
+        let placed = pid.map_or(Ok(()), |pid| group.add(pid));
+        let body = Body { family: Family::new(child, group), ids: Mutex::new(ids) };
+        let result = async {
+            made?;
+            placed.map_err(|e| failed("enter the control groups", &e))?;
+            // The ping is under way before the guest has said anything, which spares a round trip.
+            let mut frames = Vec::new();
+            Request::Go.encode(0, &mut frames);
+            Request::Ping.encode(FIRST_PING, &mut frames);
+            std::io::Write::write_all(&mut &ours, &frames).map_err(|e| failed("begin", &e))?;
+            let socket =
+                tokio::net::UnixStream::from_std(ours).map_err(|e| failed("make a socket", &e))?;
+            greet(socket, self.setup.token, not_set_up).await
+        };
+        match result.await {
+            Ok(link) => {
+                let report = self.report(lock(&body.ids).as_ref().map(|range| range.first));
+                Ok(Raised { body, link, report })
+            }
+            Err(error) => {
+                if let Err(left) = self.raze(&body).await {
+                    tracing::warn!(sandbox = %self.name, %left, "a sandbox left something behind");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn raze(&self, body: &Body) -> Result<(), SandboxError> {
+        // The agent has asked for its parent's death, and everything else for the agent's.
+        body.family.end().await?;
+        if let Some(range) = lock(&body.ids).take() {
+            self.host.instance.return_ids(range);
+        }
+        Ok(())
+    }
+
+    fn oom_kills(&self, body: &Body) -> Option<u64> {
+        body.family.oom_kills()
+    }
+
+    async fn usage(&self, body: &Body) -> Result<SandboxUsage, SandboxError> {
+        Ok(body.family.usage())
+    }
+
+    async fn pause(&self, body: &Body) -> Result<(), SandboxError> {
+        body.family.pause().await
+    }
+
+    async fn resume(&self, body: &Body) -> Result<(), SandboxError> {
+        body.family.resume()
+    }
+
+    fn refusal(&self, step: &str, errno: i32) -> Option<SandboxError> {
+        (step == "mount /proc" && missing(step, errno).is_some()).then(|| not_set_up(step, errno))
+    }
+}
+
+/// What will be in force, as far as it is known before the guest has said so.
+fn planned_report(host: &Host, config: &SandboxConfig) -> IsolationReport {
+    let limits = &config.resource_limits;
+    let mut in_force = Vec::new();
+    if host.cgroups.has("memory") {
+        in_force.push(format!("memory {} MiB", limits.memory_mb));
+    }
+    if host.cgroups.has("pids") {
+        in_force.push(format!("processes {MAX_PROCESSES}"));
+    }
+    if host.cgroups.has("cpu") {
+        in_force.push(format!("processor cores {}", limits.cpu_cores));
+    }
+    let room = layout::room(config);
+    let workspace = room.workspace >> 20;
+    in_force.push(format!("workspace {workspace} MiB"));
+    in_force.push(format!("/tmp {} MiB", room.temporary >> 20));
+    let mut degraded = host.cgroups.missing.clone();
+    let asked = config.filesystem_config.scratch_mb;
+    if room.workspace < asked << 20 {
+        degraded.push(format!(
+            "workspace: {workspace} MiB of the {asked} that were asked for, as its files are part \
+             of the {} MiB of memory",
+            limits.memory_mb
+        ));
+    }
+    degraded.push("disk and network traffic: not limited by this driver".to_owned());
+    degraded.extend(host.lowest_score());
+    IsolationReport {
+        driver: "process".to_owned(),
+        cgroup: host.cgroups.layout(),
+        limits: in_force,
+        degraded,
+        ..IsolationReport::default()
+    }
+}
+
+/// Why the guest could not build the sandbox.
+fn not_set_up(step: &str, errno: i32) -> SandboxError {
+    let text = errno_text(errno);
+    match missing(step, errno) {
+        Some((control, remedy)) => SandboxError::IsolationUnavailable {
+            control: control.to_owned(),
+            reason: format!("{step}: {text}; {remedy}"),
+        },
+        None => SandboxError::CreateFailed { reason: format!("{step}: {text}") },
+    }
+}
+
+/// The wall that a host refuses by failing this step with this error, and what to do about it.
+fn missing(step: &str, errno: i32) -> Option<(&'static str, &'static str)> {
+    const FORBIDDEN: [i32; 2] = [libc::EPERM, libc::EACCES];
+    // None are left, or the kernel was built without them.
+    const EXHAUSTED: [i32; 3] = [libc::ENOSPC, libc::EUSERS, libc::EINVAL];
+    if errno == libc::ENOSYS {
+        let control = if step == "make the namespaces" { "user namespaces" } else { "mounts" };
+        return Some((
+            control,
+            "the kernel is older than 5.12, or the system call filter of a container hides its \
+             calls (`clone3`, `open_tree`, `mount_setattr`): use a newer one, or a filter that \
+             lets them through",
+        ));
+    }
+    let forbidden = FORBIDDEN.contains(&errno);
+    match step {
+        "make the namespaces" if forbidden || EXHAUSTED.contains(&errno) => Some((
+            "user namespaces",
+            "allow them with `sysctl user.max_user_namespaces=16384` and, where they exist, \
+             `kernel.unprivileged_userns_clone=1` and \
+             `kernel.apparmor_restrict_unprivileged_userns=0`, or leave the container that \
+             forbids them",
+        )),
+        "make mounts private" if forbidden => Some((
+            "mount namespaces",
+            "a security module keeps them from us: where AppArmor does, set \
+             `kernel.apparmor_restrict_unprivileged_userns=0` with sysctl",
+        )),
+        "write setgroups" | "write uid_map" | "write gid_map" if forbidden => Some((
+            "user namespaces",
+            "the users of a sandbox can't be mapped: where AppArmor forbids it, set \
+             `kernel.apparmor_restrict_unprivileged_userns=0` with sysctl; in a container, give it \
+             CAP_SETUID and CAP_SETGID or run as an ordinary user",
+        )),
+        "make `/proc`" | "mount /proc" if forbidden => Some((
+            "process namespaces",
+            "a part of /proc is covered, as containers do, and then the kernel shows no other: \
+             leave the container, or run it with an uncovered /proc (of Docker: \
+             `--security-opt systempaths=unconfined`)",
+        )),
+        _ => None,
+    }
+}

@@ -1,0 +1,265 @@
+//! What callers ask, checked before anything is started.
+//!
+//! What is wrong in itself is refused here; what lies behind a path or a program's name is known
+//! only inside the sandbox, and refused there.
+
+use std::path::Path;
+
+use symbiont_guest::protocol::{Exec, MAX_ARGUMENTS};
+use symbiont_types::{NetworkMode, ResourceLimits, SandboxConfig, SandboxError, SecurityTier};
+
+use crate::api::Command;
+
+/// What the environment always has. Callers may set other values, but not unset them.
+const DEFAULTS: [(&str, &str); 4] = [
+    ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"),
+    ("HOME", "/workspace"),
+    ("LANG", "C.UTF-8"),
+    ("TMPDIR", "/tmp"),
+];
+/// Variables that make a program load or run something before it does its own work.
+const LOADING: [&str; 12] = [
+    "BASH_ENV",
+    "ENV",
+    "GCONV_PATH",
+    "GLIBC_TUNABLES",
+    "JAVA_TOOL_OPTIONS",
+    "NODE_OPTIONS",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RUBYLIB",
+    "RUBYOPT",
+];
+/// Processes of one sandbox, our own few included.
+pub(crate) const MAX_PROCESSES: u64 = 256;
+const MAX_VARIABLES: usize = 128;
+const MAX_VALUE: usize = 4096;
+const MAX_PATH: usize = 4095;
+const MAX_NAME: usize = 255;
+
+/// Refuses a sandbox that can't be, or that no driver serves yet.
+pub(crate) fn sandbox(
+    config: &SandboxConfig,
+    driver: &str,
+    tier: SecurityTier,
+) -> Result<(), SandboxError> {
+    if config.security_tier != tier {
+        let asked = config.security_tier;
+        return Err(invalid(format!("the {driver} driver serves {tier}, not {asked}")));
+    }
+    network(&config.network_config.mode, driver)?;
+    resources(&config.resource_limits)?;
+    let files = &config.filesystem_config;
+    if files.scratch_mb == 0 || files.scratch_mb > 1 << 20 {
+        return Err(invalid("scratch_mb must be from 1 to 1048576"));
+    }
+    if !files.read_only {
+        return Err(invalid(
+            "a root that can be written is not served yet; /workspace and /tmp always can be",
+        ));
+    }
+    path(&files.workdir)?;
+    if !files.workdir.starts_with('/') {
+        return Err(invalid(format!("the working directory `{}` is not absolute", files.workdir)));
+    }
+    environment(&config.environment_variables.iter().collect::<Vec<_>>())
+}
+
+pub(crate) fn invalid(what: impl Into<String>) -> SandboxError {
+    SandboxError::InvalidArgument { what: what.into() }
+}
+
+fn network(mode: &NetworkMode, driver: &str) -> Result<(), SandboxError> {
+    let mode = match mode {
+        NetworkMode::None => return Ok(()),
+        NetworkMode::Proxy { .. } => "proxy",
+        NetworkMode::Open { .. } => "open",
+        NetworkMode::Host => "host",
+    };
+    Err(SandboxError::IsolationUnavailable {
+        control: format!("network mode {mode}"),
+        reason: format!("the {driver} driver serves mode none only, so far"),
+    })
+}
+
+fn resources(limits: &ResourceLimits) -> Result<(), SandboxError> {
+    if !(8..=1 << 22).contains(&limits.memory_mb) {
+        return Err(invalid("memory_mb must be from 8 to 4194304"));
+    }
+    if !(0.01..=4096.0).contains(&limits.cpu_cores) {
+        return Err(invalid("cpu_cores must be from 0.01 to 4096"));
+    }
+    if limits.execution_timeout.is_zero() {
+        return Err(invalid("execution_timeout must not be zero"));
+    }
+    Ok(())
+}
+
+/// A path for the guest: what is wrong in itself is refused here, what lies behind it there.
+pub(crate) fn path(path: &str) -> Result<(), SandboxError> {
+    let forbidden = |reason: String| {
+        Err(SandboxError::PathForbidden { path: path.chars().take(256).collect(), reason })
+    };
+    if path.is_empty() {
+        return forbidden("it is empty".to_owned());
+    }
+    if path.len() > MAX_PATH {
+        return forbidden(format!("it is longer than {MAX_PATH} bytes"));
+    }
+    if path.contains('\0') {
+        return forbidden("it contains NUL".to_owned());
+    }
+    for part in path.split('/') {
+        if part == ".." {
+            return forbidden("`..` is not followed".to_owned());
+        }
+        if part.len() > MAX_NAME {
+            return forbidden(format!("a name in it is longer than {MAX_NAME} bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses variables that can't be, or that would run something else first.
+fn environment<N: AsRef<str>, V: AsRef<str>>(variables: &[(N, V)]) -> Result<(), SandboxError> {
+    if variables.len() > MAX_VARIABLES {
+        let count = variables.len();
+        return Err(invalid(format!("{count} variables; the most is {MAX_VARIABLES}")));
+    }
+    for (name, value) in variables {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let shown: String = name.chars().take(64).collect();
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(invalid(format!("`{shown}` can't be the name of a variable")));
+        }
+        if value.contains('\0') {
+            return Err(invalid(format!("the value of `{shown}` contains NUL")));
+        }
+        if name.len() > MAX_NAME || value.len() > MAX_VALUE {
+            return Err(invalid(format!(
+                "the variable `{shown}` is too long: a name may have {MAX_NAME} bytes, a value \
+                 {MAX_VALUE}"
+            )));
+        }
+        let git = name.starts_with("GIT_CONFIG") || name.starts_with("GIT_SSH");
+        if name.starts_with("LD_") || git || LOADING.contains(&name) {
+            return Err(invalid(format!(
+                "the variable `{shown}` would load or run something before the command"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What the guest is told to run.
+pub(crate) fn command(command: &Command, config: &SandboxConfig) -> Result<Exec, SandboxError> {
+    if command.program.is_empty() {
+        return Err(invalid("the program is empty"));
+    }
+    for argument in std::iter::once(&command.program).chain(&command.args) {
+        if argument.contains('\0') {
+            return Err(invalid("an argument contains NUL"));
+        }
+    }
+    if command.output_cap > MAX_OUTPUT {
+        return Err(invalid(format!("output_cap may be {MAX_OUTPUT} bytes at most")));
+    }
+    if command.timeout.is_zero() {
+        return Err(invalid("the timeout must not be zero"));
+    }
+    if command.grace > MAX_GRACE {
+        return Err(invalid(format!("the grace may be {MAX_GRACE:?} at most")));
+    }
+    environment(&command.env)?;
+    let mut variables: Vec<(&str, &str)> = DEFAULTS.to_vec();
+    let own = config.environment_variables.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    for (name, value) in own.chain(command.env.iter().map(|(n, v)| (n.as_str(), v.as_str()))) {
+        variables.retain(|(there, _)| *there != name);
+        variables.push((name, value));
+    }
+    let workdir = &config.filesystem_config.workdir;
+    let directory = match &command.cwd {
+        None => workdir.clone(),
+        Some(cwd) => {
+            path(cwd)?;
+            Path::new(workdir).join(cwd).to_string_lossy().into_owned()
+        }
+    };
+    if ["/proc", "/dev"].iter().any(|control| Path::new(&directory).starts_with(control)) {
+        return Err(SandboxError::PathForbidden {
+            path: directory,
+            reason: "a command can't start there".to_owned(),
+        });
+    }
+    let exec = Exec {
+        arguments: std::iter::once(&command.program)
+            .chain(&command.args)
+            .map(|argument| argument.clone().into_bytes())
+            .collect(),
+        environment: variables.iter().map(|(n, v)| format!("{n}={v}").into_bytes()).collect(),
+        directory: directory.into_bytes(),
+        timeout_ms: milliseconds(command.timeout.min(config.resource_limits.execution_timeout)),
+        grace_ms: milliseconds(command.grace),
+        processor_seconds: command.processor_time.map_or(0, |time| {
+            time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1)
+        }),
+        terminal: command.terminal.map(Into::into),
+    };
+    let size: usize = exec.arguments.iter().chain(&exec.environment).map(|s| s.len() + 1).sum();
+    if size > MAX_ARGUMENTS {
+        return Err(invalid(format!(
+            "arguments and environment have {size} bytes; the most is {MAX_ARGUMENTS} (pass data \
+             in a file or on standard input)"
+        )));
+    }
+    Ok(exec)
+}
+
+/// The longest time between asking a command to end and killing it.
+const MAX_GRACE: std::time::Duration = std::time::Duration::from_secs(60);
+/// The most that is kept of one output stream.
+const MAX_OUTPUT: usize = 64 << 20;
+
+/// Rounded up: a command that may run for a moment may run for a millisecond.
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_path(text: &str, allowed: bool) {
+        assert_eq!(path(text).is_ok(), allowed, "{text:?}");
+    }
+
+    #[test]
+    fn paths_that_climb_are_refused_and_odd_names_are_names() {
+        for text in
+            ["", "../x", "a/../../x", "/tmp/..", "a\0b", &"x".repeat(256), &"x/".repeat(2100)]
+        {
+            check_path(text, false);
+        }
+        for text in ["x", "..x", "..\\x", "%2e%2e/x", "/tmp/a b\n", &"x".repeat(255), "…/emoji🦀"]
+        {
+            check_path(text, true);
+        }
+    }
+
+    #[test]
+    fn variables_that_load_code_are_refused() {
+        for name in
+            ["LD_PRELOAD", "GLIBC_TUNABLES", "BASH_ENV", "GIT_CONFIG_COUNT", "", "A=B", "\0"]
+        {
+            assert!(environment(&[(name, "x")]).is_err(), "{name:?}");
+        }
+        for value in ["\0", &"x".repeat(4097)] {
+            assert!(environment(&[("A", value)]).is_err());
+        }
+        assert_eq!(environment(&[("A", "line\nand \"quotes\"")]), Ok(()));
+        assert!(environment(&vec![("A", "x"); 129]).is_err());
+    }
+}

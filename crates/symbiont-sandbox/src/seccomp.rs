@@ -1,0 +1,464 @@
+//! The system calls that a program in a sandbox may make.
+//!
+//! Whatever is not in the table is refused, so that what a kernel learns later is refused too. It is
+//! one filter that looks a call's number up in a tree: every command installs it, and the kernel
+//! walks it once for each number then, so that a chain would cost as much as a fork.
+//!
+//! The table is what ordinary programs, interpreters, compilers and databases use. What it leaves out
+//! widens what a program can reach in the kernel and is of no use here: mounts, namespaces, tracing
+//! and other processes' memory, keys, modules, clocks, `io_uring`, `bpf`, `perf`, `userfaultfd`.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use sha2::{Digest, Sha256};
+
+/// A system call: its name, as the filters of engines have it, and its number.
+type Call = (&'static str, i64);
+
+macro_rules! calls {
+    ($($call:ident)*) => { &[$((stringify!($call), libc::$call)),*] };
+}
+
+/// Calls that are allowed whatever their arguments are.
+const ALLOWED: &[Call] = calls! {
+    SYS_accept SYS_accept4 SYS_bind SYS_brk SYS_capget SYS_capset SYS_chdir SYS_clock_getres
+    SYS_clock_gettime SYS_clock_nanosleep SYS_close SYS_close_range SYS_connect SYS_copy_file_range
+    SYS_dup SYS_dup3 SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_eventfd2
+    SYS_execve SYS_execveat SYS_exit SYS_exit_group SYS_faccessat SYS_faccessat2 SYS_fadvise64
+    SYS_fallocate SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchmodat2 SYS_fchown SYS_fchownat SYS_fcntl
+    SYS_fdatasync SYS_fgetxattr SYS_flistxattr SYS_flock SYS_fremovexattr SYS_fsetxattr SYS_fstat
+    SYS_fstatfs SYS_fsync SYS_ftruncate SYS_futex SYS_futex_waitv SYS_get_mempolicy
+    SYS_get_robust_list SYS_getcpu SYS_getcwd SYS_getdents64 SYS_getegid SYS_geteuid SYS_getgid
+    SYS_getgroups SYS_getitimer SYS_getpeername SYS_getpgid SYS_getpid SYS_getppid SYS_getpriority
+    SYS_getrandom SYS_getresgid SYS_getresuid SYS_getrlimit SYS_getrusage SYS_getsid SYS_getsockname
+    SYS_getsockopt SYS_gettid SYS_gettimeofday SYS_getuid SYS_getxattr SYS_inotify_add_watch
+    SYS_inotify_init1 SYS_inotify_rm_watch SYS_io_cancel SYS_io_destroy SYS_io_getevents
+    SYS_io_setup SYS_io_submit SYS_ioprio_get SYS_ioprio_set SYS_kill SYS_landlock_add_rule
+    SYS_landlock_create_ruleset SYS_landlock_restrict_self SYS_lgetxattr SYS_linkat SYS_listen
+    SYS_listxattr SYS_llistxattr SYS_lremovexattr SYS_lseek SYS_lsetxattr SYS_madvise SYS_membarrier
+    SYS_memfd_create SYS_mincore SYS_mkdirat SYS_mknodat SYS_mlock SYS_mlock2 SYS_mlockall SYS_mmap
+    SYS_mprotect SYS_mq_getsetattr SYS_mq_notify SYS_mq_open SYS_mq_timedreceive SYS_mq_timedsend
+    SYS_mq_unlink SYS_mremap SYS_mseal SYS_msgctl SYS_msgget SYS_msgrcv SYS_msgsnd SYS_msync
+    SYS_munlock SYS_munlockall SYS_munmap SYS_nanosleep SYS_newfstatat SYS_openat SYS_openat2
+    SYS_pidfd_open SYS_pidfd_send_signal SYS_pipe2 SYS_pkey_alloc SYS_pkey_free SYS_pkey_mprotect
+    SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2 SYS_prlimit64 SYS_process_mrelease
+    SYS_pselect6 SYS_pwrite64 SYS_pwritev SYS_pwritev2 SYS_read SYS_readahead SYS_readlinkat
+    SYS_readv SYS_recvfrom SYS_recvmmsg SYS_recvmsg SYS_remap_file_pages SYS_removexattr
+    SYS_renameat SYS_renameat2 SYS_restart_syscall SYS_rseq SYS_rt_sigaction SYS_rt_sigpending
+    SYS_rt_sigprocmask SYS_rt_sigqueueinfo SYS_rt_sigreturn SYS_rt_sigsuspend SYS_rt_sigtimedwait
+    SYS_rt_tgsigqueueinfo SYS_sched_get_priority_max SYS_sched_get_priority_min
+    SYS_sched_getaffinity SYS_sched_getattr SYS_sched_getparam SYS_sched_getscheduler
+    SYS_sched_rr_get_interval SYS_sched_setattr SYS_sched_setparam SYS_sched_setscheduler
+    SYS_sched_yield SYS_semctl SYS_semget SYS_semop SYS_semtimedop SYS_sendfile SYS_sendmmsg
+    SYS_sendmsg SYS_sendto SYS_set_robust_list SYS_set_tid_address SYS_setfsgid SYS_setfsuid
+    SYS_setgid SYS_setgroups SYS_setitimer SYS_setpgid SYS_setpriority SYS_setregid SYS_setresgid
+    SYS_setresuid SYS_setreuid SYS_setrlimit SYS_setsid SYS_setsockopt SYS_setuid SYS_setxattr
+    SYS_shmat SYS_shmctl SYS_shmdt SYS_shmget SYS_shutdown SYS_sigaltstack SYS_signalfd4
+    SYS_socketpair SYS_splice SYS_statfs SYS_statx SYS_symlinkat SYS_sync SYS_sync_file_range
+    SYS_syncfs SYS_sysinfo SYS_tee SYS_tgkill SYS_timer_create SYS_timer_delete SYS_timer_getoverrun
+    SYS_timer_gettime SYS_timer_settime SYS_timerfd_create SYS_timerfd_gettime SYS_timerfd_settime
+    SYS_times SYS_tkill SYS_truncate SYS_umask SYS_uname SYS_unlinkat SYS_utimensat SYS_vmsplice
+    SYS_wait4 SYS_waitid SYS_write SYS_writev
+};
+
+/// Calls that only this architecture has: older forms of others, mostly.
+#[cfg(target_arch = "x86_64")]
+const ALLOWED_HERE: &[Call] = calls! {
+    SYS_access SYS_alarm SYS_arch_prctl SYS_chmod SYS_chown SYS_creat SYS_dup2 SYS_epoll_create
+    SYS_epoll_wait SYS_eventfd SYS_fork SYS_futimesat SYS_getdents SYS_getpgrp SYS_inotify_init
+    SYS_lchown SYS_link SYS_lstat SYS_mkdir SYS_mknod SYS_open SYS_pause SYS_pipe SYS_poll
+    SYS_readlink SYS_rename SYS_rmdir SYS_select SYS_signalfd SYS_stat SYS_symlink SYS_time
+    SYS_unlink SYS_utime SYS_utimes SYS_vfork
+};
+#[cfg(not(target_arch = "x86_64"))]
+const ALLOWED_HERE: &[Call] = &[];
+
+/// Calls that are the same everywhere, and too new for the library that has the other numbers.
+const ALLOWED_NEW: &[Call] =
+    &[("cachestat", 451), ("futex_wake", 454), ("futex_wait", 455), ("futex_requeue", 456)];
+
+/// Calls that are allowed with some arguments; [`answers`] says with which.
+const JUDGED: &[Call] = calls! {
+    SYS_clone SYS_clone3 SYS_ioctl SYS_personality SYS_sched_setaffinity SYS_seccomp SYS_socket
+};
+
+fn allowed() -> impl Iterator<Item = Call> {
+    ALLOWED.iter().chain(ALLOWED_HERE).chain(ALLOWED_NEW).copied()
+}
+
+/// What the guest itself needs beside that, to build its walls within a container.
+const BUILDING: [&str; 10] = [
+    "mount",
+    "umount2",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "open_tree",
+    "move_mount",
+    "mount_setattr",
+    "pivot_root",
+    "sethostname",
+];
+
+/// The highest number that this table was written for; above it calls do not exist.
+const LAST_KNOWN: u32 = 462;
+
+/// As the kernel names this architecture.
+#[cfg(target_arch = "x86_64")]
+const ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCH: u32 = 0xc000_00b7;
+/// Where the numbers of the x32 interface begin.
+const X32: u32 = 0x4000_0000;
+
+/// What the filter does, in a line, with the beginning of the hash of its strictest form.
+pub(crate) fn summary() -> String {
+    static SUMMARY: LazyLock<String> = LazyLock::new(|| {
+        let hash = Sha256::digest(encoded(false));
+        let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!(
+            "allow list of {} system calls, {} of them by their arguments (sha256 {hash})",
+            allowed().count() + JUDGED.len(),
+            JUDGED.len()
+        )
+    });
+    SUMMARY.clone()
+}
+
+// Where `seccomp_data` has them; of arguments the lower half, on a little-endian machine.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const fn argument(index: u32) -> u32 {
+    16 + 8 * index
+}
+
+/// An instruction: its code, how many to leave out if its test holds or not, and its constant.
+type Instruction = (u16, u8, u8, u32);
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const JUMP_IF_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const JUMP_IF_ANY: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+const ALLOW: Instruction = (RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
+const KILL: Instruction = (RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS);
+const fn refuse(errno: i32) -> Instruction {
+    (RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned())
+}
+
+/// The filters, each an array of `sock_filter` in bytes.
+///
+/// `affinity` says whether a program may choose its processors: not where the choice of them is
+/// all that limits its processor time.
+pub(crate) fn filters(affinity: bool) -> Vec<Vec<u8>> {
+    vec![encoded(affinity)]
+}
+
+fn encoded(affinity: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (code, if_true, if_false, value) in program(affinity) {
+        bytes.extend(code.to_ne_bytes());
+        bytes.extend([if_true, if_false]);
+        bytes.extend(value.to_ne_bytes());
+    }
+    bytes
+}
+
+/// The filter around a container, as an engine reads it: what commands may call, and what the guest
+/// needs for its walls. Arguments are judged by the guest's own filter, which commands are under too.
+pub(crate) fn engine_profile() -> serde_json::Value {
+    let calls = allowed().chain(JUDGED.iter().copied());
+    let names: Vec<&str> =
+        calls.map(|(name, _)| name.strip_prefix("SYS_").unwrap_or(name)).chain(BUILDING).collect();
+    serde_json::json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": libc::EPERM,
+        "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
+    })
+}
+
+fn program(affinity: bool) -> Vec<Instruction> {
+    // From each number on, until the next.
+    let mut from = BTreeMap::from([
+        (0, vec![refuse(libc::EPERM)]),
+        (LAST_KNOWN + 1, vec![refuse(libc::ENOSYS)]),
+        (X32, vec![KILL]),
+    ]);
+    for (call, answer) in answers(affinity) {
+        if let Ok(number @ ..=LAST_KNOWN) = u32::try_from(call) {
+            from.insert(number, answer);
+            from.entry(number + 1).or_insert_with(|| vec![refuse(libc::EPERM)]);
+        }
+    }
+    let mut ranges: Vec<(u32, Vec<Instruction>)> = from.into_iter().collect();
+    ranges.dedup_by(|next, before| next.1 == before.1);
+    let mut program =
+        vec![(LOAD, 0, 0, ARCHITECTURE), (JUMP_IF_EQUAL, 1, 0, ARCH), KILL, (LOAD, 0, 0, NUMBER)];
+    program.extend(tree(&ranges));
+    program
+}
+
+/// Finds the range that a number is in, and does what is to be done there.
+fn tree(ranges: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
+    let (below, above) = match ranges {
+        [] => return vec![KILL],
+        [(_, answer)] => return answer.clone(),
+        _ => ranges.split_at(ranges.len() / 2),
+    };
+    let (start, below, above) = (above[0].0, tree(below), tree(above));
+    let mut program = match u8::try_from(below.len()) {
+        Ok(length) => vec![(JUMP_IF_GE, length, 0, start)],
+        // Further than a test can jump.
+        Err(_) => {
+            let length = u32::try_from(below.len()).unwrap_or(u32::MAX);
+            vec![(JUMP_IF_GE, 0, 1, start), (JUMP, 0, 0, length)]
+        }
+    };
+    program.extend(below);
+    program.extend(above);
+    program
+}
+
+/// The calls that are not simply refused, and what is done with each.
+fn answers(affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
+    let mut answers: Vec<(i64, Vec<Instruction>)> =
+        allowed().map(|(_, call)| (call, vec![ALLOW])).collect();
+    let namespaces = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWCGROUP;
+    let none_of = |argument: u32, bits: u32| {
+        vec![(LOAD, 0, 0, argument), (JUMP_IF_ANY, 0, 1, bits), refuse(libc::EPERM), ALLOW]
+    };
+    answers.push((libc::SYS_clone, none_of(argument(0), namespaces.cast_unsigned())));
+    // The C library falls back to `clone`, whose flags a filter can see.
+    answers.push((libc::SYS_clone3, vec![refuse(libc::ENOSYS)]));
+    let listener = u32::try_from(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).unwrap_or(u32::MAX);
+    answers.push((libc::SYS_seccomp, none_of(argument(1), listener)));
+    // Pushing characters into a terminal's input.
+    let [push, other] = [libc::TIOCSTI, libc::TIOCLINUX].map(|c| u32::try_from(c).unwrap_or(0));
+    answers.push((
+        libc::SYS_ioctl,
+        vec![
+            (LOAD, 0, 0, argument(1)),
+            (JUMP_IF_EQUAL, 1, 0, push),
+            (JUMP_IF_EQUAL, 0, 1, other),
+            refuse(libc::EPERM),
+            ALLOW,
+        ],
+    ));
+    // Only the ordinary one, and asking.
+    answers.push((
+        libc::SYS_personality,
+        vec![
+            (LOAD, 0, 0, argument(0)),
+            (JUMP_IF_EQUAL, 1, 0, 0),
+            (JUMP_IF_EQUAL, 0, 1, u32::MAX),
+            ALLOW,
+            refuse(libc::EPERM),
+        ],
+    ));
+    // Those between processes and for the internet.
+    let family = |family: i32| family.cast_unsigned();
+    answers.push((
+        libc::SYS_socket,
+        vec![
+            (LOAD, 0, 0, argument(0)),
+            (JUMP_IF_EQUAL, 5, 0, family(libc::AF_UNIX)),
+            (JUMP_IF_EQUAL, 4, 0, family(libc::AF_INET)),
+            (JUMP_IF_EQUAL, 3, 0, family(libc::AF_INET6)),
+            (JUMP_IF_EQUAL, 0, 3, family(libc::AF_NETLINK)),
+            (LOAD, 0, 0, argument(2)),
+            (JUMP_IF_EQUAL, 0, 1, family(libc::NETLINK_ROUTE)),
+            ALLOW,
+            refuse(libc::EAFNOSUPPORT),
+        ],
+    ));
+    let choice = if affinity { ALLOW } else { refuse(libc::EPERM) };
+    answers.push((libc::SYS_sched_setaffinity, vec![choice]));
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel would do with a call, and after how many instructions.
+    fn judge(program: &[Instruction], arch: u32, number: u32, arguments: [u32; 3]) -> (u32, usize) {
+        let (mut at, mut value, mut steps) = (0, 0, 0);
+        loop {
+            let (code, if_true, if_false, constant) = program[at];
+            (at, steps) = (at + 1, steps + 1);
+            let skip = |holds: bool| usize::from(if holds { if_true } else { if_false });
+            match code {
+                LOAD if constant == NUMBER => value = number,
+                LOAD if constant == ARCHITECTURE => value = arch,
+                LOAD => value = arguments[((constant - 16) / 8) as usize],
+                JUMP => at += constant as usize,
+                JUMP_IF_EQUAL => at += skip(value == constant),
+                JUMP_IF_GE => at += skip(value >= constant),
+                JUMP_IF_ANY => at += skip(value & constant != 0),
+                RETURN => return (constant, steps),
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_call_is_answered_as_the_table_says() {
+        for affinity in [true, false] {
+            let program = program(affinity);
+            assert!(program.len() <= 4096, "the kernel takes no more");
+            let of_table: BTreeMap<u32, Vec<Instruction>> = answers(affinity)
+                .into_iter()
+                .map(|(call, answer)| (u32::try_from(call).unwrap(), answer))
+                .collect();
+            for number in (0..2000).chain([X32 - 1, X32, X32 + 39, u32::MAX]) {
+                let (got, steps) = judge(&program, ARCH, number, [0; 3]);
+                let want = match of_table.get(&number).map(Vec::as_slice) {
+                    _ if number >= X32 => libc::SECCOMP_RET_KILL_PROCESS,
+                    _ if number > LAST_KNOWN => refuse(libc::ENOSYS).3,
+                    None => refuse(libc::EPERM).3,
+                    Some(answer) => judge(answer, ARCH, number, [0; 3]).0,
+                };
+                assert_eq!(got, want, "call {number}");
+                assert!(steps < 24, "call {number} takes {steps} steps");
+                assert_eq!(judge(&program, 1, number, [0; 3]).0, libc::SECCOMP_RET_KILL_PROCESS);
+            }
+        }
+    }
+
+    /// What becomes of a call with these arguments: an error number, or 0.
+    #[track_caller]
+    fn check(affinity: bool, call: i64, arguments: [u32; 3], want: i32) {
+        let number = u32::try_from(call).unwrap();
+        let want = if want == 0 { ALLOW.3 } else { refuse(want).3 };
+        assert_eq!(judge(&program(affinity), ARCH, number, arguments).0, want, "{call}");
+    }
+
+    #[test]
+    fn arguments_decide_where_they_must() {
+        let bits = |flags: i32| flags.cast_unsigned();
+        check(true, libc::SYS_clone, [bits(libc::SIGCHLD), 0, 0], 0);
+        check(
+            true,
+            libc::SYS_clone,
+            [bits(libc::CLONE_NEWUSER | libc::SIGCHLD), 0, 0],
+            libc::EPERM,
+        );
+        check(true, libc::SYS_clone, [bits(libc::CLONE_NEWNET), 0, 0], libc::EPERM);
+        check(true, libc::SYS_clone3, [0; 3], libc::ENOSYS);
+        check(true, libc::SYS_seccomp, [1, 0, 0], 0);
+        check(true, libc::SYS_seccomp, [1, 8, 0], libc::EPERM);
+        check(true, libc::SYS_ioctl, [0, 0x5401, 0], 0);
+        check(true, libc::SYS_ioctl, [0, 0x5412, 0], libc::EPERM);
+        check(true, libc::SYS_ioctl, [0, 0x541c, 0], libc::EPERM);
+        check(true, libc::SYS_personality, [0, 0, 0], 0);
+        check(true, libc::SYS_personality, [u32::MAX, 0, 0], 0);
+        check(true, libc::SYS_personality, [0x0040_0000, 0, 0], libc::EPERM);
+        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
+            check(true, libc::SYS_socket, [bits(family), 0, 0], 0);
+        }
+        check(true, libc::SYS_socket, [bits(libc::AF_NETLINK), 0, 0], 0);
+        check(true, libc::SYS_socket, [bits(libc::AF_NETLINK), 0, 9], libc::EAFNOSUPPORT);
+        check(true, libc::SYS_socket, [bits(libc::AF_VSOCK), 0, 0], libc::EAFNOSUPPORT);
+        check(true, libc::SYS_sched_setaffinity, [0; 3], 0);
+        check(false, libc::SYS_sched_setaffinity, [0; 3], libc::EPERM);
+        check(false, libc::SYS_sched_getaffinity, [0; 3], 0);
+    }
+
+    #[test]
+    fn what_reaches_into_the_kernel_is_in_no_list() {
+        for call in [
+            libc::SYS_io_uring_setup,
+            libc::SYS_io_uring_enter,
+            libc::SYS_io_uring_register,
+            libc::SYS_bpf,
+            libc::SYS_perf_event_open,
+            libc::SYS_userfaultfd,
+            libc::SYS_keyctl,
+            libc::SYS_add_key,
+            libc::SYS_request_key,
+            libc::SYS_ptrace,
+            libc::SYS_kcmp,
+            libc::SYS_process_vm_readv,
+            libc::SYS_process_vm_writev,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_process_madvise,
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_fspick,
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_mount_setattr,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_pivot_root,
+            libc::SYS_chroot,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_name_to_handle_at,
+            libc::SYS_kexec_load,
+            libc::SYS_kexec_file_load,
+            libc::SYS_init_module,
+            libc::SYS_finit_module,
+            libc::SYS_delete_module,
+            libc::SYS_reboot,
+            libc::SYS_swapon,
+            libc::SYS_swapoff,
+            libc::SYS_syslog,
+            libc::SYS_acct,
+            libc::SYS_quotactl,
+            libc::SYS_quotactl_fd,
+            libc::SYS_memfd_secret,
+            libc::SYS_settimeofday,
+            libc::SYS_clock_settime,
+            libc::SYS_clock_adjtime,
+            libc::SYS_adjtimex,
+            libc::SYS_fanotify_init,
+            libc::SYS_lookup_dcookie,
+            libc::SYS_vhangup,
+            libc::SYS_move_pages,
+            libc::SYS_migrate_pages,
+            libc::SYS_mbind,
+            libc::SYS_set_mempolicy,
+            libc::SYS_sethostname,
+            libc::SYS_setdomainname,
+        ] {
+            check(true, call, [0; 3], libc::EPERM);
+        }
+        #[cfg(target_arch = "x86_64")]
+        for call in [libc::SYS_modify_ldt, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_uselib] {
+            check(true, call, [0; 3], libc::EPERM);
+        }
+    }
+
+    #[test]
+    fn an_engine_allows_what_commands_and_the_guest_need() {
+        let profile = engine_profile();
+        let names: Vec<&str> = profile["syscalls"][0]["names"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap())
+            .collect();
+        for needed in ["read", "clone3", "seccomp", "mount_setattr", "futex_waitv", "cachestat"] {
+            assert!(names.contains(&needed), "{needed}");
+        }
+        for refused in ["bpf", "ptrace", "unshare", "setns", "SYS_read", "io_uring_setup"] {
+            assert!(!names.contains(&refused), "{refused}");
+        }
+        let mut once = names.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), names.len(), "none twice");
+    }
+}
