@@ -183,6 +183,11 @@ pub fn check_with_tools(source: &str, tools: &Tools) -> Checked {
 fn check_calling(source: &str, tools: Option<&Tools>) -> Checked {
     let mut sink = Sink::default();
     if classify(source) == SourceKind::Empty {
+        syntax::lex(source, &mut sink);
+        if sink.has_errors() {
+            // There is something after all, which can't be read: a comment that never ends.
+            return Checked { diagnostics: sink.finish(), program: None };
+        }
         sink.push(
             Diagnostic::error("E0114", "there is no program here", 0..0)
                 .label("the text is empty")
@@ -225,10 +230,11 @@ fn compile(hir: &hir::Program, sink: &mut Sink) {
     let mut budget = MOST_COMPILED;
     let shared: usize = hir.functions.iter().map(|function| function.body.span.len()).sum();
     let mut said = HashSet::new();
+    let around = Arc::new(machine::Around::of(hir));
     for (number, agent) in hir.agents.iter().enumerate() {
         let Some(rest) = budget.checked_sub(shared + agent.span.len()) else { return };
         budget = rest;
-        if let Err(error) = machine::compile(hir, number)
+        if let Err(error) = machine::compile_among(hir, number, &around)
             && said.insert(error.span.start)
         {
             sink.push(

@@ -326,6 +326,11 @@ pub fn meant_by(name: &str) -> Vec<String> {
     }
 }
 
+/// Whether a name in a policy means an operation by itself, and not only perhaps a tool of that name.
+pub(crate) fn is_meant(name: &str) -> bool {
+    meant_by(name) != [format!("tool.call:{name}")] || name.contains([':', '*'])
+}
+
 /// The operations without their parts after the colon.
 pub const OPERATIONS: &[&str] = &[
     "sandbox.exec",

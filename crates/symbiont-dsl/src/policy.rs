@@ -318,17 +318,24 @@ impl Compiler<'_> {
                         self.unknown_setting(key, APPROVAL_SETTINGS);
                     }
                 }
-                // A name that may as well be a parameter does not narrow what needs approval.
+                // Only what names an operation narrows what needs approval: a name may as well be a
+                // parameter, and a text the one who approves.
                 None => match dotted(&arg.value) {
                     Some(name)
                         if matches!(
                             arg.value.kind,
                             ExprKind::Literal(_) | ExprKind::Member(..)
-                        ) || operations::is_host_call(&name) =>
+                        ) && operations::is_meant(&name)
+                            || operations::is_host_call(&name) =>
                     {
                         operations.extend(operations::meant_by(&name));
                     }
-                    Some(_) | None => everything = true,
+                    name => {
+                        everything = true;
+                        if let (Some(name), ExprKind::Literal(_)) = (name, &arg.value.kind) {
+                            self.approves_all(&name, &arg.value.span);
+                        }
+                    }
                 },
             }
         }
@@ -338,6 +345,20 @@ impl Compiler<'_> {
         let conditions = self.settings_conditions();
         let effect = self.demanded(demand);
         self.push(effect, operations, conditions, Vec::new());
+    }
+
+    /// Says that a text narrows nothing.
+    fn approves_all(&mut self, name: &str, span: &Span) {
+        let name = short(name);
+        let message = format!("`{name}` is no operation, so that everything needs approval");
+        self.sink.push(
+            Diagnostic::warning("W0336", message, span.clone())
+                .label("narrows nothing")
+                .note(format!(
+                    "`\"tool.call:{name}\"` is the tool of that name; `approvers: [\"{name}\"]` says who \
+                     approves"
+                )),
+        );
     }
 
     /// The effect of a demand, which somebody has to be able to meet.

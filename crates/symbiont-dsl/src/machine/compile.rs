@@ -34,11 +34,20 @@ pub struct CompileError {
 
 /// Compiles the behaviour of one agent of a program that has no errors.
 pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
+    compile_among(program, agent, &Arc::new(Around::of(program)))
+}
+
+/// The same, among the names of a program, which its agents share.
+pub(crate) fn compile_among(
+    program: &Program,
+    agent: usize,
+    around: &Arc<Around<'_>>,
+) -> Result<Code, CompileError> {
     let agent = program.agents.get(agent).ok_or_else(|| CompileError {
         message: format!("the program has no agent number {agent}"),
         span: 0..0,
     })?;
-    let mut compiler = Compiler::new(program, Code::empty());
+    let mut compiler = Compiler::new(Arc::clone(around), Code::empty());
 
     // Functions are numbered before any is compiled, so that they can call each other. Those of
     // the agent hide those of the file.
@@ -64,7 +73,7 @@ pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
         function.optional = agent
             .params
             .iter()
-            .map(|param| compiler.types.is_optional(param.ty.as_ref()))
+            .map(|param| compiler.around.types.is_optional(param.ty.as_ref()))
             .collect();
     }
     for handler in &agent.handlers {
@@ -83,8 +92,10 @@ pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
         compiler.function(number as usize, name, &params, &[], &handler.body, span)?;
         let function = &mut compiler.functions[number as usize];
         function.positional = handler.params.len();
-        function.optional =
-            params.iter().map(|param| compiler.types.is_optional(param.ty.as_ref())).collect();
+        function.optional = params
+            .iter()
+            .map(|param| compiler.around.types.is_optional(param.ty.as_ref()))
+            .collect();
     }
     Ok(compiler.code(entries, Vec::new()))
 }
@@ -115,7 +126,7 @@ pub(super) fn extend(
         sites: base.sites.clone(),
         ..Code::empty()
     };
-    let mut compiler = Compiler::new(program, base);
+    let mut compiler = Compiler::new(Arc::new(Around::of(program)), base);
     match input.functions {
         Some(shifts) => {
             for source in &program.functions {
@@ -153,13 +164,27 @@ fn names_of(params: &[Param]) -> Box<[Arc<str>]> {
     params.iter().map(|param| Arc::from(param.name.node.as_str())).collect()
 }
 
-/// What is being compiled.
-struct Compiler<'a> {
+/// The names of a program that stand around every agent of it.
+pub(crate) struct Around<'a> {
     types: Types<'a>,
-    /// Functions by name.
-    callable: HashMap<&'a str, u32>,
     /// Declarations whose names may be used as values: their own names as text.
     declared: HashMap<&'a str, Option<BlockKind>>,
+}
+
+impl<'a> Around<'a> {
+    pub(crate) fn of(program: &'a Program) -> Self {
+        let agents = program.agents.iter().map(|agent| (agent.name.node.as_str(), None));
+        let blocks =
+            program.blocks.iter().map(|block| (block.name.node.as_str(), Some(block.kind)));
+        Self { types: Types::of(program), declared: agents.chain(blocks).collect() }
+    }
+}
+
+/// What is being compiled.
+struct Compiler<'a> {
+    around: Arc<Around<'a>>,
+    /// Functions by name.
+    callable: HashMap<&'a str, u32>,
     functions: Vec<Function>,
     constants: Vec<Value>,
     texts: HashMap<String, u32>,
@@ -225,18 +250,10 @@ fn number(length: usize) -> u32 {
 
 impl<'a> Compiler<'a> {
     /// A compiler that adds to what is there.
-    fn new(program: &'a Program, base: Code) -> Self {
-        let mut declared = HashMap::new();
-        for agent in &program.agents {
-            declared.insert(agent.name.node.as_str(), None);
-        }
-        for block in &program.blocks {
-            declared.insert(block.name.node.as_str(), Some(block.kind));
-        }
+    fn new(around: Arc<Around<'a>>, base: Code) -> Self {
         Compiler {
-            types: Types::of(program),
+            around,
             callable: HashMap::new(),
-            declared,
             functions: base.functions,
             constants: base.constants,
             texts: HashMap::new(),
@@ -814,7 +831,7 @@ impl<'a> Compiler<'a> {
             Op::Load(slot)
         } else if let Some(&function) = self.callable.get(name) {
             Op::Closure { function, captured: 0 }
-        } else if let Some(kind) = self.declared.get(name)
+        } else if let Some(kind) = self.around.declared.get(name)
             && !AMBIENT.contains(&name)
         {
             match kind {
@@ -1130,7 +1147,7 @@ impl<'a> Compiler<'a> {
                 Some(host) => {
                     let (positional, mut names) = self.arguments(args, span)?;
                     if let ExprKind::Name(root) = &receiver.kind
-                        && self.declared.get(root.as_str()) == Some(&Some(BlockKind::Memory))
+                        && self.around.declared.get(root.as_str()) == Some(&Some(BlockKind::Memory))
                     {
                         let store = self.text(root);
                         self.emit(Op::Const(store), 1, span);
@@ -1209,7 +1226,7 @@ impl<'a> Compiler<'a> {
         if self.slot(root).is_some() || self.callable.contains_key(root.as_str()) {
             return None;
         }
-        match self.declared.get(root.as_str()) {
+        match self.around.declared.get(root.as_str()) {
             Some(Some(BlockKind::Memory)) if parts.len() == 1 => parts.push("memory"),
             None if AMBIENT.contains(&root.as_str()) || root == "any" => return None,
             Some(_) | None => parts.push(root),

@@ -179,3 +179,13 @@ fn code_hosts_get_the_same() {
     );
     assert_eq!(log["runs"][0]["invocations"][0]["executionSuccessful"], false);
 }
+
+#[test]
+fn a_comment_that_never_ends_is_what_is_wrong() {
+    for (source, code) in [("/* open\nagent a", "E0105"), ("", "E0114"), ("// nothing\n", "E0114")]
+    {
+        let found = symbiont_dsl::definition::check(source).diagnostics;
+        let codes: Vec<_> = found.iter().map(|one| one.code).collect();
+        assert_eq!(codes, [code], "{source:?}");
+    }
+}

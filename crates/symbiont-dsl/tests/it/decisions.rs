@@ -188,6 +188,15 @@ fn deny_beats_approval_beats_allow() {
         ],
     );
     table("require: approval(exec), allow: exec", &[("exec(\"ls\")", "approval require-1")]);
+    // Who approves is no operation, and narrows nothing.
+    for demand in
+        ["approval(\"manager\")", "approval(\"manager\", ttl: 5m)", "approval(\"exec\", \"lead\")"]
+    {
+        table(
+            &format!("allow: exec, require: {demand}"),
+            &[("exec(\"ls\")", "approval require-2")],
+        );
+    }
     table("allow: exec, require: { approval: false }", &[("exec(\"ls\")", "allow allow-1")]);
 }
 
