@@ -334,6 +334,8 @@ fn finished(machine: &mut Machine) -> Result<Value> {
 fn theirs(source: &str) -> Result<(rhai::Engine, rhai::AST)> {
     let mut engine = rhai::Engine::new();
     engine.set_optimization_level(rhai::OptimizationLevel::Full);
+    // Without optimization it allows so few calls within calls that it could not take part.
+    engine.set_max_call_levels(64);
     let ast = engine.compile(source).context("rhai does not compile it")?;
     Ok((engine, ast))
 }
