@@ -11,7 +11,7 @@ use symbiont_dsl::diagnostic::{Diagnostic, Severity, render, to_json};
 use symbiont_runtime::Tools;
 
 use crate::run::read;
-use crate::screen::{self, BAD, CARE, DIM, GOOD, styled};
+use crate::screen::{self, CARE, DIM, styled};
 use crate::{Exit, Failure, text, tool};
 
 const EXAMPLES: &str = "\
@@ -146,18 +146,8 @@ impl Found {
             }
         }
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
-        let style = match (errors, warnings) {
-            (0, 0) => GOOD,
-            (0, _) => CARE,
-            (_, _) => BAD,
-        };
-        let summary = format!(
-            "{}: {}, {}",
-            text::counted(self.files(), "file"),
-            text::counted(errors, "error"),
-            text::counted(warnings, "warning")
-        );
-        out.push_str(&format!("{}\n", styled(style, &summary)));
+        let summary = screen::summary(self.files(), "file", errors, warnings);
+        out.push_str(&format!("{summary}\n"));
         if let Some(code) = self.diagnostics().map(|found| found.code).min() {
             let codes: BTreeSet<&str> = self.diagnostics().map(|found| found.code).collect();
             let what = if codes.len() == 1 { "it" } else { "a code" };

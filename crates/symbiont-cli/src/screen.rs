@@ -25,6 +25,22 @@ pub(crate) fn styled(style: Style, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{style}{text}{style:#}") }
 }
 
+/// How much of something was looked at and what is wrong with it, in a line.
+pub(crate) fn summary(count: u64, noun: &str, errors: u64, warnings: u64) -> String {
+    let style = match (errors, warnings) {
+        (0, 0) => GOOD,
+        (0, _) => CARE,
+        (_, _) => BAD,
+    };
+    let summary = format!(
+        "{}: {}, {}",
+        text::counted(count, noun),
+        text::counted(errors, "error"),
+        text::counted(warnings, "warning")
+    );
+    styled(style, &summary)
+}
+
 /// Whether standard output is read by a person.
 pub(crate) fn is_watched() -> bool {
     io::stdout().is_terminal()

@@ -9,7 +9,7 @@ use symbiont_dsl::operations::EffectClass::{
 };
 use symbiont_runtime::{Tool, ToolFolder, Tools, load_tools};
 
-use crate::screen::{self, BAD, BOLD, CARE, DIM, GOOD, styled};
+use crate::screen::{self, BOLD, DIM, styled};
 use crate::{Exit, Failure, Output, text};
 
 const EXAMPLES: &str = "\
@@ -109,18 +109,8 @@ fn check(folder: &ToolFolder, output: Output) -> Result<Exit, Failure> {
     let files = folder.files.len() as u64;
     match output {
         Output::Text => {
-            let style = match (errors, warnings) {
-                (0, 0) => GOOD,
-                (0, _) => CARE,
-                (_, _) => BAD,
-            };
-            let summary = format!(
-                "{}: {}, {}",
-                text::counted(files, "manifest"),
-                text::counted(errors, "error"),
-                text::counted(warnings, "warning")
-            );
-            screen::report(&format!("{rendered}{}\n", styled(style, &summary)))?;
+            let summary = screen::summary(files, "manifest", errors, warnings);
+            screen::report(&format!("{rendered}{summary}\n"))?;
         }
         Output::Json => {
             let mut diagnostics = Vec::new();

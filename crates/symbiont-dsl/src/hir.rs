@@ -383,6 +383,38 @@ pub enum ExprKind {
     Missing,
 }
 
+impl Expr {
+    /// Gives the expressions that stand directly in this one, in order. Those in blocks of it, and in the
+    /// heads before such a block, are left out: a walk through them knows what names mean there.
+    pub(crate) fn each_part<'a>(&'a self, mut give: impl FnMut(&'a Expr)) {
+        match &self.kind {
+            ExprKind::Array(items) => items.iter().for_each(give),
+            ExprKind::Record { fields, .. } => fields.iter().for_each(|(_, value)| give(value)),
+            ExprKind::Unary(_, of)
+            | ExprKind::Member(of, _)
+            | ExprKind::Some(of)
+            | ExprKind::Ok(of)
+            | ExprKind::Err(of) => give(of),
+            ExprKind::Binary(_, left, right) | ExprKind::Index(left, right) => {
+                give(left);
+                give(right);
+            }
+            ExprKind::Call { callee, args } => {
+                give(callee);
+                args.iter().for_each(|arg| give(&arg.value));
+            }
+            ExprKind::Literal(_)
+            | ExprKind::Name(_)
+            | ExprKind::None
+            | ExprKind::Secret(_)
+            | ExprKind::Missing
+            | ExprKind::Lambda { .. }
+            | ExprKind::If { .. }
+            | ExprKind::Match { .. } => {}
+        }
+    }
+}
+
 /// The condition of an `if`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {

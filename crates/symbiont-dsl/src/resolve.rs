@@ -733,24 +733,25 @@ impl<'a> Resolver<'a> {
 
     fn expr(&mut self, expr: &'a Expr) {
         match &expr.kind {
-            ExprKind::Literal(_) | ExprKind::None | ExprKind::Secret(_) | ExprKind::Missing => {}
             ExprKind::Name(name) => self.read(name, &expr.span),
-            ExprKind::Array(items) => items.iter().for_each(|item| self.expr(item)),
-            ExprKind::Record { name, fields } => {
+            ExprKind::Record { name, .. } => {
                 if let Some(name) = name {
                     self.type_name(&name.node, &name.span);
                 }
-                fields.iter().for_each(|(_, value)| self.expr(value));
+                expr.each_part(|part| self.expr(part));
             }
-            ExprKind::Unary(_, of)
-            | ExprKind::Member(of, _)
-            | ExprKind::Some(of)
-            | ExprKind::Ok(of)
-            | ExprKind::Err(of) => self.expr(of),
-            ExprKind::Binary(_, left, right) | ExprKind::Index(left, right) => {
-                self.expr(left);
-                self.expr(right);
-            }
+            ExprKind::Literal(_)
+            | ExprKind::Array(_)
+            | ExprKind::Unary(..)
+            | ExprKind::Binary(..)
+            | ExprKind::Member(..)
+            | ExprKind::Index(..)
+            | ExprKind::Some(_)
+            | ExprKind::None
+            | ExprKind::Ok(_)
+            | ExprKind::Err(_)
+            | ExprKind::Secret(_)
+            | ExprKind::Missing => expr.each_part(|part| self.expr(part)),
             ExprKind::Call { callee, args } => {
                 self.call(callee, args, &expr.span);
                 args.iter().for_each(|arg| self.expr(&arg.value));

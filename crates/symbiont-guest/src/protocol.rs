@@ -34,6 +34,14 @@
 pub const VERSIONS: Versions = Versions { oldest: 2, newest: 2 };
 /// The longest frame before and with [`Event::Hello`].
 pub const MAX_HELLO: usize = 4096;
+/// The kernel namespaces of a sandbox's own, which no command in it may make again.
+pub const NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP;
 /// The longest frame, without its length field.
 pub const MAX_FRAME: usize = 1 << 20;
 /// The longest payload of a frame that carries data.

@@ -14,7 +14,9 @@ use rustix::mount::{
 };
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
-use symbiont_guest::protocol::{Decoder, Entry, Event, Request, Setup, VERSIONS, agree};
+use symbiont_guest::protocol::{
+    Decoder, Entry, Event, NAMESPACES, Request, Setup, VERSIONS, agree,
+};
 
 use crate::agent::Agent;
 use crate::channel;
@@ -117,14 +119,7 @@ fn agent() -> Result<Option<Pid>, Failure> {
     }
     let (mapped, map) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(at("make a pipe"))?;
-    let namespaces = libc::CLONE_NEWUSER
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWCGROUP;
-    match sys::clone(namespaces.cast_unsigned().into()).step(at("make the namespaces"))? {
+    match sys::clone(NAMESPACES.cast_unsigned().into()).step(at("make the namespaces"))? {
         Clone::Parent(pid, _pidfd) => {
             drop(mapped);
             map_ids(pid, &setup)?;

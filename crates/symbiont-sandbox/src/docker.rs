@@ -131,19 +131,13 @@ impl DockerDriver {
             SandboxError::CreateFailed { reason } => SandboxError::BackendUnavailable { reason },
             other => other,
         })?;
-        let root = instance::gives_ids();
-        let directory = instance::meeting_place(state_dir, root);
-        let instance = Instance::join(&directory, |_| Vec::new()).map_err(|error| {
-            SandboxError::BackendUnavailable {
-                reason: format!("the state directory `{}`: {error}", directory.display()),
-            }
-        })?;
+        let (instance, _) = Instance::meet(state_dir, |_| Vec::new())?;
         let host = Host {
             engine,
             images: Images::default(),
             instance,
             filters: seccomp::filters(true),
-            root,
+            root: instance::gives_ids(),
             processors: info.json()["NCPU"].as_u64().unwrap_or(1),
         };
         host.sweep().await?;

@@ -120,11 +120,8 @@ impl GvisorDriver {
         let platform =
             platform.unwrap_or_else(|| date.and_then(best).unwrap_or("ptrace").to_owned());
 
-        let root = instance::gives_ids();
-        let meeting = instance::meeting_place(state_dir, root);
         let found = cgroup::read_found();
-        let instance = Instance::join(&meeting, |name| cgroup::bases(&found, name))
-            .map_err(failed(format!("the state directory `{}`", meeting.display())))?;
+        let (instance, meeting) = Instance::meet(state_dir, |name| cgroup::bases(&found, name))?;
         let all = meeting.join("gvisor");
         sweep(&all, &instance);
         let directory = all.join(&instance.name);
@@ -143,7 +140,7 @@ impl GvisorDriver {
             cgroups,
             filters,
             files: layout::HostFiles::look_up(),
-            root,
+            root: instance::gives_ids(),
             processors: layout::our_processors(),
         };
         Ok(Self { host: Arc::new(host) })

@@ -24,6 +24,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
+use symbiont_types::SandboxError;
 
 use crate::cgroup;
 
@@ -78,6 +79,20 @@ pub(crate) fn meeting_place(given: Option<&Path>, root: bool) -> PathBuf {
 }
 
 impl Instance {
+    /// Joins the others at their meeting place, and says where that is.
+    pub(crate) fn meet(
+        state_dir: Option<&Path>,
+        bases: impl Fn(&str) -> Vec<PathBuf>,
+    ) -> Result<(Self, PathBuf), SandboxError> {
+        let directory = meeting_place(state_dir, gives_ids());
+        match Self::join(&directory, bases) {
+            Ok(instance) => Ok((instance, directory)),
+            Err(error) => Err(SandboxError::BackendUnavailable {
+                reason: format!("the state directory `{}`: {error}", directory.display()),
+            }),
+        }
+    }
+
     /// Joins the others in `directory`, and removes what dead ones left behind.
     ///
     /// `bases` says where the control groups of an instance of a name may be; that is written down

@@ -85,22 +85,16 @@ impl ProcessDriver {
     ///
     /// Removes what instances that are dead have left in control groups.
     pub fn new(state_dir: Option<&Path>) -> Result<Self, SandboxError> {
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |error: std::io::Error| SandboxError::BackendUnavailable {
-                reason: format!("{what}: {error}"),
-            }
-        };
-        let root = instance::gives_ids();
-        let directory = instance::meeting_place(state_dir, root);
         let found = cgroup::read_found();
-        let instance = Instance::join(&directory, |name| cgroup::bases(&found, name))
-            .map_err(failed(&format!("the state directory `{}`", directory.display())))?;
+        let (instance, _) = Instance::meet(state_dir, |name| cgroup::bases(&found, name))?;
         let cgroups = Cgroups::new(&instance.name, &found);
-        let guest = guest_in_memory().map_err(failed("the guest can't be kept in memory"))?;
+        let guest = guest_in_memory().map_err(|error| SandboxError::BackendUnavailable {
+            reason: format!("the guest can't be kept in memory: {error}"),
+        })?;
         let filters = seccomp::filters(cgroups.has("cpu"));
         let processors = layout::our_processors();
         let files = layout::HostFiles::look_up();
+        let root = instance::gives_ids();
         let host = Host { guest, instance, cgroups, filters, files, root, processors };
         Ok(Self { host: Arc::new(host) })
     }

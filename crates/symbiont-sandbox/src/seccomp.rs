@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
+use symbiont_guest::protocol::NAMESPACES;
 
 /// A system call: its name, as the filters of engines have it, and its number.
 type Call = (&'static str, i64);
@@ -226,17 +227,10 @@ fn tree(ranges: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
 fn answers(affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
     let mut answers: Vec<(i64, Vec<Instruction>)> =
         allowed().map(|(_, call)| (call, vec![ALLOW])).collect();
-    let namespaces = libc::CLONE_NEWUSER
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWCGROUP;
     let none_of = |argument: u32, bits: u32| {
         vec![(LOAD, 0, 0, argument), (JUMP_IF_ANY, 0, 1, bits), refuse(libc::EPERM), ALLOW]
     };
-    answers.push((libc::SYS_clone, none_of(argument(0), namespaces.cast_unsigned())));
+    answers.push((libc::SYS_clone, none_of(argument(0), NAMESPACES.cast_unsigned())));
     // The C library falls back to `clone`, whose flags a filter can see.
     answers.push((libc::SYS_clone3, vec![refuse(libc::ENOSYS)]));
     let listener = u32::try_from(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).unwrap_or(u32::MAX);

@@ -243,25 +243,11 @@ impl Walk<'_> {
         let Some(rest) = self.budget.checked_sub(1) else { return };
         *self.budget = rest;
         match &expr.kind {
-            ExprKind::Literal(_) | ExprKind::None | ExprKind::Missing => {}
             ExprKind::Name(name) => self.named.push((name.clone(), None)),
             ExprKind::Secret(path) => {
                 let operation = operations::operation("secret.read", &Texts::Path(path));
                 let name = "secret.read".to_owned();
                 self.found.push(Call { name, operation, span: expr.span.clone() });
-            }
-            ExprKind::Array(elements) => elements.iter().for_each(|element| self.expr(element)),
-            ExprKind::Record { fields, .. } => {
-                fields.iter().for_each(|(_, value)| self.expr(value));
-            }
-            ExprKind::Unary(_, of)
-            | ExprKind::Member(of, _)
-            | ExprKind::Some(of)
-            | ExprKind::Ok(of)
-            | ExprKind::Err(of) => self.expr(of),
-            ExprKind::Binary(_, left, right) | ExprKind::Index(left, right) => {
-                self.expr(left);
-                self.expr(right);
             }
             ExprKind::Call { callee, args } => self.call(callee, args, &expr.span),
             ExprKind::Lambda { params, body } => {
@@ -278,6 +264,18 @@ impl Walk<'_> {
                 self.expr(subject);
                 arms.iter().for_each(|arm| self.block(&arm.body));
             }
+            ExprKind::Literal(_)
+            | ExprKind::Array(_)
+            | ExprKind::Record { .. }
+            | ExprKind::Unary(..)
+            | ExprKind::Binary(..)
+            | ExprKind::Member(..)
+            | ExprKind::Index(..)
+            | ExprKind::Some(_)
+            | ExprKind::None
+            | ExprKind::Ok(_)
+            | ExprKind::Err(_)
+            | ExprKind::Missing => expr.each_part(|part| self.expr(part)),
         }
     }
 

@@ -152,37 +152,26 @@ impl Flow<'_> {
                 self.loops = loops;
                 false
             }
-            ExprKind::Array(elements) => {
-                self.all(elements);
-                false
-            }
-            ExprKind::Record { fields, .. } => {
-                self.all(fields.iter().map(|(_, value)| value));
-                false
-            }
-            ExprKind::Call { callee, args } => {
-                self.expr(callee);
-                self.all(args.iter().map(|arg| &arg.value));
-                false
-            }
-            ExprKind::Binary(_, left, right) | ExprKind::Index(left, right) => {
-                self.expr(left);
-                self.expr(right);
-                false
-            }
-            ExprKind::Unary(_, of)
-            | ExprKind::Member(of, _)
-            | ExprKind::Some(of)
-            | ExprKind::Ok(of)
-            | ExprKind::Err(of) => {
-                self.expr(of);
-                false
-            }
             ExprKind::Literal(_)
             | ExprKind::Name(_)
+            | ExprKind::Array(_)
+            | ExprKind::Record { .. }
+            | ExprKind::Unary(..)
+            | ExprKind::Binary(..)
+            | ExprKind::Member(..)
+            | ExprKind::Index(..)
+            | ExprKind::Call { .. }
+            | ExprKind::Some(_)
             | ExprKind::None
+            | ExprKind::Ok(_)
+            | ExprKind::Err(_)
             | ExprKind::Secret(_)
-            | ExprKind::Missing => false,
+            | ExprKind::Missing => {
+                expr.each_part(|part| {
+                    self.expr(part);
+                });
+                false
+            }
         }
     }
 

@@ -135,23 +135,6 @@ impl<'a> Names<'a> {
             ExprKind::Name(name) => {
                 self.used.insert(name);
             }
-            ExprKind::Array(items) => items.iter().for_each(|item| self.expr(item)),
-            ExprKind::Record { name: _, fields } => {
-                fields.iter().for_each(|(_, value)| self.expr(value));
-            }
-            ExprKind::Unary(_, inner)
-            | ExprKind::Member(inner, _)
-            | ExprKind::Some(inner)
-            | ExprKind::Ok(inner)
-            | ExprKind::Err(inner) => self.expr(inner),
-            ExprKind::Binary(_, left, right) | ExprKind::Index(left, right) => {
-                self.expr(left);
-                self.expr(right);
-            }
-            ExprKind::Call { callee, args } => {
-                self.expr(callee);
-                args.iter().for_each(|arg| self.expr(&arg.value));
-            }
             ExprKind::Lambda { params, body } => {
                 self.lambdas += 1;
                 self.open();
@@ -184,7 +167,20 @@ impl<'a> Names<'a> {
                     self.close();
                 }
             }
-            ExprKind::Literal(_) | ExprKind::None | ExprKind::Secret(_) | ExprKind::Missing => {}
+            ExprKind::Literal(_)
+            | ExprKind::Array(_)
+            | ExprKind::Record { .. }
+            | ExprKind::Unary(..)
+            | ExprKind::Binary(..)
+            | ExprKind::Member(..)
+            | ExprKind::Index(..)
+            | ExprKind::Call { .. }
+            | ExprKind::Some(_)
+            | ExprKind::None
+            | ExprKind::Ok(_)
+            | ExprKind::Err(_)
+            | ExprKind::Secret(_)
+            | ExprKind::Missing => expr.each_part(|part| self.expr(part)),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use crate::support::{records, run, runtime};
+use crate::support::{records, run, runtime, told};
 
 /// A server that answers by path and keeps what it was asked.
 struct Server {
@@ -93,13 +93,7 @@ fn here(config: &mut RuntimeConfig) {
 async fn outcome(runtime: &Runtime, server: &Server, items: &str, body: &str) -> String {
     let body = body.replace("HOST", &format!("127.0.0.1:{}", server.port));
     let source = format!("agent test {{ {items} with {{ {body} }} }}");
-    match run(runtime, &source, "{}").await {
-        RunOutcome::Returned(json) => json.to_string(),
-        RunOutcome::Failed(failure) => {
-            format!("{}: {} [{}]", failure.kind, failure.message, failure.retryable)
-        }
-        RunOutcome::Cancelled(by) => by,
-    }
+    told(run(runtime, &source, "{}").await)
 }
 
 #[tokio::test]

@@ -87,3 +87,14 @@ pub(crate) async fn records(runtime: &Runtime, kind: &str) -> Vec<AuditEvent> {
     };
     runtime.audit().query_events(query).await.expect("the trail can be read")
 }
+
+/// What a run returned, or how it failed and whether the same again might succeed.
+pub(crate) fn told(outcome: RunOutcome) -> String {
+    match outcome {
+        RunOutcome::Returned(json) => json.to_string(),
+        RunOutcome::Failed(failure) => {
+            format!("{}: {} [{}]", failure.kind, failure.message, failure.retryable)
+        }
+        RunOutcome::Cancelled(by) => by,
+    }
+}

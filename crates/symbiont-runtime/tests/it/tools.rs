@@ -4,7 +4,7 @@ use std::path::Path;
 
 use symbiont_runtime::*;
 
-use crate::support::{config, records, run, runtime};
+use crate::support::{config, records, run, runtime, told};
 
 /// The tools of the repository, and some that only these tests have.
 fn tools() -> Tools {
@@ -49,13 +49,7 @@ async fn with_tools() -> Runtime {
 /// What a body returns, or how it fails, under these items of an agent.
 async fn outcome(runtime: &Runtime, items: &str, body: &str) -> String {
     let source = format!("agent test {{ {items} with {{ {body} }} }}");
-    match run(runtime, &source, "{}").await {
-        RunOutcome::Returned(json) => json.to_string(),
-        RunOutcome::Failed(failure) => {
-            format!("{}: {} [{}]", failure.kind, failure.message, failure.retryable)
-        }
-        RunOutcome::Cancelled(by) => by,
-    }
+    told(run(runtime, &source, "{}").await)
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn sandbox(driver: &ProcessDriver) -> Arc<dyn Sandbox> {
     sandbox_of(driver, &config()).await
 }
 
-async fn sandbox_of(driver: &ProcessDriver, config: &SandboxConfig) -> Arc<dyn Sandbox> {
+async fn sandbox_of(driver: &dyn Driver, config: &SandboxConfig) -> Arc<dyn Sandbox> {
     let sandbox = driver.create(SandboxId::new(), config).await.unwrap();
     sandbox.start().await.unwrap();
     sandbox
@@ -79,16 +79,21 @@ fn told(result: &Result<CommandResult, SandboxError>) -> String {
     }
 }
 
-/// Runs scripts in one sandbox, one after the other.
+/// Runs scripts in a sandbox, one after the other.
+async fn try_each(sandbox: &Arc<dyn Sandbox>, cases: &[(&str, &str)]) {
+    for (script, want) in cases {
+        let got = told(&sandbox.exec(shell(script)).await);
+        assert_eq!(got.trim_end(), *want, "{script}");
+    }
+}
+
+/// The same in one sandbox of the process driver.
 #[track_caller]
 fn check(cases: &[(&str, &str)]) {
     run(async {
         let driver = driver();
         let sandbox = sandbox(&driver).await;
-        for (script, want) in cases {
-            let got = told(&sandbox.exec(shell(script)).await);
-            assert_eq!(got.trim_end(), *want, "{script}");
-        }
+        try_each(&sandbox, cases).await;
         sandbox.destroy().await.unwrap();
     });
 }
@@ -150,25 +155,28 @@ fn marker() -> String {
     format!("marker{}", uuid::Uuid::new_v4().simple())
 }
 
+/// Commands behind any walls, and how each ends.
+const ENDS: [(&str, &str); 10] = [
+    ("echo hi", "0:hi"),
+    ("exit 3", "3:"),
+    ("kill -9 $$", "signal 9:"),
+    ("kill -TERM $$", "signal 15:"),
+    ("echo out; echo wrong >&2; exit 1", "1:out\n err:wrong"),
+    (
+        "pwd; id -u; id -g; echo $HOME $LANG $TMPDIR",
+        "0:/workspace\n1000\n1000\n/workspace C.UTF-8 /tmp",
+    ),
+    ("printf 'a\\0b\\377' | od -An -tx1", "0: 61 00 62 ff"),
+    ("cat", "0:"),
+    ("nproc", "0:1"),
+    ("hostname", "0:sandbox"),
+];
+
 #[test]
 fn a_command_tells_how_it_ended() {
-    check(&[
-        ("echo hi", "0:hi"),
-        ("exit 3", "3:"),
-        ("kill -9 $$", "signal 9:"),
-        ("kill -TERM $$", "signal 15:"),
-        ("echo out; echo wrong >&2; exit 1", "1:out\n err:wrong"),
-        (
-            "pwd; id -u; id -g; echo $HOME $LANG $TMPDIR",
-            "0:/workspace\n1000\n1000\n/workspace C.UTF-8 /tmp",
-        ),
-        ("printf 'a\\0b\\377' | od -An -tx1", "0: 61 00 62 ff"),
-        ("cat", "0:"),
-        ("nproc", "0:1"),
-        ("hostname", "0:sandbox"),
-        // A process's own number is the one that /proc has for it.
-        ("test -d /proc/$$ && readlink /proc/self >/dev/null && echo same", "0:same"),
-    ]);
+    check(&ENDS);
+    // A process's own number is the one that /proc has for it.
+    check(&[("test -d /proc/$$ && readlink /proc/self >/dev/null && echo same", "0:same")]);
 }
 
 #[test]
