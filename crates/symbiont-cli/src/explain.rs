@@ -1,7 +1,9 @@
-//! `symbiont explain`: what a code of a diagnostic means, and how to mend what gave it.
+//! `symbiont explain`: what a code of a diagnostic means, and how to mend what gave it; and the pages of
+//! the reference.
 
 use serde_json::{Value, json};
 use symbiont_dsl::diagnostic::codes::{Page, nearest_code, page, pages};
+use symbiont_dsl::docs;
 
 use crate::screen::{self, BAD, BOLD, CARE, NAME, styled};
 use crate::{Exit, Failure, Output, text};
@@ -10,23 +12,25 @@ const EXAMPLES: &str = "\
 Examples:
   symbiont explain W0307
   symbiont explain 307
+  symbiont explain split
   symbiont explain
 
 Exit codes:
   0  explained
-  2  there is no such code";
+  2  there is no such code or name";
 
-/// Explains the codes that `check` names.
+/// Explains the codes that `check` names, and the names of the language.
 ///
-/// A page says what the code means, shows a program that gives it, and the same program mended.
+/// The page of a code says what it means, shows a program that gives it, and the same program mended. Every
+/// builtin, method, host call and keyword has a page too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The code, such as `E0101`; its letter and its zeros may be left out. Without one all codes are
-    /// listed.
+    /// The code, such as `E0101`, whose letter and zeros may be left out, or a name, such as `fs.read`.
+    /// Without one all codes are listed.
     code: Option<String>,
     /// `text` for people; `json` for an object with `code`, `severity`, `title`, `text` and
-    /// `examples`, or an array of them.
+    /// `examples`, or an array of them; of a name an array of objects with `name`, `of` and `text`.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -34,10 +38,10 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let (shown, value) = match &arguments.code {
         None => (list(), pages().iter().map(as_json).collect()),
-        Some(code) => {
-            let page = page(code).ok_or_else(|| unknown(code))?;
-            (shown(page), as_json(page))
-        }
+        Some(code) => match page(code) {
+            Some(page) => (shown(page), as_json(page)),
+            None => named(code).ok_or_else(|| unknown(code))?,
+        },
     };
     match arguments.output {
         Output::Text => screen::report(&shown)?,
@@ -46,11 +50,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
+/// What the reference says of a name, for people and as JSON.
+pub(crate) fn named(name: &str) -> Option<(String, Value)> {
+    let pages: Vec<_> = docs::named(name).collect();
+    let shown: Vec<String> = pages.iter().map(|page| markdown(page.text)).collect();
+    let value = pages
+        .iter()
+        .map(|page| json!({ "name": page.name, "of": page.receiver, "text": page.text }))
+        .collect();
+    (!pages.is_empty()).then(|| (shown.join("\n"), value))
+}
+
 fn unknown(code: &str) -> Failure {
-    let failure = Failure::usage(format!("there is no code `{}`", text::short(code, 40)));
+    let failure = Failure::usage(format!("there is no code or name `{}`", text::short(code, 40)));
     failure.help(match nearest_code(code) {
-        Some(meant) => format!("did you mean `{meant}`? `symbiont explain` lists all"),
-        None => "`symbiont explain` lists all".to_owned(),
+        Some(meant) => format!("did you mean `{meant}`? `symbiont explain` lists all codes"),
+        None => "`symbiont explain` lists all codes".to_owned(),
     })
 }
 
@@ -95,7 +110,7 @@ const WIDTH: usize = 80;
 ///
 /// What pages are written in is understood: paragraphs, items that begin with `- `, tables, and
 /// programs between fences.
-pub(crate) fn markdown(text: &str) -> String {
+fn markdown(text: &str) -> String {
     let mut out = String::new();
     let mut prose = String::new();
     let mut table: Vec<Vec<String>> = Vec::new();

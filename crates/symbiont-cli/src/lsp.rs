@@ -34,6 +34,10 @@ pub(crate) fn run(_arguments: &Arguments) -> Result<Exit, Failure> {
     match symbiont_lsp::serve(BufReader::new(input), &mut io::stdout().lock()) {
         Ok(Ended::Exit) => Ok(Exit::Success),
         Ok(Ended::Abrupt) => Ok(Exit::Failed),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            let help = "it speaks the Language Server Protocol: start it from an editor";
+            Err(Failure::failed(format!("what came is no message: {error}")).help(help))
+        }
         // An editor that stopped reading has gone.
         Err(error) => screen::written(Err(error)).map(|_| Exit::Failed),
     }

@@ -204,6 +204,9 @@ impl Shown {
 
     fn cedar(&self, file: &str) -> String {
         let mut out = format!("// {}\n", self.title(file));
+        // Who loads this elsewhere must not take a denial for a permission.
+        out += "// A rule that matches has the effect of its @effect, whatever word begins it: the engine \
+                finds\n// matches, and deny beats approval beats allow.\n";
         for ShownRule { rule, line, cedar } in &self.rules {
             let source = text::line(&format!("{file}:{line}: {}", rule.reason));
             out += &format!("\n// {source}\n{}\n", text::lines(&laid_out(cedar)));

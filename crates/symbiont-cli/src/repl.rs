@@ -14,7 +14,6 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter};
 use symbiont_dsl::diagnostic::{Severity, render};
-use symbiont_dsl::docs;
 use symbiont_dsl::machine::{Limits, Session};
 use symbiont_dsl::syntax::{self, SyntaxKind};
 use symbiont_dsl::value::{ErrorValue, Value};
@@ -368,16 +367,15 @@ fn told(text: &str) -> Result<Went, Failure> {
 
 /// Shows what the reference says of a name.
 fn document(name: &str) -> Result<Went, Failure> {
-    let pages: Vec<_> = docs::named(name).collect();
-    if pages.is_empty() {
-        let failure = Failure::usage(format!("there is no page of `{}`", text::short(name, 40)));
-        screen::say(&failure);
-        return Ok(Went::Wrong);
+    match explain::named(name) {
+        Some((pages, _)) => told(&pages),
+        None => {
+            let failure =
+                Failure::usage(format!("there is no page of `{}`", text::short(name, 40)));
+            screen::say(&failure);
+            Ok(Went::Wrong)
+        }
     }
-    for page in pages {
-        screen::report(&format!("{}\n", explain::markdown(page.text)))?;
-    }
-    Ok(Went::Well)
 }
 
 /// A value as a person reads it: text in quotes, and not more of anything than fits a few screens.

@@ -69,7 +69,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 fn read(folder: &Path) -> Result<ToolFolder, Failure> {
-    load_tools(folder).map_err(Failure::usage)
+    load_tools(folder).map_err(|error| {
+        Failure::usage(error).help("name the folder with the manifests of the tools by --tools")
+    })
 }
 
 /// The tools of a folder whose manifests are all without errors; what is wrong is told.
@@ -155,10 +157,10 @@ fn list(tools: &Tools, output: Output) -> Result<Exit, Failure> {
 
 fn show(tools: &Tools, name: &str, output: Output) -> Result<Exit, Failure> {
     let Some(tool) = tools.get(name) else {
-        let failure = Failure::usage(format!("there is no tool `{name}`"));
+        let failure = Failure::usage(format!("there is no tool `{}`", text::short(name, 40)));
         return Err(match tools.nearest(name) {
             Some(nearest) => failure.help(format!("did you mean `{nearest}`?")),
-            None => failure,
+            None => failure.help("`symbiont tool list` names those of the folder"),
         });
     };
     if output == Output::Json {

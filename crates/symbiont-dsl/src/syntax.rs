@@ -27,7 +27,7 @@ use crate::hir;
 
 pub use kind::{SymbiontLanguage, SyntaxKind, SyntaxNode, SyntaxToken};
 pub(crate) use lexer::{Token, lex};
-pub(crate) use parser::KEYWORDS;
+pub(crate) use parser::{KEYWORDS, is_function};
 
 /// How deep brackets, blocks, types, patterns and expressions may nest. A chain of operators or
 /// members counts a level for each link.

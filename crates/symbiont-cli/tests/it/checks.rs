@@ -32,10 +32,12 @@ fn codes_are_explained() {
     assert_eq!(all.as_array().unwrap().len(), pages().len());
     assert!(all.as_array().unwrap().contains(&one));
 
+    let Ran { code, out, .. } = ran(["explain", "split"]);
+    assert!(code == Some(0) && out.contains("split("), "{out}");
     for (written, told) in [
         ("E0304", "did you mean `W0304`?"),
         ("hello", "`symbiont explain` lists all"),
-        ("\u{1b}[31m", "no code `\\u{1b}[31m`"),
+        ("\u{1b}[31m", "no code or name `\\u{1b}[31m`"),
     ] {
         let Ran { code, out, err } = ran(["explain", written]);
         assert_eq!((code, &*out), (Some(2), ""));

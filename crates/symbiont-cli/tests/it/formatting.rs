@@ -1,12 +1,10 @@
 //! `symbiont fmt`.
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::Stdio;
 
-use crate::{Ran, ran, symbiont};
+use crate::{Ran, fed, ran, symbiont};
 
 const MESS: &str = "agent a{\nwith{\nf(1,2)}}";
 const NEAT: &str = "agent a {\n    with {\n        f(1, 2)\n    }\n}\n";
@@ -34,14 +32,7 @@ fn fmt(folder: &Path, arguments: &[&str]) -> Ran {
 }
 
 fn fmt_with_input(arguments: &[&str], input: &str) -> Ran {
-    let mut command = symbiont();
-    command.arg("fmt").args(arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the command starts");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(input.as_bytes()).expect("it reads");
-    drop(stdin);
-    child.wait_with_output().expect("it ends").into()
+    fed(&[&["fmt"], arguments].concat(), input)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::symbiont;
+use crate::{fed, symbiont};
 
 const URI: &str = "file:///work/agent.symbi";
 
@@ -174,4 +174,11 @@ fn an_editor_that_goes_away_ends_the_server() {
     drop(input);
     assert_eq!(server.wait().expect("it ends").code(), Some(1));
     drop(output);
+}
+
+#[test]
+fn what_is_no_message_is_told_apart_from_what_can_not_be_written() {
+    let ran = fed(&["lsp"], "hello\n\n");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(ran.err.contains("what came is no message"), "{}", ran.err);
 }

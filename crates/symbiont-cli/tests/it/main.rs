@@ -13,8 +13,9 @@ mod repl;
 mod tools;
 mod trail;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The root of the repository, where the README's commands are given.
 fn root() -> PathBuf {
@@ -47,6 +48,17 @@ impl From<Output> for Ran {
 
 fn ran<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(arguments: I) -> Ran {
     symbiont().args(arguments).output().expect("the command starts").into()
+}
+
+/// The same with something on its standard input.
+fn fed(arguments: &[&str], input: &str) -> Ran {
+    let mut command = symbiont();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the command starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(input.as_bytes()).expect("it reads");
+    drop(stdin);
+    child.wait_with_output().expect("it ends").into()
 }
 
 /// A directory with a program in it.

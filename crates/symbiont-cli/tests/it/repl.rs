@@ -3,27 +3,17 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::{Ran, symbiont};
+use crate::{Ran, fed};
 
 /// What becomes of these lines, typed one after the other.
-fn fed(input: &str) -> Ran {
-    let mut child = symbiont()
-        .arg("repl")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(input.as_bytes()).expect("it reads");
-    drop(stdin);
-    child.wait_with_output().expect("it ends").into()
+fn typed(input: &str) -> Ran {
+    fed(&["repl"], input)
 }
 
 /// The lines give this on standard output, and nothing fails.
 #[track_caller]
 fn check(input: &str, want: &str) {
-    let ran = fed(input);
+    let ran = typed(input);
     assert_eq!((ran.out.as_str(), ran.code), (want, Some(0)), "{}", ran.err);
 }
 
@@ -33,10 +23,12 @@ fn what_was_entered_lasts() {
     check("1 + 1", "2\n");
     check("let x = [3, 1, 2]\nx.sort()\nx", "[1,2,3]\n[3,1,2]\n");
     check("function twice(x) {\n  x * 2\n}\ntwice(21)\n", "42\n");
+    let ran = typed("def twice(x) { x * 2 }\n");
+    assert!(ran.err.contains("did you mean `function`?"), "{}", ran.err);
     check("let n = 1\nlet add = x => x + n\nn = 10\nadd(1)\nn\n", "2\n10\n");
     check("x = 1\nx += 1\nx\n", "2\n");
     check("\"a \\u{1b} b\"\nnull\n", "\"a \\u001b b\"\n");
-    check(":help\n:quit\n1\n", &fed(":help").out);
+    check(":help\n:quit\n1\n", &typed(":help").out);
 }
 
 #[test]
@@ -49,16 +41,16 @@ fn effects_are_made_in_a_sandbox() {
 
 #[test]
 fn what_fails_is_told_and_the_rest_goes_on() {
-    let ran = fed("1 / 0\nnobody\nlet = \n2\n");
+    let ran = typed("1 / 0\nnobody\nlet = \n2\n");
     assert_eq!((ran.out.as_str(), ran.code), ("2\n", Some(1)), "{}", ran.err);
     for told in ["ArithmeticError: ", "error[E0201]: nobody defined `nobody`", "error[E01"] {
         assert!(ran.err.contains(told), "{told}: {}", ran.err);
     }
-    let ran = fed(":nonsense\n:doc nonsense\n");
+    let ran = typed(":nonsense\n:doc nonsense\n");
     assert_eq!(ran.code, Some(1));
-    let ran = fed(":doc len\n");
+    let ran = typed(":doc len\n");
     assert!(ran.out.contains("len(") && ran.code == Some(0), "{}{}", ran.out, ran.err);
-    let ran = fed("print(\"hi\")\nlog(\"info\", \"there\")\n");
+    let ran = typed("print(\"hi\")\nlog(\"info\", \"there\")\n");
     assert!(ran.err.contains("hi\n") && ran.err.contains("there"), "{}", ran.err);
 }
 

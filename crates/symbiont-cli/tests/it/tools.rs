@@ -21,8 +21,10 @@ fn the_repository_s_tools_are_listed_shown_and_without_fault() {
     let Ran { code, err, .. } = ran(["tool", "show", "sha256_fil"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("did you mean `sha256_file`?"), "{err}");
-    let Ran { code, .. } = ran(["tool", "list", "--tools", "nowhere"]);
-    assert_eq!(code, Some(2));
+    let Ran { code, err, .. } = ran(["tool", "list", "--tools", "nowhere"]);
+    assert!(code == Some(2) && err.contains("manifests of the tools by --tools"), "{err}");
+    let Ran { code, err, .. } = ran(["tool", "show", "nothing_like_it"]);
+    assert!(code == Some(2) && err.contains("`symbiont tool list`"), "{err}");
 }
 
 #[test]

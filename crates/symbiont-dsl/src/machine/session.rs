@@ -218,7 +218,8 @@ fn begins_declaration(input: &str) -> bool {
     match &tokens[..] {
         [word, name, ..] => {
             let word = &input[word.start as usize..word.end as usize];
-            syntax::KEYWORDS.contains(&word) && name.kind == SyntaxKind::Name
+            (syntax::KEYWORDS.contains(&word) || syntax::is_function(word))
+                && name.kind == SyntaxKind::Name
         }
         _ => false,
     }

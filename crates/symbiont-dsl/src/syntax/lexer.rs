@@ -246,8 +246,8 @@ impl Lexer<'_> {
         if self.at > end {
             return Quantity;
         }
-        // `30.seconds` is one literal; `30.abs` is a member.
-        if kind == Int && self.peek(0) == b'.' {
+        // `30.seconds` and `1.5.seconds` are one literal each; `30.abs` is a member.
+        if self.peek(0) == b'.' {
             self.at += 1;
             let word = self.at;
             self.skip_name();

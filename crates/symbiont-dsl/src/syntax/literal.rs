@@ -158,6 +158,18 @@ pub(crate) fn float_literal(text: &str, span: Span, sink: &mut Sink) -> Literal 
     Literal::Float(value)
 }
 
+/// Whether a word is a unit of time or size that means nothing else behind a number: one letter may be
+/// the name of something.
+pub(crate) fn is_unit(word: &str) -> bool {
+    word.len() > 1 && (duration_unit(word).is_some() || size_unit(word).is_some())
+}
+
+/// A number and its unit as they are written.
+pub(crate) fn together(number: &str, unit: &str) -> String {
+    let dot = if DURATION_WORDS.contains(&unit) && unit.len() > 2 { "." } else { "" };
+    format!("{number}{dot}{unit}")
+}
+
 /// The value of a [`Quantity`](super::SyntaxKind::Quantity) token.
 pub(crate) fn quantity_literal(text: &str, span: Span, sink: &mut Sink) -> Literal {
     let (number, unit) = split_quantity(text);

@@ -10,7 +10,7 @@ mod expressions;
 mod statements;
 mod types;
 
-pub(crate) use declarations::KEYWORDS;
+pub(crate) use declarations::{KEYWORDS, is_function};
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::hir::{self, Span, Spanned};

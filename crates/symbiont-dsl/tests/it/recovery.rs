@@ -59,6 +59,8 @@ const FAULTS: &[(In, &str, &str)] = &[
     (Agent, "wiht timeout = 5s { print(1); }", "+E0111"),
     (Agent, "fn inner(a) { a }", "+E0111"),
     (Agent, "with timeout 5s { print(1); }", "+E0113"),
+    (Agent, "with timeout = 10 seconds { print(1); }", "+E0115"),
+    (Agent, "with max_memory_mb = 64, timeout = 1.5 min { print(1); }", "+E0115"),
     (Agent, "with max_memory_mb = 0 { print(1); }", "E0207"),
     (Agent, "with sandbox = tier9 { print(1); }", "+E0206"),
     (Agent, "capabilities = [1]", "E0101"),

@@ -36,7 +36,7 @@ const FOREIGN: [(&str, &str); 7] = [
 ];
 
 /// Whether this word begins a function, here or elsewhere.
-pub(super) fn is_function(word: &str) -> bool {
+pub(crate) fn is_function(word: &str) -> bool {
     word == "function" || FOREIGN.contains(&(word, "function"))
 }
 
@@ -201,7 +201,7 @@ impl Parser<'_> {
     fn entry(&mut self, bare: bool) -> Option<Entry> {
         let start = self.at;
         let key = self.key()?;
-        self.separator(bare);
+        self.separator(bare, " =");
         let value = self.value(self.kind_ahead(1) == SyntaxKind::Equals);
         self.node(SyntaxKind::Entry, start);
         Some(Entry { key, value })
@@ -219,8 +219,8 @@ impl Parser<'_> {
         self.missing()
     }
 
-    /// `=` or `:` after a key.
-    fn separator(&mut self, bare: bool) {
+    /// `=` or `:` after a key; `mark` is the one that people write there.
+    fn separator(&mut self, bare: bool, mark: &str) {
         self.walrus();
         if self.eat(SyntaxKind::Equals) || self.eat(SyntaxKind::Colon) || bare {
             return;
@@ -228,8 +228,8 @@ impl Parser<'_> {
         let place = self.after_last();
         let message = format!("expected `=` or `:` after the key, found {}", self.found());
         let diagnostic = Diagnostic::error("E0113", message, self.span())
-            .label("expected `=` before this")
-            .fix(place, " =", "add `=`");
+            .label(format!("expected `{}` before this", mark.trim()))
+            .fix(place, mark, format!("add `{}`", mark.trim()));
         self.report(diagnostic);
     }
 
@@ -237,7 +237,7 @@ impl Parser<'_> {
         let start = self.at;
         self.bump();
         let name = self.name("the type's name")?;
-        self.separator(false);
+        self.separator(false, " =");
         let ty = self.ty();
         self.node(SyntaxKind::TypeDeclaration, start);
         Some(TypeDecl { name, ty })
@@ -474,7 +474,7 @@ impl Parser<'_> {
             self.sink.push(diagnostic);
         }
         self.bump();
-        self.separator(false);
+        self.separator(false, ":");
         let what = self.value(self.at_rule());
         let condition = self.eat_word("if").then(|| self.value(self.at_rule()));
         if condition.is_some() {

@@ -473,8 +473,36 @@ impl Parser<'_> {
             },
             _ => return None,
         };
+        let number = matches!(self.kind(), SyntaxKind::Int | SyntaxKind::Float);
+        let start = self.span().start;
         self.bump();
+        if number && let Some(quantity) = self.apart(text, start) {
+            return Some(quantity);
+        }
         Some(literal)
+    }
+
+    /// A unit that stands apart from its number, on the same line, and is no key.
+    fn apart(&mut self, number: &str, start: usize) -> Option<Literal> {
+        let unit = self.word();
+        let begins = matches!(
+            self.kind_ahead(1),
+            SyntaxKind::Equals | SyntaxKind::Colon | SyntaxKind::LeftParen | SyntaxKind::Dot
+        );
+        if begins || self.first_on_line() || !literal::is_unit(unit) {
+            return None;
+        }
+        let together = literal::together(number, unit);
+        let span = start..self.span().end;
+        let diagnostic = Diagnostic::error(
+            "E0115",
+            "a unit is written behind its number",
+            span.clone(),
+        )
+        .fix(span.clone(), together.as_str(), format!("write `{together}`"));
+        self.report(diagnostic);
+        self.bump();
+        Some(literal::quantity_literal(&together, span, self.sink))
     }
 
     // Lambdas.
