@@ -354,8 +354,17 @@ impl<'a, 'r> Infer<'a, 'r> {
 
     fn assignment(&mut self, target: &'a Expr, op: Option<BinaryOp>, value: &'a Expr) {
         let ExprKind::Name(name) = &target.kind else {
-            self.expr(value);
-            self.expr(target);
+            let (ty, want) = self.target(target);
+            match op {
+                None => _ = self.wanted(value, want),
+                Some(op) => {
+                    let right = self.expr(value);
+                    let got = self.operation(op, target, ty, value, right, &value.span);
+                    if let Some(want) = want {
+                        self.compare(got, want, value);
+                    }
+                }
+            }
             return;
         };
         let Some(id) = self.symbol(target.span.start) else {
@@ -380,6 +389,29 @@ impl<'a, 'r> Infer<'a, 'r> {
         };
         self.assign(id, got);
         self.note(&target.span, got);
+    }
+
+    /// The type of what is assigned to, and what is wanted there if somebody wrote it.
+    fn target(&mut self, target: &'a Expr) -> (TyId, Option<Want<'a>>) {
+        let (of, key, place) = match &target.kind {
+            ExprKind::Member(of, name) => (of, Some(name.node.as_str()), Place::Field(&name.node)),
+            ExprKind::Index(of, index) => (of, text(index), Place::Element),
+            _ => return (self.expr(target), None),
+        };
+        let receiver = self.expr(of);
+        let ty = match &target.kind {
+            ExprKind::Member(_, name) => self.member_of(receiver, name),
+            ExprKind::Index(_, index) => self.element_at(receiver, index),
+            _ => TyId::Any,
+        };
+        self.note(&target.span, ty);
+        let head = self.store.head(receiver);
+        let wanted = match (head, key) {
+            (Ty::Record { written: true, .. }, Some(key)) => self.field(head, key),
+            (Ty::Map(value), _) | (Ty::Array(value), None) if self.is_written(of) => Some(value),
+            _ => None,
+        };
+        (ty, wanted.map(|ty| Want { ty, place }))
     }
 
     // Expressions.
@@ -621,19 +653,13 @@ impl<'a, 'r> Infer<'a, 'r> {
                 let (a, b) = (self.expr(left), self.expr(right));
                 self.operation(*op, left, a, right, b, &expr.span)
             }
-            ExprKind::Member(of, name) => self.member(of, name),
+            ExprKind::Member(of, name) => {
+                let of = self.expr(of);
+                self.member_of(of, name)
+            }
             ExprKind::Index(of, index) => {
-                let (of, _) = (self.expr(of), self.expr(index));
-                let head = self.store.head(of);
-                match (head, &index.kind) {
-                    (Ty::Array(element), _) => element,
-                    (Ty::Map(value), _) => value,
-                    (Ty::String, _) => TyId::String,
-                    (Ty::Record { .. }, ExprKind::Literal(Literal::String(name))) => {
-                        self.field(head, name).unwrap_or(TyId::Any)
-                    }
-                    _ => TyId::Any,
-                }
+                let of = self.expr(of);
+                self.element_at(of, index)
             }
             ExprKind::Call { callee, args } => self.call(callee, args),
             ExprKind::Lambda { params, body } => {
@@ -684,8 +710,20 @@ impl<'a, 'r> Infer<'a, 'r> {
         }
     }
 
-    fn member(&mut self, of: &'a Expr, name: &'a Spanned<String>) -> TyId {
-        let receiver = self.expr(of);
+    /// What stands in the brackets behind a value, and what is there.
+    fn element_at(&mut self, of: TyId, index: &'a Expr) -> TyId {
+        self.expr(index);
+        let head = self.store.head(of);
+        match (head, text(index)) {
+            (Ty::Array(element), _) => element,
+            (Ty::Map(value), _) => value,
+            (Ty::String, _) => TyId::String,
+            (Ty::Record { .. }, Some(name)) => self.field(head, name).unwrap_or(TyId::Any),
+            _ => TyId::Any,
+        }
+    }
+
+    fn member_of(&mut self, receiver: TyId, name: &'a Spanned<String>) -> TyId {
         let head = self.store.head(receiver);
         if let Some(field) = self.field(head, &name.node) {
             return field;
@@ -812,9 +850,16 @@ impl<'a, 'r> Infer<'a, 'r> {
             "reduce" => &[TyId::Any, element],
             _ => &[],
         };
+        let want = match (row.name, head) {
+            ("append" | "push", Ty::Array(ty)) if self.is_written(of) => {
+                Some(Want { ty, place: Place::Element })
+            }
+            _ => None,
+        };
         let mut mapped = TyId::Any;
         for arg in args {
             match &arg.value.kind {
+                _ if want.is_some() => _ = self.wanted(&arg.value, want),
                 ExprKind::Lambda { params, body } => {
                     mapped = self.lambda(params, body, given);
                     self.note(&arg.value.span, TyId::Function);
@@ -870,6 +915,9 @@ impl<'a, 'r> Infer<'a, 'r> {
         span: &Span,
     ) -> TyId {
         let (x, y) = (self.store.head(a), self.store.head(b));
+        if matches!(op, BinaryOp::Equal | BinaryOp::NotEqual) {
+            self.comparable(op, (a, x), (b, y), span);
+        }
         if let Some(ty) = operate(op, x, y) {
             return ty;
         }
@@ -884,6 +932,36 @@ impl<'a, 'r> Infer<'a, 'r> {
         TyId::Any
     }
 
+    /// That what is in an option or a result is not compared with the option or the result.
+    fn comparable(
+        &mut self,
+        op: BinaryOp,
+        (a, x): (TyId, Ty<'a>),
+        (b, y): (TyId, Ty<'a>),
+        span: &Span,
+    ) {
+        let wrapped = |ty| match ty {
+            Ty::Option(_) => Some("Some"),
+            Ty::Result(..) => Some("Ok"),
+            _ => None,
+        };
+        let known = |ty| !matches!(ty, Ty::Any | Ty::Never | Ty::Null | Ty::Opaque(_));
+        let wrapper = match (wrapped(x), wrapped(y)) {
+            (Some(wrapper), None) if known(y) => wrapper,
+            (None, Some(wrapper)) if known(x) => wrapper,
+            _ => return,
+        };
+        self.tell(Severity::Warning, span.start, |store| {
+            let message = format!("`{}` and `{}` are never equal", store.show(a), store.show(b));
+            let note = format!(
+                "compare with `{wrapper}(...)`, or take the value out first: `.unwrap_or(...)`"
+            );
+            Diagnostic::warning("W0324", message, span.clone())
+                .label(if op == BinaryOp::Equal { "always false" } else { "always true" })
+                .note(note)
+        });
+    }
+
     /// Whether somebody wrote the type of what stands here.
     fn is_written(&self, expr: &Expr) -> bool {
         let binding = |expr: &Expr| self.binding(expr.span.start);
@@ -895,9 +973,17 @@ impl<'a, 'r> Infer<'a, 'r> {
                 (&callee.kind, binding(callee).map(|binding| binding.origin)),
                 (ExprKind::Name(_), Some(Origin::Function(function))) if function.result.is_some()
             ),
-            ExprKind::Member(of, _) => self.is_written(of),
+            ExprKind::Member(of, _) | ExprKind::Index(of, _) => self.is_written(of),
             _ => false,
         }
+    }
+}
+
+/// A text that is written out.
+fn text(expr: &Expr) -> Option<&str> {
+    match &expr.kind {
+        ExprKind::Literal(Literal::String(text)) => Some(text),
+        _ => None,
     }
 }
 

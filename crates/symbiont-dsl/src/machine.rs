@@ -24,6 +24,7 @@ mod builtins;
 mod code;
 mod compile;
 mod count;
+mod fit;
 mod heights;
 mod jobs;
 mod long;
@@ -1022,6 +1023,15 @@ impl Machine {
                     });
                     settle!();
                 }
+                Op::Fit(number) => {
+                    if let Some(value) = self.values.last_mut()
+                        && let Some(made) =
+                            attempt!(fit::fit(&code.fits, number, value, &mut self.meter))
+                    {
+                        *value = made;
+                    }
+                    settle!();
+                }
                 Op::Not => {
                     let value = self.pop();
                     self.values.push(Value::Bool(!value.is_true()));
@@ -1187,6 +1197,9 @@ impl Machine {
                     save!();
                     let args_at = self.values.len() - code.functions[number as usize].params.len();
                     self.enter(code, number, None, args_at, args_at, &[])?;
+                    if let Some(frame) = self.frames.last_mut() {
+                        frame.pc = code.functions[number as usize].fits.body;
+                    }
                     reload!();
                     settle!();
                 }
@@ -1345,7 +1358,7 @@ impl Machine {
                     }
                 }
                 Op::UnlessNone(target) => {
-                    if !matches!(self.pop(), Value::None) {
+                    if !matches!(self.pop(), Value::None | Value::Null) {
                         pc = target as usize;
                     }
                 }

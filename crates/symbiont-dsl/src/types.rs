@@ -68,6 +68,11 @@ impl<'a> Types<'a> {
         self.meant.get(name).copied().flatten()
     }
 
+    /// Whether somebody declared a type of this name.
+    pub(crate) fn is_declared(&self, name: &str) -> bool {
+        self.meant.contains_key(name)
+    }
+
     /// What a type stands for, through all its names; `None` for one that stands for itself.
     pub(crate) fn resolve<'t>(&'t self, ty: &'t Type) -> Option<&'t Type> {
         match &ty.kind {

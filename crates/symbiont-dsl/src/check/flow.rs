@@ -10,23 +10,48 @@ use std::collections::HashSet;
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::hir::{
-    Arm, Block, Condition, Expr, ExprKind, Literal, Pattern, PatternKind, Program, Span, Stmt,
-    StmtKind,
+    Arm, Block, Condition, Expr, ExprKind, Function, Literal, Pattern, PatternKind, Program, Span,
+    Stmt, StmtKind, Type, TypeKind,
 };
+use crate::syntax::literal::short;
+use crate::types::{Types, is_builtin, is_option};
 
 /// Checks the bodies of a program.
 pub(super) fn check(program: &Program, sink: &mut Sink) {
     let mut faults = sink.syntax_faults();
     faults.sort_unstable_by_key(|span| span.start);
-    let mut flow = Flow { faults, loops: Vec::new(), sink };
+    let types = Types::of(program);
+    let mut flow = Flow { faults, loops: Vec::new(), empty: Vec::new(), sink };
     let of_agents = program.agents.iter().flat_map(|agent| &agent.functions);
     for function in program.functions.iter().chain(of_agents) {
-        flow.block(&function.body);
+        flow.function(function, &types);
     }
     for agent in &program.agents {
         let handlers = agent.handlers.iter().map(|handler| &handler.body);
         for body in handlers.chain(agent.with.iter().map(|with| &with.body)) {
             flow.block(body);
+        }
+    }
+}
+
+/// How a construct ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing gets past it.
+    Leaves,
+    /// With a value.
+    Gives,
+    /// Without one, on one of its ways at least.
+    Nothing,
+}
+
+impl End {
+    /// That of a construct with two ways.
+    fn or(self, other: End) -> End {
+        match (self, other) {
+            (End::Leaves, end) | (end, End::Leaves) => end,
+            (End::Gives, End::Gives) => End::Gives,
+            _ => End::Nothing,
         }
     }
 }
@@ -37,6 +62,8 @@ struct Flow<'s> {
     faults: Vec<Span>,
     /// The loops around this place, and whether something breaks out of them.
     loops: Vec<bool>,
+    /// The `return`s without a value of the function at hand.
+    empty: Vec<Span>,
     sink: &'s mut Sink,
 }
 
@@ -46,27 +73,53 @@ impl Flow<'_> {
         self.faults.get(first).is_none_or(|fault| fault.start >= span.end)
     }
 
-    fn block(&mut self, block: &Block) -> bool {
+    /// A function, which gives something on every way if it is declared to.
+    fn function(&mut self, function: &Function, types: &Types<'_>) {
+        self.empty.clear();
+        let end = self.block(&function.body);
+        let body = &function.body.span;
+        let is_declared = function.result.as_ref().is_some_and(|ty| !may_be_null(types, ty));
+        if !is_declared || !self.is_whole(body) {
+            return;
+        }
+        let mut places = std::mem::take(&mut self.empty);
+        let label = match places.first() {
+            Some(_) => "gives no value",
+            None => "a way leads here that gives no value",
+        };
+        if end == End::Nothing {
+            places.push(body.end.saturating_sub(1).max(body.start)..body.end);
+        }
+        if let Some(place) = places.into_iter().next() {
+            let name = short(&function.name.node);
+            let message = format!("`{name}` is declared to give a value, and may give `null`");
+            let note = "`-> Option<...>` says that there may be none";
+            self.sink.push(Diagnostic::warning("W0323", message, place).label(label).note(note));
+        }
+    }
+
+    fn block(&mut self, block: &Block) -> End {
         let mut unreached: Option<&Span> = None;
         let mut left = false;
         for statement in &block.statements {
             if left {
                 unreached.get_or_insert(&statement.span);
             }
-            left |= self.statement(statement);
+            left |= self.statement(statement) == End::Leaves;
         }
+        let mut end = End::Nothing;
         if let Some(value) = &block.value {
             if left {
                 unreached.get_or_insert(&value.span);
             }
-            left |= self.expr(value);
+            end = self.expr(value);
         }
         if let Some(span) = unreached
             && self.is_whole(&block.span)
         {
             self.dead(span, "after the block was left");
         }
-        left
+        if left { End::Leaves } else { end }
     }
 
     fn dead(&mut self, span: &Span, label: &str) {
@@ -74,7 +127,7 @@ impl Flow<'_> {
             .push(Diagnostic::warning("W0311", "nothing gets here", span.clone()).label(label));
     }
 
-    fn statement(&mut self, statement: &Stmt) -> bool {
+    fn statement(&mut self, statement: &Stmt) -> End {
         match &statement.kind {
             StmtKind::Let { value, .. } | StmtKind::Expr(value) => self.expr(value),
             StmtKind::Assign { target, value, .. } => {
@@ -84,20 +137,24 @@ impl Flow<'_> {
             StmtKind::For { iterable, body, .. } => {
                 self.expr(iterable);
                 self.looped(body);
-                false
+                End::Nothing
             }
             StmtKind::While { condition, body } => {
                 self.expr(condition);
                 let broken = self.looped(body);
-                condition.kind == ExprKind::Literal(Literal::Bool(true)) && !broken
+                let ends = condition.kind != ExprKind::Literal(Literal::Bool(true)) || broken;
+                if ends { End::Nothing } else { End::Leaves }
             }
             StmtKind::Try { body, catches } => {
-                let left = self.block(body);
-                catches.iter().fold(left, |left, catch| self.block(&catch.body) && left)
+                let end = self.block(body);
+                catches.iter().fold(end, |end, catch| self.block(&catch.body).or(end))
             }
             StmtKind::Return(value) => {
                 self.all(value);
-                true
+                if value.is_none() {
+                    self.empty.push(statement.span.clone());
+                }
+                End::Leaves
             }
             StmtKind::Break => {
                 if let Some(broken) = self.loops.last_mut() {
@@ -110,14 +167,14 @@ impl Flow<'_> {
     }
 
     /// Whether there is a loop to leave; in none, such a statement leaves nothing.
-    fn in_loop(&mut self, word: &str, span: &Span) -> bool {
+    fn in_loop(&mut self, word: &str, span: &Span) -> End {
         if self.loops.is_empty() {
             self.sink.push(
                 Diagnostic::error("E0204", format!("`{word}` stands in no loop"), span.clone())
                     .label("not inside a `for` or a `while`"),
             );
         }
-        !self.loops.is_empty()
+        if self.loops.is_empty() { End::Nothing } else { End::Leaves }
     }
 
     /// Walks the body of a loop; whether something breaks out of it.
@@ -133,24 +190,27 @@ impl Flow<'_> {
         }
     }
 
-    fn expr(&mut self, expr: &Expr) -> bool {
+    fn expr(&mut self, expr: &Expr) -> End {
         match &expr.kind {
             ExprKind::If { condition, then, otherwise } => {
                 let (Condition::Expr(head) | Condition::Let(_, head)) = &**condition;
                 self.expr(head);
-                let left = self.block(then);
-                otherwise.as_ref().is_some_and(|block| self.block(block)) && left
+                let end = self.block(then);
+                let otherwise = otherwise.as_ref();
+                end.or(otherwise.map_or(End::Nothing, |block| self.block(block)))
             }
             ExprKind::Match { subject, arms } => {
                 self.expr(subject);
                 let complete = self.arms(arms, &expr.span);
-                arms.iter().fold(complete, |left, arm| self.block(&arm.body) && left)
+                let end = if complete { End::Leaves } else { End::Nothing };
+                arms.iter().fold(end, |end, arm| self.block(&arm.body).or(end))
             }
             ExprKind::Lambda { body, .. } => {
                 let loops = std::mem::take(&mut self.loops);
+                let empty = std::mem::take(&mut self.empty);
                 self.block(body);
-                self.loops = loops;
-                false
+                (self.loops, self.empty) = (loops, empty);
+                End::Gives
             }
             ExprKind::Literal(_)
             | ExprKind::Name(_)
@@ -170,7 +230,7 @@ impl Flow<'_> {
                 expr.each_part(|part| {
                     self.expr(part);
                 });
-                false
+                End::Gives
             }
         }
     }
@@ -207,6 +267,19 @@ impl Flow<'_> {
             self.dead(&arm.pattern.span, "an earlier arm takes everything");
         }
         complete
+    }
+}
+
+/// Whether `null` may stand where a type is written.
+fn may_be_null(types: &Types<'_>, ty: &Type) -> bool {
+    match types.resolve(ty).map(|ty| &ty.kind) {
+        Some(TypeKind::Record(_)) => false,
+        Some(TypeKind::Named(name, arguments)) => match name.as_str() {
+            "any" | "JSON" | "Value" => true,
+            "Result" => arguments.first().is_none_or(|ok| may_be_null(types, ok)),
+            name => is_option(name) || !is_builtin(name),
+        },
+        None => true,
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest as _, Sha256};
 
 use super::builtins::Builtin;
+use super::fit::Fit;
 use super::prelude;
 use super::work::Work;
 use crate::hir::{BinaryOp, Span};
@@ -25,6 +26,8 @@ pub struct Code {
     pub(super) shapes: Vec<Box<[Arc<str>]>>,
     pub(super) places: Vec<Place>,
     pub(super) sites: Vec<Site>,
+    /// What values become for the types that are written.
+    pub(super) fits: Arc<[Fit]>,
     /// Entries by number: `with`, `on start`, `on stop`, `on message`.
     pub(super) entries: [Option<u32>; 4],
     /// The variables that are left when a run of a session ends: where they stand, and whether they
@@ -44,6 +47,7 @@ impl Code {
             shapes: Vec::new(),
             places: Vec::new(),
             sites: prelude::sites(),
+            fits: Arc::new([]),
             entries: [None; 4],
             variables: Vec::new(),
             digest: OnceLock::new(),
@@ -67,11 +71,13 @@ impl Code {
                 shapes,
                 places,
                 sites,
+                fits,
                 entries,
                 variables,
                 digest: _,
             } = self;
-            let all = (functions, constants, names, shapes, places, sites, entries, variables);
+            let all =
+                (functions, constants, names, shapes, places, sites, fits, entries, variables);
             let mut hash = Hashing(Sha256::new());
             write!(hash, "{all:?}").expect("hashing takes whatever it is given");
             hash.0.finalize().into()
@@ -120,11 +126,22 @@ pub(super) struct Function {
     pub(super) positional: usize,
     /// How many slots it needs for parameters, captured values and variables.
     pub(super) slots: u32,
+    pub(super) fits: FunctionFits,
     pub(super) ops: Vec<Op>,
     /// Where each instruction comes from.
     pub(super) spans: Vec<(u32, u32)>,
     /// Made by the compiler: messages point at its caller.
     pub(super) prelude: bool,
+}
+
+/// What its parameters and its result become by the types that are written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FunctionFits {
+    pub(super) params: Box<[Option<u32>]>,
+    pub(super) result: Option<u32>,
+    /// Where the body begins, behind what fits the parameters: whoever calls the function by its name
+    /// has fitted them.
+    pub(super) body: u32,
 }
 
 impl Function {
@@ -222,6 +239,8 @@ pub(super) enum Op {
     /// Pops as many values as the shape has keys.
     Record(u32),
     Wrap(Wrapper),
+    /// Makes the top what a written type says.
+    Fit(u32),
     Not,
     Negate,
     /// Turns the top into true or false.
@@ -250,7 +269,7 @@ pub(super) enum Op {
         site: u32,
         wanted: bool,
     },
-    /// A call of a function with exactly its parameters on the stack.
+    /// A call of a function with exactly its parameters on the stack, fitted.
     Call(u32),
     /// A call whose target the site knows.
     CallSite(u32),
@@ -276,7 +295,7 @@ pub(super) enum Op {
     Raise,
     /// Pops; pushes what is in the wrapper, or jumps.
     Unwrap(Wrapper, u32),
-    /// Pops; jumps unless it is `None`.
+    /// Pops; jumps unless it is `None` or `null`.
     UnlessNone(u32),
     /// Pops a map; pushes the field of that name, or jumps.
     Field(u32, u32),

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use super::builtins::{Builtin, MUTATORS};
-use super::code::{Code, Function, Op, Part, Place, Site, Target, Wrapper};
+use super::code::{Code, Function, FunctionFits, Op, Part, Place, Site, Target, Wrapper};
+use super::fit::Fits;
 use super::names::Names;
 use super::prelude;
 use crate::hir::{
-    Arg, Arm, BinaryOp, Block, BlockKind, Condition, Event, Expr, ExprKind, Literal, Param,
-    Pattern, PatternKind, Program, Span, Stmt, StmtKind, UnaryOp,
+    self, Arg, Arm, BinaryOp, Block, BlockKind, Condition, Event, Expr, ExprKind, Literal, Param,
+    Pattern, PatternKind, Program, Span, Stmt, StmtKind, Type, UnaryOp,
 };
 use crate::operations::{self, NAMESPACES};
 use crate::types::Types;
@@ -55,20 +56,21 @@ pub(crate) fn compile_among(
     for source in &sources {
         let number = compiler.reserve();
         compiler.callable.insert(&source.name.node, number);
-        compiler.functions[number as usize].params = names_of(&source.params);
+        compiler.announce(number, source);
     }
     for (index, source) in sources.iter().enumerate() {
         let number = prelude::COUNT + index;
-        let span = source.name.span.clone();
-        compiler.function(number, &source.name.node, &source.params, &[], &source.body, span)?;
+        compiler.function(number, &Source::of(source))?;
     }
 
     let mut entries = [None; 4];
     if let Some(with) = &agent.with {
         let number = compiler.reserve();
         entries[0] = Some(number);
-        let span = with.span.clone();
-        compiler.function(number as usize, "with", &agent.params, &[], &with.body, span)?;
+        let result = agent.result.as_ref();
+        let (params, body, span) = (&agent.params, &with.body, &with.span);
+        let source = Source { name: "with", params, captured: &[], result, body, span };
+        compiler.function(number as usize, &source)?;
         let function = &mut compiler.functions[number as usize];
         function.optional = agent
             .params
@@ -88,8 +90,9 @@ pub(crate) fn compile_among(
         let hidden = |param: &&Param| handler.params.iter().all(|p| p.name.node != param.name.node);
         let mut params = handler.params.clone();
         params.extend(agent.params.iter().filter(hidden).cloned());
-        let span = handler.span.clone();
-        compiler.function(number as usize, name, &params, &[], &handler.body, span)?;
+        let (body, span) = (&handler.body, &handler.span);
+        let source = Source { name, params: &params, captured: &[], result: None, body, span };
+        compiler.function(number as usize, &source)?;
         let function = &mut compiler.functions[number as usize];
         function.positional = handler.params.len();
         function.optional = params
@@ -124,6 +127,7 @@ pub(super) fn extend(
         shapes: base.shapes.clone(),
         places: base.places.clone(),
         sites: base.sites.clone(),
+        fits: Arc::clone(&base.fits),
         ..Code::empty()
     };
     let mut compiler = Compiler::new(Arc::new(Around::of(program)), base);
@@ -132,14 +136,12 @@ pub(super) fn extend(
             for source in &program.functions {
                 let number = compiler.reserve();
                 compiler.callable.insert(&source.name.node, number);
-                compiler.functions[number as usize].params = names_of(&source.params);
+                compiler.announce(number, source);
             }
             for (source, shift) in program.functions.iter().zip(shifts) {
                 compiler.shift = *shift;
                 let number = compiler.callable[source.name.node.as_str()] as usize;
-                let span = source.name.span.clone();
-                let name = &source.name.node;
-                compiler.function(number, name, &source.params, &[], &source.body, span)?;
+                compiler.function(number, &Source::of(source))?;
             }
         }
         None => {
@@ -199,6 +201,7 @@ struct Compiler<'a> {
     nesting: u32,
     /// What is added to places in the source, wrapping around.
     shift: u32,
+    fits: Fits,
 }
 
 /// A function at work.
@@ -216,6 +219,38 @@ struct Frame {
     loops: Vec<Loop>,
     /// Open `try` blocks.
     tries: u32,
+    /// What is known of variables by the types that are written.
+    typed: HashMap<u16, Typed>,
+    /// What the result becomes.
+    result: Option<u32>,
+    /// Where its body begins.
+    body: u32,
+}
+
+/// What a variable holds, by a type that is written.
+#[derive(Clone, Copy)]
+struct Typed {
+    fit: u32,
+    /// Whether the type is the variable's own, and not only that of what it was given first.
+    whole: bool,
+}
+
+/// What a function is compiled from.
+struct Source<'s> {
+    name: &'s str,
+    params: &'s [Param],
+    captured: &'s [String],
+    result: Option<&'s Type>,
+    body: &'s Block,
+    span: &'s Span,
+}
+
+impl<'s> Source<'s> {
+    fn of(function: &'s hir::Function) -> Self {
+        let hir::Function { name, params, result, body, .. } = function;
+        let result = result.as_ref();
+        Source { name: &name.node, params, captured: &[], result, body, span: &name.span }
+    }
 }
 
 #[derive(Default)]
@@ -266,6 +301,7 @@ impl<'a> Compiler<'a> {
             outer: Vec::new(),
             nesting: 0,
             shift: 0,
+            fits: Fits::after(base.fits.to_vec()),
         }
     }
 
@@ -277,6 +313,7 @@ impl<'a> Compiler<'a> {
             shapes: self.shapes,
             places: self.places,
             sites: self.sites,
+            fits: self.fits.all.into(),
             entries,
             variables,
             digest: OnceLock::new(),
@@ -288,19 +325,20 @@ impl<'a> Compiler<'a> {
         number(self.functions.len() - 1)
     }
 
+    /// Makes known what a function takes and gives, before it is compiled.
+    fn announce(&mut self, number: u32, source: &hir::Function) {
+        let params = source.params.iter().map(|param| self.fit(param.ty.as_ref())).collect();
+        let result = self.fit(source.result.as_ref());
+        let function = &mut self.functions[number as usize];
+        function.params = names_of(&source.params);
+        function.fits = FunctionFits { params, result, ..FunctionFits::default() };
+    }
+
     /// Compiles a body into the reserved number.
-    fn function(
-        &mut self,
-        function: usize,
-        name: &str,
-        params: &[Param],
-        captured: &[String],
-        body: &Block,
-        span: Span,
-    ) -> Done {
-        self.begin(params, captured, body, &span)?;
-        self.block(body, true)?;
-        self.end(function, name, params, &span);
+    fn function(&mut self, function: usize, source: &Source<'_>) -> Done {
+        self.begin(source)?;
+        self.block(source.body, true)?;
+        self.end(function, source);
         Ok(())
     }
 
@@ -312,7 +350,8 @@ impl<'a> Compiler<'a> {
         body: &Block,
         span: &Span,
     ) -> Done<Vec<(Arc<str>, u16, bool)>> {
-        self.begin(params, &[], body, span)?;
+        let source = Source { name: "input", params, captured: &[], result: None, body, span };
+        self.begin(&source)?;
         let early = self.frame.next;
         body.statements.iter().try_for_each(|statement| self.statement(statement))?;
         match &body.value {
@@ -326,38 +365,121 @@ impl<'a> Compiler<'a> {
         };
         let mut variables: Vec<_> = self.frame.slots.iter().filter_map(last).collect();
         variables.sort_by_key(|(_, slot, _)| *slot);
-        self.end(function, "input", params, span);
+        self.end(function, &source);
         Ok(variables)
     }
 
     /// Begins a function: its parameters, what it captured, and what it assigns have slots.
-    fn begin(&mut self, params: &[Param], captured: &[String], body: &Block, span: &Span) -> Done {
+    fn begin(&mut self, source: &Source<'_>) -> Done {
         let around = std::mem::take(&mut self.frame);
         self.outer.push(around);
         self.open();
-        for param in params {
-            self.declare(&param.name.node, span)?;
-        }
-        for name in captured {
-            self.declare(name, span)?;
-        }
-        for name in Names::of(body).assigned {
-            if self.slot(name).is_none() {
-                self.declare(name, span)?;
+        self.frame.result = self.fit(source.result);
+        let mut typed = Vec::new();
+        for param in source.params {
+            let slot = self.declare(&param.name.node, source.span)?;
+            if let Some(fit) = self.fit(param.ty.as_ref()) {
+                self.frame.typed.insert(slot, Typed { fit, whole: true });
+                typed.push((slot, fit, &param.name.span));
             }
         }
+        for name in source.captured {
+            self.declare(name, source.span)?;
+        }
+        for name in Names::of(source.body).assigned {
+            if self.slot(name).is_none() {
+                self.declare(name, source.span)?;
+            }
+        }
+        for (slot, fit, span) in typed {
+            self.emit(Op::Load(slot), 1, span);
+            self.emit(Op::Fit(fit), 0, span);
+            self.emit(Op::Store(slot), -1, span);
+        }
+        self.frame.body = self.here();
         Ok(())
     }
 
-    fn end(&mut self, function: usize, name: &str, params: &[Param], span: &Span) {
+    fn end(&mut self, function: usize, source: &Source<'_>) {
+        let Source { name, params, span, .. } = source;
+        match (self.frame.result, &source.body.value) {
+            (fit, Some(value)) => self.emit_fit(fit, value),
+            (Some(fit), None) => _ = self.emit(Op::Fit(fit), 0, span),
+            (None, None) => {}
+        }
         self.emit(Op::Return, -1, span);
         let done = std::mem::replace(&mut self.frame, self.outer.pop().unwrap_or_default());
         let target = &mut self.functions[function];
-        target.name = Arc::from(name);
+        target.name = Arc::from(*name);
         target.params = names_of(params);
         target.slots = u32::from(done.most);
         target.ops = done.ops;
         target.spans = done.spans;
+        target.fits.body = done.body;
+    }
+
+    // Written types.
+
+    /// What a value needs to be of a type, if it needs anything.
+    fn fit(&mut self, ty: Option<&Type>) -> Option<u32> {
+        self.fits.of(&self.around.types, ty?)
+    }
+
+    /// Makes the top, which this expression gave, what a type says, unless it is that already.
+    fn emit_fit(&mut self, fit: Option<u32>, given: &Expr) {
+        if let Some(fit) = fit.filter(|fit| self.fitted(given) != Some(*fit)) {
+            self.emit(Op::Fit(fit), 0, &given.span);
+        }
+    }
+
+    /// What the value of an expression has become already, by a type that is written.
+    fn fitted(&self, expr: &Expr) -> Option<u32> {
+        match &expr.kind {
+            ExprKind::Name(name) => {
+                let typed = self.typed(self.slot(name)?)?;
+                typed.whole.then_some(typed.fit)
+            }
+            ExprKind::Call { callee, .. } => match &callee.kind {
+                ExprKind::Name(name) if self.slot(name).is_none() => {
+                    let function = self.callable.get(name.as_str())?;
+                    self.functions[*function as usize].fits.result
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What is known of a variable by its type.
+    fn typed(&self, slot: u16) -> Option<Typed> {
+        self.frame.typed.get(&slot).copied()
+    }
+
+    /// What a value needs that is put where `target` says: by the type of the variable around it.
+    fn fit_at(&self, target: &Expr) -> Option<u32> {
+        let mut keys = Vec::new();
+        let mut expr = target;
+        let mut fit = loop {
+            match &expr.kind {
+                ExprKind::Member(inner, name) => {
+                    keys.push(Some(name.node.as_str()));
+                    expr = inner;
+                }
+                ExprKind::Index(inner, index) => {
+                    keys.push(match &index.kind {
+                        ExprKind::Literal(Literal::String(key)) => Some(key.as_str()),
+                        _ => None,
+                    });
+                    expr = inner;
+                }
+                ExprKind::Name(name) => break self.typed(self.slot(name)?)?.fit,
+                _ => return None,
+            }
+        };
+        for key in keys.into_iter().rev() {
+            fit = self.fits.part(fit, key)?;
+        }
+        Some(fit)
     }
 
     // Variables.
@@ -385,6 +507,9 @@ impl<'a> Compiler<'a> {
         };
         self.frame.next = next;
         self.frame.most = self.frame.most.max(next);
+        if !self.frame.typed.is_empty() {
+            (slot..next).for_each(|slot| _ = self.frame.typed.remove(&slot));
+        }
         Ok(slot)
     }
 
@@ -521,10 +646,22 @@ impl<'a> Compiler<'a> {
     fn statement(&mut self, statement: &Stmt) -> Done {
         let span = &statement.span;
         match &statement.kind {
-            StmtKind::Let { name, ty: _, value } => {
+            StmtKind::Let { name, ty, value } => {
                 self.expr(value)?;
+                let written = self.fit(ty.as_ref());
+                self.emit_fit(written, value);
                 let slot = self.declare(&name.node, span)?;
                 self.emit(Op::Store(slot), -1, span);
+                // A record behind the name of its type is of that type as long as it is there.
+                let fit = match (ty, &value.kind) {
+                    (None, ExprKind::Record { name: Some(name), .. }) => {
+                        self.fits.declared(&self.around.types, &name.node)
+                    }
+                    _ => written,
+                };
+                if let Some(fit) = fit {
+                    self.frame.typed.insert(slot, Typed { fit, whole: ty.is_some() });
+                }
             }
             StmtKind::Assign { target, op, value } => self.assign(target, *op, value, span)?,
             StmtKind::Expr(expr) => self.effect(expr)?,
@@ -591,9 +728,15 @@ impl<'a> Compiler<'a> {
             }
             StmtKind::Return(value) => {
                 match value {
-                    Some(value) => self.expr(value)?,
+                    Some(value) => {
+                        self.expr(value)?;
+                        self.emit_fit(self.frame.result, value);
+                    }
                     None => {
                         self.emit(Op::Null, 1, span);
+                        if let Some(fit) = self.frame.result {
+                            self.emit(Op::Fit(fit), 0, span);
+                        }
                     }
                 }
                 self.emit(Op::Return, -1, span);
@@ -644,6 +787,8 @@ impl<'a> Compiler<'a> {
                 );
             };
             self.expr(value)?;
+            let fit = self.fit_at(target).filter(|fit| self.fits.joins(*fit, op));
+            self.emit_fit(fit, value);
             let effect = -1 - i64::from(self.places[place as usize].indexes);
             let op = op.map_or(Op::Assign(place), |op| Op::UpdatePlace(op, place));
             self.emit(op, effect, span);
@@ -662,13 +807,12 @@ impl<'a> Compiler<'a> {
             (Some(op), Some(small)) => {
                 self.emit(Op::UpdateInt(op, slot, small), 0, span);
             }
-            (Some(op), None) => {
+            (op, _) => {
                 self.expr(value)?;
-                self.emit(Op::Update(op, slot), -1, span);
-            }
-            (None, _) => {
-                self.expr(value)?;
-                self.emit(Op::Store(slot), -1, span);
+                let typed = self.typed(slot).filter(|typed| typed.whole);
+                let fit = typed.map(|typed| typed.fit).filter(|fit| self.fits.joins(*fit, op));
+                self.emit_fit(fit, value);
+                self.emit(op.map_or(Op::Store(slot), |op| Op::Update(op, slot)), -1, span);
             }
         }
         Ok(())
@@ -748,7 +892,7 @@ impl<'a> Compiler<'a> {
                 let count = items.len();
                 self.emit(Op::Array(number(count)), 1 - i64::from(number(count)), span);
             }
-            ExprKind::Record { name: _, fields } => {
+            ExprKind::Record { name, fields } => {
                 for (_, value) in fields {
                     self.expr(value)?;
                 }
@@ -756,6 +900,11 @@ impl<'a> Compiler<'a> {
                 self.shapes.push(keys);
                 let shape = number(self.shapes.len() - 1);
                 self.emit(Op::Record(shape), 1 - i64::from(number(fields.len())), span);
+                let named = name.as_ref();
+                let fit = named.and_then(|name| self.fits.declared(&self.around.types, &name.node));
+                if let Some(fit) = fit {
+                    self.emit(Op::Fit(fit), 0, span);
+                }
             }
             ExprKind::Unary(UnaryOp::Negate, inner) => match &inner.kind {
                 ExprKind::Literal(Literal::Int(value)) if *value > i64::MIN => {
@@ -1105,7 +1254,9 @@ impl<'a> Compiler<'a> {
             }
         }
         let function = self.reserve();
-        self.function(function as usize, "lambda", params, &captured, body, span.clone())?;
+        let source =
+            Source { name: "lambda", params, captured: &captured, result: None, body, span };
+        self.function(function as usize, &source)?;
         let Ok(count) = u16::try_from(captured.len()) else {
             return failure("a lambda uses more than 65535 variables", span);
         };
@@ -1180,6 +1331,18 @@ impl<'a> Compiler<'a> {
 
     fn call_name(&mut self, name: &str, args: &[Arg], span: &Span) -> Done {
         let variable = self.slot(name);
+        if let (None, Some(&function)) = (variable, self.callable.get(name))
+            && self.functions[function as usize].params.len() == args.len()
+            && args.iter().all(|arg| arg.name.is_none())
+        {
+            for (at, arg) in args.iter().enumerate() {
+                self.expr(&arg.value)?;
+                let fit = self.functions[function as usize].fits.params.get(at).copied().flatten();
+                self.emit_fit(fit, &arg.value);
+            }
+            self.emit(Op::Call(function), 1 - i64::from(number(args.len())), span);
+            return Ok(());
+        }
         let (positional, names) = self.arguments(args, span)?;
         let target = if let Some(&function) = self.callable.get(name) {
             Target::Function(function)
@@ -1202,12 +1365,7 @@ impl<'a> Compiler<'a> {
         span: &Span,
     ) {
         let effect = 1 - i64::from(positional) - i64::from(number(names.len()));
-        let exact = |function: u32| {
-            names.is_empty()
-                && self.functions[function as usize].params.len() == usize::from(positional)
-        };
         let op = match (variable, target) {
-            (None, Target::Function(function)) if exact(function) => Op::Call(function),
             (None, _) => Op::CallSite(self.site(name, positional, names, target)),
             (Some(slot), _) => Op::CallVariable(slot, self.site(name, positional, names, target)),
         };
@@ -1243,6 +1401,9 @@ impl<'a> Compiler<'a> {
         }
         let Some(place) = self.place(receiver)? else { return Ok(false) };
         let (positional, names) = self.arguments(args, span)?;
+        if let ([arg], Some(fit)) = (args, self.fit_at(receiver)) {
+            self.emit_fit(self.fits.taken(fit, &name.node), &arg.value);
+        }
         let taken = i64::from(positional)
             + i64::from(number(names.len()))
             + i64::from(self.places[place as usize].indexes);

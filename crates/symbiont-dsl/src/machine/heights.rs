@@ -48,7 +48,9 @@ fn effect(code: &Code, op: Op) -> Effect {
         Op::Closure { captured, .. } => plain(captured.into(), 1),
         Op::Array(count) => plain(count as usize, 1),
         Op::Record(shape) => plain(code.shapes[shape as usize].len(), 1),
-        Op::Wrap(_) | Op::Not | Op::Negate | Op::Truth | Op::BinaryInt(..) => plain(1, 1),
+        Op::Wrap(_) | Op::Fit(_) | Op::Not | Op::Negate | Op::Truth | Op::BinaryInt(..) => {
+            plain(1, 1)
+        }
         Op::Member(_) => plain(1, 1),
         Op::Binary(_) | Op::Index => plain(2, 1),
         Op::Assign(place) | Op::UpdatePlace(_, place) => plain(1 + indexes(place), 0),

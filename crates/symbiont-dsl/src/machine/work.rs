@@ -134,7 +134,7 @@ impl Work {
 }
 
 /// The length of an array or a range.
-fn length(list: &Value) -> usize {
+pub(super) fn length(list: &Value) -> usize {
     match list {
         Value::Array(items) => items.len(),
         Value::Range(from, to) => usize::try_from(range_length(*from, *to)).unwrap_or(usize::MAX),
@@ -143,7 +143,7 @@ fn length(list: &Value) -> usize {
 }
 
 /// An element of an array or a range.
-fn element(list: &Value, at: usize) -> Value {
+pub(super) fn element(list: &Value, at: usize) -> Value {
     match list {
         Value::Array(items) => items.get(at).cloned().unwrap_or_default(),
         Value::Range(from, _) => Value::Int(from.saturating_add_unsigned(at as u64)),

@@ -23,7 +23,7 @@ enum Seen {
 /// Compares two values as far as they hold no others. Long texts cost more of the budget.
 fn seen(a: &Value, b: &Value, cost: &mut u64) -> Seen {
     let equal = match (a, b) {
-        (Value::Null, Value::Null) | (Value::None, Value::None) | (Value::Any, Value::Any) => true,
+        (Value::Null | Value::None, Value::Null | Value::None) | (Value::Any, Value::Any) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::String(a), Value::String(b)) => {
             a.len() == b.len()

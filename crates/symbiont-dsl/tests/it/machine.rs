@@ -190,7 +190,7 @@ fn operators_follow_the_page() {
         ("1KB == 1000", "true"),
         ("2KB > 1000", "true"),
         ("1s < 1m", "true"),
-        ("null == None", "false"),
+        ("null == None", "true"),
         ("\"a\" + 1", "\"a1\""),
         ("1.5 + \"a\"", "\"1.5a\""),
         ("\"a\" + null", "! TypeError"),

@@ -8,6 +8,7 @@ mod coverage;
 mod decisions;
 mod definitions;
 mod docs;
+mod fitting;
 mod formatting;
 mod fuzzed;
 mod machine;
