@@ -181,6 +181,15 @@ impl<'a> Parser<'a> {
         if !self.at_end() {
             self.at += 1;
         }
+        // Nobody knows what was meant to stand between a text that has no end and this.
+        if self.after_unclosed() {
+            self.reported_at = Some(self.at);
+        }
+    }
+
+    /// Whether the last token read is a text that lacks its closing quotes.
+    fn after_unclosed(&self) -> bool {
+        self.at > 0 && self.tokens[self.at - 1].unclosed
     }
 
     fn eat(&mut self, kind: SyntaxKind) -> bool {
@@ -261,6 +270,15 @@ impl<'a> Parser<'a> {
         let message = format!("expected {what}, found {}", self.found());
         let diagnostic =
             Diagnostic::error("E0101", message, self.span()).label(format!("expected {what}"));
+        self.report(diagnostic);
+    }
+
+    /// Reports that `what` should stand behind the last token, whose line something else follows.
+    fn lacks(&mut self, what: &str) {
+        let message = format!("expected {what}, found {}", self.found());
+        let place = self.after_last();
+        let diagnostic =
+            Diagnostic::error("E0101", message, place).label(format!("expected {what}"));
         self.report(diagnostic);
     }
 
@@ -392,13 +410,13 @@ impl<'a> Parser<'a> {
         }
         let params = what == PARAMETERS;
         let head = std::mem::replace(&mut self.in_head, false);
-        while !self.at(close) && !self.at_list_end(params) {
+        while !self.at(close) && !self.at_list_end(opened, params) {
             let before = self.at;
             entry(self);
             if self.eat(SyntaxKind::Comma) || self.at(close) {
                 continue;
             }
-            if self.at_list_end(params) {
+            if self.at_list_end(opened, params) {
                 break;
             }
             let diagnostic = {
@@ -415,7 +433,7 @@ impl<'a> Parser<'a> {
                 let start = self.at;
                 while !matches!(self.kind(), SyntaxKind::Comma)
                     && !self.at(close)
-                    && !self.at_list_end(params)
+                    && !self.at_list_end(opened, params)
                 {
                     self.skip_one();
                 }
@@ -428,12 +446,13 @@ impl<'a> Parser<'a> {
     }
 
     /// Whether a list that is still open cannot go on here: somebody forgot to close it.
-    fn at_list_end(&self, params: bool) -> bool {
+    fn at_list_end(&self, opened: usize, params: bool) -> bool {
         use SyntaxKind::{End, RightBrace, RightBracket, RightParen, Semicolon};
         if params && matches!(self.kind(), SyntaxKind::LeftBrace | SyntaxKind::ThinArrow) {
             return true;
         }
         matches!(self.kind(), End | Semicolon | RightBrace | RightBracket | RightParen)
+            || (self.after_unclosed() && self.first_on_line() && self.closing[opened] == 0)
             || (self.first_on_line() && self.at_plain_statement())
             || self.at_declaration()
     }

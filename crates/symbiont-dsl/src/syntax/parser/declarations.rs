@@ -4,7 +4,7 @@ use super::Parser;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::hir::{
     Agent, BlockDecl, BlockKind, Entry, Event, Expr, ExprKind, Function, Handler, Literal,
-    PolicyBlock, Program, Rule, Spanned, TypeDecl, Verb, With,
+    PolicyBlock, Program, Rule, Spanned, Type, TypeDecl, TypeKind, Verb, With,
 };
 use crate::syntax::SyntaxKind;
 use crate::syntax::literal::short;
@@ -238,7 +238,17 @@ impl Parser<'_> {
         self.bump();
         let name = self.name("the type's name")?;
         self.separator(false, " =");
-        let ty = self.ty();
+        // No type that stands in the next line is followed by a name.
+        let next = self.first_on_line()
+            && is_keyword(self.word())
+            && (self.kind_ahead(1) == SyntaxKind::Name || self.at_word("metadata"));
+        let ty = if next {
+            self.lacks("a type");
+            let place = self.after_last();
+            Type { kind: TypeKind::Named(String::new(), Vec::new()), span: place }
+        } else {
+            self.ty()
+        };
         self.node(SyntaxKind::TypeDeclaration, start);
         Some(TypeDecl { name, ty })
     }
