@@ -124,7 +124,7 @@ pub(crate) struct Sink {
 }
 
 /// How much was told up to some moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Told {
     kept: usize,
     errors: usize,

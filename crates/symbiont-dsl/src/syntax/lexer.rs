@@ -67,7 +67,7 @@ struct Lexer<'a> {
     /// Where the current token starts.
     start: usize,
     at: usize,
-    /// Before the first text that goes over several lines and has a word or a quote right behind it:
+    /// Before the first text that goes over several lines and has what begins texts right behind it:
     /// if the quotes run out, what closes it was most likely meant to open another.
     suspect: Option<Mark>,
     /// A string was not closed before the end: from here on strings end with their line at the
@@ -330,9 +330,28 @@ impl Lexer<'_> {
         }
     }
 
-    /// Whether what stands here would not stand right behind a text.
+    /// Whether what stands here seldom stands right behind a text, and often begins one.
     fn at_text(&self) -> bool {
-        matches!(self.peek(0), b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'"' | 128..)
+        !matches!(
+            self.peek(0),
+            0 | b' '
+                | b'\t'
+                | b'\r'
+                | b'\n'
+                | b','
+                | b';'
+                | b':'
+                | b'.'
+                | b')'
+                | b']'
+                | b'}'
+                | b'='
+                | b'!'
+                | b'<'
+                | b'>'
+                | b'+'
+                | b'?'
+        )
     }
 
     /// Goes back to a text and ends it with its line: from there the quotes of the rest are pairs.

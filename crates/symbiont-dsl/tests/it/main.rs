@@ -11,6 +11,7 @@ mod docs;
 mod formatting;
 mod fuzzed;
 mod machine;
+mod mutations;
 mod parsing;
 mod policies;
 mod random;

@@ -458,14 +458,44 @@ impl Parser<'_> {
             }
     }
 
+    /// Whether a statement begins here and no field of a record.
+    fn at_no_field(&self) -> bool {
+        self.at_plain_statement() || self.at_use_of_name()
+    }
+
+    /// Whether a statement begins here and no arm.
+    fn at_no_arm(&self) -> bool {
+        self.at_plain_statement()
+            || (self.at_use_of_name() && !matches!(self.word(), "Some" | "Ok" | "Err"))
+    }
+
+    /// Whether a member of something, or a call that is a statement of its own, stands here.
+    fn at_use_of_name(&self) -> bool {
+        self.at(SyntaxKind::Name)
+            && match self.kind_ahead(1) {
+                SyntaxKind::Dot => true,
+                SyntaxKind::LeftParen => {
+                    let closing = self.closing[self.at + 1] as usize;
+                    closing > 0 && self.tokens[closing + 1].kind == SyntaxKind::Semicolon
+                }
+                _ => false,
+            }
+    }
+
     fn record(&mut self, name: Option<Spanned<String>>) -> ExprKind {
         let mut fields = Vec::new();
-        self.braced(|parser| {
+        // Of several keys in a row that have no value, the first is told of.
+        let mut lost = false;
+        self.braced_until(Self::at_no_field, |parser| {
             let start = parser.at;
             let Some(key) = parser.key() else { return false };
-            if !parser.eat(SyntaxKind::Colon) && !parser.eat(SyntaxKind::Equals) {
+            let lacks = !parser.eat(SyntaxKind::Colon) && !parser.eat(SyntaxKind::Equals);
+            if lacks && lost {
+                parser.reported_at = Some(parser.at);
+            } else if lacks {
                 parser.expected("`:` and a value");
             }
+            lost = lacks;
             let value = parser.expression();
             parser.node(SyntaxKind::Field, start);
             fields.push((key, value));
@@ -729,7 +759,7 @@ impl Parser<'_> {
         self.bump();
         let subject = Box::new(self.head());
         let mut arms = Vec::new();
-        self.braced(|parser| {
+        self.braced_until(Self::at_no_arm, |parser| {
             let start = parser.at;
             let pattern = parser.pattern();
             if parser.at == start {

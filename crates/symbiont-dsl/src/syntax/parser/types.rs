@@ -96,7 +96,7 @@ impl Parser<'_> {
 
     fn record_type(&mut self, start: usize) -> TypeKind {
         let mut fields = Vec::new();
-        self.braced(|parser| {
+        self.braced_until(Self::at_plain_statement, |parser| {
             let field = parser.at;
             let Some(key) = parser.key() else { return false };
             if !parser.eat(SyntaxKind::Equals) {
@@ -252,13 +252,17 @@ impl Parser<'_> {
 
     fn record_pattern(&mut self) -> PatternKind {
         let mut fields = Vec::new();
-        self.braced(|parser| {
+        self.braced_until(Self::at_plain_statement, |parser| {
             let field = parser.at;
             let Some(key) = parser.key() else { return false };
             let pattern = if parser.eat(SyntaxKind::Colon) || parser.eat(SyntaxKind::Equals) {
                 parser.pattern()
             } else {
-                Pattern { kind: PatternKind::Name(key.node.clone()), span: key.span.clone() }
+                // Of a text, the name is what stands between the quotes.
+                let inner = key.span.start + 1..key.span.end.max(key.span.start + 2) - 1;
+                let quoted = parser.source.get(inner.clone()) == Some(key.node.as_str());
+                let span = if quoted { inner } else { key.span.clone() };
+                Pattern { kind: PatternKind::Name(key.node.clone()), span }
             };
             parser.node(SyntaxKind::Field, field);
             fields.push((key, pattern));
