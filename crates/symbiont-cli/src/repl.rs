@@ -15,7 +15,7 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter};
 use symbiont_dsl::diagnostic::{Severity, render};
 use symbiont_dsl::machine::{Limits, Session};
-use symbiont_dsl::syntax::{self, SyntaxKind};
+use symbiont_dsl::syntax;
 use symbiont_dsl::value::{ErrorValue, Value};
 use symbiont_runtime::{
     AgentConfig, AgentId, AuditEvent, ExecutionMode, LifecycleConfig, LifecycleController,
@@ -407,25 +407,7 @@ fn like(value: &Value) -> &'static str {
 
 /// Whether a bracket, a text or a comment is still open.
 fn is_open(input: &str) -> bool {
-    let tree = syntax::tree(input);
-    let mut depth = 0_usize;
-    for element in tree.descendants_with_tokens() {
-        let Some(token) = element.as_token() else { continue };
-        use SyntaxKind::{
-            BlockComment, LeftBrace, LeftBracket, LeftParen, LongString, RightBrace, RightBracket,
-            RightParen, String,
-        };
-        let text = token.text();
-        match token.kind() {
-            LeftBrace | LeftBracket | LeftParen => depth += 1,
-            RightBrace | RightBracket | RightParen => depth = depth.saturating_sub(1),
-            LongString if text.len() < 6 || !text.ends_with("\"\"\"") => return true,
-            String if text.len() < 2 || !text.ends_with('"') => return true,
-            BlockComment if !text.ends_with("*/") => return true,
-            _ => {}
-        }
-    }
-    depth > 0
+    syntax::unclosed(input).is_some()
 }
 
 /// What helps at the prompt.

@@ -17,7 +17,7 @@
 //! inference, both of which editors ask as well.
 
 mod access;
-mod blocks;
+pub(crate) mod blocks;
 mod flow;
 mod names;
 mod tools;
@@ -31,6 +31,7 @@ use crate::infer;
 use crate::resolve::Resolution;
 use crate::syntax::literal::short;
 use crate::tools::Tools;
+use crate::types;
 
 /// Checks a program; `agents` are the definitions of its agents, `tools` those that it may call, if
 /// that is known.
@@ -42,6 +43,7 @@ pub(crate) fn check(
     sink: &mut Sink,
 ) {
     duplicates(program, sink);
+    endless_types(program, sink);
     blocks::check(program, source, sink);
     used_policies(program, sink);
     let broken = names::Broken::of(program, sink);
@@ -92,6 +94,26 @@ fn duplicates(program: &Program, sink: &mut Sink) {
                 );
             }
         }
+    }
+}
+
+/// Types that no value can be of.
+fn endless_types(program: &Program, sink: &mut Sink) {
+    for (ty, circle) in types::endless(program) {
+        let name = short(&ty.name.node);
+        let message = format!("the type `{name}` stands for itself");
+        let mut way: Vec<String> =
+            circle.iter().take(8).map(|name| format!("`{}`", short(name))).collect();
+        if circle.len() > way.len() {
+            way.push("...".to_owned());
+        }
+        way.push(format!("`{name}`"));
+        sink.push(
+            Diagnostic::error("E0224", message, ty.name.span.clone())
+                .label("no value is of it")
+                .note(way.join(" -> "))
+                .note("an `Option`, an `Array` or a `Map` of it comes to an end"),
+        );
     }
 }
 

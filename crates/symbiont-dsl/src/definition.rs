@@ -26,6 +26,7 @@ use crate::syntax::{self, KEYWORDS, MAX_SOURCE, SyntaxKind};
 use crate::tools::Tools;
 use crate::types::Types;
 
+pub use crate::check::blocks::setting_words;
 pub use crate::operations::covers;
 pub use input::{Bound, bind_input};
 

@@ -123,6 +123,14 @@ pub(crate) struct Sink {
     warnings: usize,
 }
 
+/// How much was told up to some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Told {
+    kept: usize,
+    errors: usize,
+    warnings: usize,
+}
+
 impl Sink {
     /// How many of each severity are kept.
     pub(crate) const LIMIT: usize = 200;
@@ -136,6 +144,17 @@ impl Sink {
         if *count <= Self::LIMIT {
             self.kept.push(diagnostic);
         }
+    }
+
+    /// How much was told so far.
+    pub(crate) fn told(&self) -> Told {
+        Told { kept: self.kept.len(), errors: self.errors, warnings: self.warnings }
+    }
+
+    /// Forgets what was told since then.
+    pub(crate) fn forget(&mut self, since: Told) {
+        self.kept.truncate(since.kept);
+        (self.errors, self.warnings) = (since.errors, since.warnings);
     }
 
     pub(crate) fn has_errors(&self) -> bool {

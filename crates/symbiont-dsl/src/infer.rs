@@ -839,7 +839,11 @@ impl<'a, 'r> Infer<'a, 'r> {
     fn method(&mut self, of: &'a Expr, name: &'a Spanned<String>, args: &'a [Arg]) -> TyId {
         let receiver = self.expr(of);
         let head = self.store.head(receiver);
-        let Some(row) = signatures::method(kind(head), &name.node) else {
+        // A key that holds a function is what is called.
+        let own = self.field(head, &name.node).map(|field| self.store.head(field));
+        let is_own = matches!(own, Some(Ty::Function | Ty::Any));
+        let row = signatures::method(kind(head), &name.node).filter(|_| !is_own);
+        let Some(row) = row else {
             self.arguments(args);
             return TyId::Any;
         };

@@ -744,6 +744,13 @@ impl Machine {
         if matches!(self.values[at], Value::Null) {
             return Err(type_error(format!("null has no method `{name}`")));
         }
+        // What a record holds itself comes before what all records have.
+        if let Value::Map(map) = &self.values[at]
+            && let Some(callee @ Value::Function(_)) = map.get(name)
+        {
+            let callee = callee.clone();
+            return self.call_value(code, &callee, at, site);
+        }
         if site.names.is_empty() {
             if let Some((function, count)) = prelude::method(name)
                 && matches!(self.values[at], Value::Array(_) | Value::Range(..))
@@ -778,12 +785,6 @@ impl Machine {
                     return Ok(());
                 }
             }
-        }
-        if let Value::Map(map) = &self.values[at]
-            && let Some(callee @ Value::Function(_)) = map.get(name)
-        {
-            let callee = callee.clone();
-            return self.call_value(code, &callee, at, site);
         }
         Err(methods::no_method(&self.values[at], name))
     }

@@ -11,12 +11,14 @@
 //! - Paths are absolute and without `.` and doubled slashes; `..` is kept for the sandbox to refuse.
 //! - A name in a policy means at least one operation.
 
+mod canonical;
 mod parameters;
 
 use std::borrow::Cow;
 
 use crate::url::Url;
 
+pub use canonical::canonical;
 pub use parameters::{
     Arranged, Given, Misplaced, Place, Shape, arrange, option, options, options_slot, slots,
 };
@@ -242,7 +244,7 @@ pub const AMBIENT: &[&str] =
     &["agent", "context", "request", "resource", "user", "recipient", "workflow", "current_time"];
 
 /// The namespaces of host calls: `fs` in `fs.read`.
-pub const NAMESPACES: &[&str] = &["fs", "http", "memory"];
+pub const NAMESPACES: &[&str] = &["fs", "http", "memory", "secret"];
 
 /// Whether this is a host call; anything else that is called by name is a tool.
 pub fn is_host_call(name: &str) -> bool {

@@ -54,12 +54,31 @@ pub fn parse(source: &str) -> Parsed {
 
 /// Reads a source into a program; what is found goes into the sink.
 pub(crate) fn parse_into(source: &str, sink: &mut Sink) -> hir::Program {
+    parse_within(source, source.len(), sink)
+}
+
+/// The same of a source of which somebody wrote what stands before `end`: what follows is told as
+/// the end of the text.
+pub(crate) fn parse_within(source: &str, end: usize, sink: &mut Sink) -> hir::Program {
     if source.len() > MAX_SOURCE {
         sink.push(too_large(source));
         return hir::Program::default();
     }
     let lexed = lex(source, sink);
-    parser::parse(source, &lexed.tokens, sink).program
+    parser::parse(source, &lexed.tokens, end, sink).program
+}
+
+/// What is told of the bracket, the text or the comment in a source that is still open at its end, if
+/// one is: whoever is asked for more lines may go on there.
+pub fn unclosed(source: &str) -> Option<Diagnostic> {
+    if source.len() > MAX_SOURCE {
+        return None;
+    }
+    let mut sink = Sink::default();
+    let lexed = lex(source, &mut sink);
+    let mut told = sink.finish().into_iter();
+    told.find(|found| matches!(found.code, "E0104" | "E0105"))
+        .or_else(|| parser::open_bracket(source, &lexed.tokens))
 }
 
 /// Reads a source into its lossless syntax tree. A source that is too large is a tree with one
@@ -70,7 +89,7 @@ pub fn tree(source: &str) -> SyntaxNode {
         return tree::unread(source);
     }
     let lexed = lex(source, &mut sink);
-    let output = parser::parse(source, &lexed.tokens, &mut sink);
+    let output = parser::parse(source, &lexed.tokens, source.len(), &mut sink);
     tree::build(source, &lexed, &output.nodes)
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::hir::{Program, Type, TypeKind};
+use crate::hir::{Program, Type, TypeDecl, TypeKind};
 
 /// The types that everybody knows.
 pub(crate) const BUILTIN_TYPES: &[&str] = &[
@@ -88,6 +88,64 @@ impl<'a> Types<'a> {
     pub(crate) fn is_optional(&self, ty: Option<&Type>) -> bool {
         let resolved = ty.and_then(|ty| self.resolve(ty));
         matches!(resolved, Some(Type { kind: TypeKind::Named(name, _), .. }) if is_option(name))
+    }
+}
+
+/// The types that stand for themselves, each with the names on the way back to it: those that no
+/// value is of, since it would have no end. Of each circle the first in the file.
+pub(crate) fn endless(program: &Program) -> Vec<(&TypeDecl, Vec<&str>)> {
+    let number: HashMap<&str, usize> =
+        (program.types.iter().enumerate()).map(|(at, ty)| (ty.name.node.as_str(), at)).collect();
+    let needs: Vec<Vec<usize>> = (program.types.iter())
+        .map(|ty| {
+            let mut needed = Vec::new();
+            part_of(&ty.ty, &mut |name| needed.extend(number.get(name)));
+            needed
+        })
+        .collect();
+    // What needs nothing that is left has values.
+    let mut waits: Vec<usize> = needs.iter().map(Vec::len).collect();
+    let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); needs.len()];
+    for (at, needed) in needs.iter().enumerate() {
+        needed.iter().for_each(|other| needed_by[*other].push(at));
+    }
+    let mut ready: Vec<usize> = (0..needs.len()).filter(|at| waits[*at] == 0).collect();
+    while let Some(at) = ready.pop() {
+        for other in &needed_by[at] {
+            waits[*other] -= 1;
+            if waits[*other] == 0 {
+                ready.push(*other);
+            }
+        }
+    }
+    // What is left needs something that is left: whoever follows that comes into a circle.
+    let mut walk_of = vec![0; needs.len()];
+    let mut circles = Vec::new();
+    for start in 0..needs.len() {
+        let (mut at, mut path) = (start, Vec::new());
+        while waits[at] > 0 && walk_of[at] == 0 {
+            walk_of[at] = start + 1;
+            path.push(at);
+            at = needs[at].iter().copied().find(|next| waits[*next] > 0).unwrap_or(at);
+        }
+        if waits[at] > 0 && walk_of[at] == start + 1 {
+            let circle = &path[path.iter().position(|on| *on == at).unwrap_or(0)..];
+            let first = circle.iter().copied().min().unwrap_or(at);
+            let turn = circle.iter().position(|on| *on == first).unwrap_or(0);
+            let names = (circle[turn..].iter().chain(&circle[..turn]))
+                .map(|on| program.types[*on].name.node.as_str());
+            circles.push((&program.types[first], names.collect()));
+        }
+    }
+    circles
+}
+
+/// Gives the names of which every value of a type has a value in it.
+fn part_of<'a>(ty: &'a Type, give: &mut impl FnMut(&'a str)) {
+    match &ty.kind {
+        // An array, a map and an option may be empty, and a result may be an error.
+        TypeKind::Named(name, _) => give(name),
+        TypeKind::Record(fields) => fields.iter().for_each(|(_, ty)| part_of(ty, give)),
     }
 }
 

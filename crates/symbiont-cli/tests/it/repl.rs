@@ -46,6 +46,12 @@ fn what_fails_is_told_and_the_rest_goes_on() {
     for told in ["ArithmeticError: ", "error[E0201]: nobody defined `nobody`", "error[E01"] {
         assert!(ran.err.contains(told), "{told}: {}", ran.err);
     }
+    // What is open at the end is told of what was typed.
+    for open in ["sleep(", "function f(x) {\n  x\n", "let x = \"abc"] {
+        let ran = typed(open);
+        assert!(ran.err.contains("is not closed"), "{open}: {}", ran.err);
+        assert_eq!((ran.err.matches("error").count(), ran.code), (1, Some(1)), "{}", ran.err);
+    }
     let ran = typed(":nonsense\n:doc nonsense\n");
     assert_eq!(ran.code, Some(1));
     let ran = typed(":doc len\n");

@@ -133,6 +133,16 @@ fn keys(block: &str) -> impl Iterator<Item = (&'static str, Takes)> {
     KEYS.iter().filter(move |row| row.0 == block).map(|row| (row.1, row.2))
 }
 
+/// The words that a key of a block takes, where there are no others; the block is named by its
+/// keyword or key.
+pub fn setting_words(block: &str, key: &str) -> &'static [&'static str] {
+    match keys(block).find(|(name, _)| *name == key) {
+        Some((_, Word(known))) => known,
+        Some((_, Flag)) => &["true", "false"],
+        Some(_) | None => &[],
+    }
+}
+
 /// Checks the blocks of a program.
 pub(super) fn check(program: &Program, source: &str, sink: &mut Sink) {
     let agents = program.agents.iter().map(|agent| agent.name.node.as_str()).collect();

@@ -12,6 +12,42 @@ use crate::syntax::literal::short;
 use crate::tools::Tools;
 use crate::types::BUILTIN_TYPES;
 
+/// What types are called elsewhere, in small letters, and here.
+const FOREIGN_TYPES: &[(&str, &str)] = &[
+    ("str", "String"),
+    ("text", "String"),
+    ("char", "String"),
+    ("integer", "int"),
+    ("long", "int"),
+    ("i32", "int"),
+    ("i64", "int"),
+    ("u32", "int"),
+    ("u64", "int"),
+    ("usize", "int"),
+    ("number", "float"),
+    ("double", "float"),
+    ("decimal", "float"),
+    ("f32", "float"),
+    ("f64", "float"),
+    ("boolean", "bool"),
+    ("vec", "Array"),
+    ("vector", "Array"),
+    ("slice", "Array"),
+    ("dict", "Map"),
+    ("dictionary", "Map"),
+    ("hashmap", "Map"),
+    ("object", "Map"),
+    ("timedelta", "duration"),
+    ("interval", "duration"),
+    ("date", "time"),
+    ("datetime", "time"),
+    ("timestamp", "time"),
+    ("instant", "time"),
+    ("dynamic", "any"),
+    ("unknown", "any"),
+    ("blob", "bytes"),
+];
+
 /// How many names of tools are compared with those of functions, in one file.
 const HINTS: usize = 1000;
 
@@ -131,7 +167,16 @@ impl<'a> Report<'a, '_> {
         }
         let message = format!("nobody defined the type `{}`", short(name));
         let declared = self.program.types.iter().map(|ty| ty.name.node.as_str());
-        let meant = nearest(name, BUILTIN_TYPES.iter().copied().chain(declared));
+        let known = || BUILTIN_TYPES.iter().copied().chain(declared.clone());
+        let foreign = |name: &str| {
+            let name = name.to_lowercase();
+            FOREIGN_TYPES.iter().find(|(foreign, _)| *foreign == name).map(|(_, meant)| *meant)
+        };
+        // A name that differs in its capitals only is nearer than what others call something else.
+        let meant = known()
+            .find(|known| known.eq_ignore_ascii_case(name))
+            .or_else(|| foreign(name))
+            .or_else(|| nearest(name, known()));
         self.sink.push(
             Diagnostic::warning("W0310", message, span.clone())
                 .label("anything fits")

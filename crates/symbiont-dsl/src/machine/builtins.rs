@@ -304,10 +304,8 @@ fn extreme(
         return Err(type_error(format!("`{name}` of nothing")));
     };
     for candidate in &candidates[1..] {
-        let order = candidate.order(best).ok_or_else(|| {
-            let (a, b) = (candidate.type_name(), best.type_name());
-            type_error(format!("{a} and {b} have no order"))
-        })?;
+        let order =
+            candidate.order(best).ok_or_else(|| super::operators::no_order(candidate, best))?;
         if order == wanted {
             best = candidate;
         }

@@ -108,14 +108,26 @@ fn compare(op: BinaryOp, a: &Value, b: &Value, meter: &mut Meter) -> Result<bool
         if is_nan(a) || is_nan(b) {
             return Ok(false);
         }
-        let (a, b) = (a.type_name(), b.type_name());
-        return Err(type_error(format!("{a} and {b} have no order")));
+        return Err(no_order(a, b));
     };
     Ok(match op {
         BinaryOp::Less => order == Ordering::Less,
         BinaryOp::Greater => order == Ordering::Greater,
         BinaryOp::LessOrEqual => order != Ordering::Greater,
         _ => order != Ordering::Less,
+    })
+}
+
+/// That neither of two values comes before the other.
+#[cold]
+pub(super) fn no_order(a: &Value, b: &Value) -> super::meter::Raise {
+    let (of_a, of_b) = (a.type_name(), b.type_name());
+    type_error(match (a, b) {
+        (Value::Null, Value::Null) => "null is neither less nor greater than null".to_owned(),
+        (Value::Null, _) => format!("null is neither less nor greater than {of_b}"),
+        (_, Value::Null) => format!("null is neither less nor greater than {of_a}"),
+        _ if of_a == of_b => format!("{of_a} has no order"),
+        _ => format!("{of_a} and {of_b} have no order"),
     })
 }
 
@@ -242,6 +254,7 @@ fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
     };
     let overflow = || arithmetic(format!("`{sign}` overflows"));
     let by_zero = || arithmetic("division by zero");
+    let negative = |what: &str| arithmetic(format!("a {what} can't be negative"));
     let divides = matches!(op, BinaryOp::Divide | BinaryOp::Remainder);
     let float = |a: f64, b: f64| {
         if divides && b == 0.0 {
@@ -265,7 +278,12 @@ fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
         (Value::Duration(a), Value::Duration(b)) => {
             let duration = match op {
                 BinaryOp::Add => a.checked_add(*b),
-                BinaryOp::Subtract => a.checked_sub(*b),
+                BinaryOp::Subtract => {
+                    return a
+                        .checked_sub(*b)
+                        .map(Value::Duration)
+                        .ok_or_else(|| negative("duration"));
+                }
                 BinaryOp::Divide => return float(a.as_secs_f64(), b.as_secs_f64()),
                 BinaryOp::Remainder if b.is_zero() => return Err(by_zero()),
                 BinaryOp::Remainder => nanoseconds(a.as_nanos() % b.as_nanos()),
@@ -276,7 +294,9 @@ fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
         (Value::Size(a), Value::Size(b)) => {
             let size = match op {
                 BinaryOp::Add => a.checked_add(*b),
-                BinaryOp::Subtract => a.checked_sub(*b),
+                BinaryOp::Subtract => {
+                    return a.checked_sub(*b).map(Value::Size).ok_or_else(|| negative("size"));
+                }
                 BinaryOp::Divide => return float(*a as f64, *b as f64),
                 BinaryOp::Remainder if *b == 0 => return Err(by_zero()),
                 BinaryOp::Remainder => a.checked_rem(*b),
@@ -287,31 +307,36 @@ fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
         (Value::Duration(duration), Value::Int(n)) | (Value::Int(n), Value::Duration(duration))
             if op == BinaryOp::Multiply =>
         {
-            let product = u128::try_from(*n).ok().and_then(|n| duration.as_nanos().checked_mul(n));
+            let n = u128::try_from(*n).map_err(|_| negative("duration"))?;
+            let product = duration.as_nanos().checked_mul(n);
             product.and_then(nanoseconds).map(Value::Duration).ok_or_else(overflow)
         }
         (Value::Duration(_), Value::Int(0)) if divides => Err(by_zero()),
         (Value::Duration(duration), Value::Int(n)) if op == BinaryOp::Divide => {
-            let quotient = u128::try_from(*n).ok().and_then(|n| duration.as_nanos().checked_div(n));
+            let n = u128::try_from(*n).map_err(|_| negative("duration"))?;
+            let quotient = duration.as_nanos().checked_div(n);
             quotient.and_then(nanoseconds).map(Value::Duration).ok_or_else(overflow)
         }
         (Value::Duration(duration), Value::Float(x))
         | (Value::Float(x), Value::Duration(duration))
             if op == BinaryOp::Multiply =>
         {
-            Duration::try_from_secs_f64(duration.as_secs_f64() * x)
+            let seconds = duration.as_secs_f64() * x;
+            Duration::try_from_secs_f64(seconds)
                 .map(Value::Duration)
-                .map_err(|_| overflow())
+                .map_err(|_| if seconds < 0.0 { negative("duration") } else { overflow() })
         }
         (Value::Size(size), Value::Int(n)) | (Value::Int(n), Value::Size(size))
             if op == BinaryOp::Multiply =>
         {
-            let product = u64::try_from(*n).ok().and_then(|n| size.checked_mul(n));
+            let n = u64::try_from(*n).map_err(|_| negative("size"))?;
+            let product = size.checked_mul(n);
             product.map(Value::Size).ok_or_else(overflow)
         }
         (Value::Size(_), Value::Int(0)) if divides => Err(by_zero()),
         (Value::Size(size), Value::Int(n)) if op == BinaryOp::Divide => {
-            let quotient = u64::try_from(*n).ok().and_then(|n| size.checked_div(n));
+            let n = u64::try_from(*n).map_err(|_| negative("size"))?;
+            let quotient = size.checked_div(n);
             quotient.map(Value::Size).ok_or_else(overflow)
         }
         (Value::Time(time), Value::Duration(duration))
@@ -326,8 +351,9 @@ fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
             duration.and_then(|d| time.checked_sub(d)).map(Value::Time).ok_or_else(overflow)
         }
         (Value::Time(a), Value::Time(b)) if op == BinaryOp::Subtract => {
-            let between = u128::try_from(i128::from(*a) - i128::from(*b)).ok();
-            between.and_then(nanoseconds).map(Value::Duration).ok_or_else(overflow)
+            let between = u128::try_from(i128::from(*a) - i128::from(*b))
+                .map_err(|_| negative("duration"))?;
+            nanoseconds(between).map(Value::Duration).ok_or_else(overflow)
         }
         (a, b) => Err(mismatch(sign, a, b)),
     }
@@ -346,6 +372,9 @@ pub(super) fn negate(value: &Value) -> Result<Value> {
             number.checked_neg().map(Value::Int).ok_or_else(|| arithmetic("`-` overflows"))
         }
         Value::Float(number) => Ok(Value::Float(-number)),
+        Value::Duration(_) | Value::Size(_) => {
+            Err(type_error(format!("a {} can't be negative", value.type_name())))
+        }
         other => Err(type_error(format!("`-` does not go with {}", other.type_name()))),
     }
 }

@@ -82,12 +82,17 @@ impl Session {
             sink.push(Diagnostic::error("E0108", message, 0..input.len()).label("too much"));
             return Err(sink.finish());
         }
+        // What stands around an input would seem to close what is open in it.
+        if let Some(open) = syntax::unclosed(input) {
+            return Err(vec![open]);
+        }
         let declares = begins_declaration(input);
         let before = if declares { 0 } else { AROUND[0].len() };
         let read = if declares {
             syntax::parse_into(input, &mut sink)
         } else {
-            syntax::parse_into(&format!("{}{input}{}", AROUND[0], AROUND[1]), &mut sink)
+            let whole = format!("{}{input}{}", AROUND[0], AROUND[1]);
+            syntax::parse_within(&whole, before + input.len(), &mut sink)
         };
         let taken = self.take(read, declares, input, before, &mut sink);
         match taken.filter(|_| !sink.has_errors()) {

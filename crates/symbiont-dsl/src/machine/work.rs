@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::builtins::shown;
 use super::meter::{ARRAY, Meter, Result, TEXT, VALUE, raise, type_error};
-use super::operators::{check_depth, range_length};
+use super::operators::{check_depth, no_order, range_length};
 use crate::value::{Array, Map, Text, Value};
 
 /// How many elements are gone through in one go.
@@ -331,10 +331,7 @@ pub(super) fn mixable(values: &[Value]) -> Result {
         kind_of_it => kind_of_it != kind(first),
     });
     match odd {
-        Some(odd) => {
-            let (a, b) = (odd.type_name(), first.type_name());
-            Err(type_error(format!("{a} and {b} have no order")))
-        }
+        Some(odd) => Err(no_order(odd, first)),
         None => Ok(()),
     }
 }

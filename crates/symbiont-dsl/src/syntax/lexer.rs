@@ -4,7 +4,7 @@
 //! (layout, comments, characters that mean nothing) come in two lists, both in order. One pass,
 //! each byte is looked at a bounded number of times.
 
-use crate::diagnostic::{Diagnostic, Sink};
+use crate::diagnostic::{Diagnostic, Sink, Told};
 use crate::syntax::SyntaxKind::{self, *};
 use crate::syntax::literal::DURATION_WORDS;
 
@@ -16,6 +16,8 @@ pub(crate) struct Token {
     pub(crate) end: u32,
     /// Whether it is the first on its line.
     pub(crate) first_on_line: bool,
+    /// Whether it is a text that lacks its closing quotes.
+    pub(crate) unclosed: bool,
 }
 
 /// What the lexer made of a source.
@@ -31,41 +33,63 @@ pub(crate) fn lex(source: &str, sink: &mut Sink) -> Lexed {
     let mut lexer = Lexer {
         source,
         bytes: source.as_bytes(),
+        start: 0,
         at: 0,
+        suspect: None,
         quotes_run_out: false,
+        unclosed: false,
         lexed: Lexed { tokens: Vec::with_capacity(source.len() / 4 + 1), trivia: Vec::new() },
         fresh_line: true,
         sink,
     };
     while lexer.at < source.len() {
-        let start = lexer.at;
+        lexer.start = lexer.at;
         let kind = lexer.token();
-        lexer.push(kind, start);
+        lexer.push(kind);
     }
-    lexer.push(End, source.len());
+    lexer.start = source.len();
+    lexer.push(End);
     lexer.lexed
+}
+
+/// How far the lexer was before a text.
+struct Mark {
+    at: usize,
+    tokens: usize,
+    trivia: usize,
+    fresh_line: bool,
+    told: Told,
 }
 
 struct Lexer<'a> {
     source: &'a str,
     bytes: &'a [u8],
+    /// Where the current token starts.
+    start: usize,
     at: usize,
+    /// Before the first text that goes over several lines and has what begins texts right behind it:
+    /// if the quotes run out, what closes it was most likely meant to open another.
+    suspect: Option<Mark>,
     /// A string was not closed before the end: from here on strings end with their line at the
     /// latest, so that the rest of the source is not searched again and again.
     quotes_run_out: bool,
+    /// Whether the text that was just read lacks its closing quotes.
+    unclosed: bool,
     lexed: Lexed,
     fresh_line: bool,
     sink: &'a mut Sink,
 }
 
 impl Lexer<'_> {
-    fn push(&mut self, kind: SyntaxKind, start: usize) {
+    fn push(&mut self, kind: SyntaxKind) {
+        let start = self.start;
         let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let token = Token {
             kind,
             start: offset(start),
             end: offset(self.at),
             first_on_line: self.fresh_line,
+            unclosed: std::mem::take(&mut self.unclosed),
         };
         if kind.is_trivia() {
             if kind == Unknown
@@ -136,8 +160,9 @@ impl Lexer<'_> {
             (b'%', _) => (1, Percent),
             (b'&', b'&') => (2, AndAnd),
             (b'|', b'|') => (2, OrOr),
-            (b'&', _) => return self.foreign("&", "&&", AndAnd),
-            (b'|', _) => return self.foreign("|", "||", OrOr),
+            // What these mean where they stand, the parser knows.
+            (b'&', _) => (1, AndAnd),
+            (b'|', _) => (1, OrOr),
             (128.., _) => return self.other(),
             (_, _) => return self.unknown(1),
         };
@@ -260,14 +285,17 @@ impl Lexer<'_> {
     }
 
     fn string(&mut self) -> SyntaxKind {
-        let start = self.at;
-        let long = self.bytes[start..].starts_with(b"\"\"\"");
+        let before = self.mark();
+        let long = self.bytes[before.at..].starts_with(b"\"\"\"");
         let quote: &[u8] = if long { b"\"\"\"" } else { b"\"" };
         self.at += quote.len();
         let mut line_end = None;
         while self.at < self.bytes.len() {
             if self.bytes[self.at..].starts_with(quote) {
                 self.at += quote.len();
+                if line_end.is_some() && !long && self.suspect.is_none() && self.at_text() {
+                    self.suspect = Some(before);
+                }
                 return if long { LongString } else { String };
             }
             match self.peek(0) {
@@ -284,8 +312,68 @@ impl Lexer<'_> {
             // the ones looked for here.
             self.at = (self.at + 1).min(self.bytes.len());
         }
+        if let Some(suspect) = self.suspect.take_if(|_| !self.quotes_run_out && !long) {
+            return self.again(&suspect);
+        }
         self.quotes_run_out = true;
-        self.at = line_end.unwrap_or(self.bytes.len());
+        self.end_with_line(before.at, quote, line_end.unwrap_or(self.bytes.len()));
+        if long { LongString } else { String }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            at: self.at,
+            tokens: self.lexed.tokens.len(),
+            trivia: self.lexed.trivia.len(),
+            fresh_line: self.fresh_line,
+            told: self.sink.told(),
+        }
+    }
+
+    /// Whether what stands here seldom stands right behind a text, and often begins one.
+    fn at_text(&self) -> bool {
+        !matches!(
+            self.peek(0),
+            0 | b' '
+                | b'\t'
+                | b'\r'
+                | b'\n'
+                | b','
+                | b';'
+                | b':'
+                | b'.'
+                | b')'
+                | b']'
+                | b'}'
+                | b'='
+                | b'!'
+                | b'<'
+                | b'>'
+                | b'+'
+                | b'?'
+        )
+    }
+
+    /// Goes back to a text and ends it with its line: from there the quotes of the rest are pairs.
+    fn again(&mut self, text: &Mark) -> SyntaxKind {
+        self.lexed.tokens.truncate(text.tokens);
+        self.lexed.trivia.truncate(text.trivia);
+        self.sink.forget(text.told);
+        self.fresh_line = text.fresh_line;
+        let line = self.source[text.at..].find('\n');
+        self.end_with_line(
+            text.at,
+            b"\"",
+            line.map_or(self.source.len(), |length| text.at + length),
+        );
+        self.start = text.at;
+        String
+    }
+
+    /// Reports a text that is not closed, and ends it at the end of its line.
+    fn end_with_line(&mut self, start: usize, quote: &[u8], line_end: usize) {
+        self.unclosed = true;
+        self.at = line_end;
         // What closes at the end of the line was most likely meant to stand after the text.
         let content = start + quote.len();
         while self.at > content
@@ -296,13 +384,12 @@ impl Lexer<'_> {
         {
             self.at -= 1;
         }
-        let closing = if long { "\"\"\"" } else { "\"" };
+        let closing = if quote.len() > 1 { "\"\"\"" } else { "\"" };
         self.sink.push(
-            Diagnostic::error("E0104", "the text is not closed", start..start + quote.len())
+            Diagnostic::error("E0104", "the text is not closed", start..content)
                 .label("it starts here")
                 .fix(self.at..self.at, closing, format!("add `{closing}` where the text ends")),
         );
-        if long { LongString } else { String }
     }
 
     /// `'text'`, or the same in backticks, which is read as a text with a complaint.

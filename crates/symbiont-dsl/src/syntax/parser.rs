@@ -33,12 +33,14 @@ pub(super) struct Output {
     pub(super) nodes: Vec<Node>,
 }
 
-/// Reads the tokens, of which the last is [`SyntaxKind::End`].
-pub(super) fn parse(source: &str, tokens: &[Token], sink: &mut Sink) -> Output {
+/// Reads the tokens, of which the last is [`SyntaxKind::End`]. What stands from `end` on is nobody's
+/// text: it is told as the end.
+pub(super) fn parse(source: &str, tokens: &[Token], end: usize, sink: &mut Sink) -> Output {
     let mut parser = Parser {
         source,
         tokens,
-        closing: closing_brackets(tokens),
+        end,
+        closing: brackets(tokens).0,
         at: 0,
         nodes: Vec::with_capacity(tokens.len()),
         sink,
@@ -52,8 +54,8 @@ pub(super) fn parse(source: &str, tokens: &[Token], sink: &mut Sink) -> Output {
 }
 
 /// For each opening bracket the number of the token that closes it; 0 where there is none, and for
-/// all other tokens.
-fn closing_brackets(tokens: &[Token]) -> Vec<u32> {
+/// all other tokens. And the brackets that are open at the end.
+fn brackets(tokens: &[Token]) -> (Vec<u32>, Vec<usize>) {
     use SyntaxKind::{LeftBrace, LeftBracket, LeftParen, RightBrace, RightBracket, RightParen};
     let mut closing = vec![0; tokens.len()];
     let mut open: Vec<usize> = Vec::new();
@@ -81,7 +83,32 @@ fn closing_brackets(tokens: &[Token]) -> Vec<u32> {
             open.pop();
         }
     }
-    closing
+    (closing, open)
+}
+
+/// What is told of the innermost bracket that is open at the end, if one is.
+pub(super) fn open_bracket(source: &str, tokens: &[Token]) -> Option<Diagnostic> {
+    let (_, open) = brackets(tokens);
+    let token = tokens[*open.last()?];
+    let end = tokens.iter().rev().nth(1).map_or(0, |last| last.end as usize);
+    Some(not_closed(source, token, end..end, "the end of the text"))
+}
+
+/// What is told of a bracket that lacks its other half, which would stand at `place`.
+fn not_closed(source: &str, opening: Token, place: Span, found: &str) -> Diagnostic {
+    let bracket = match opening.kind {
+        SyntaxKind::LeftParen => ")",
+        SyntaxKind::LeftBracket => "]",
+        _ => "}",
+    };
+    let span = opening.start as usize..opening.end as usize;
+    let written = &source[span.clone()];
+    let message = format!("`{written}` is not closed: expected `{bracket}`, found {found}");
+    Diagnostic::error("E0103", message, span).label("opened here").fix(
+        place,
+        bracket,
+        format!("add `{bracket}`"),
+    )
 }
 
 /// What a list of parameters is called where one is missing.
@@ -90,6 +117,8 @@ const PARAMETERS: &str = "`(` and parameters";
 struct Parser<'a> {
     source: &'a str,
     tokens: &'a [Token],
+    /// Where the text ends that somebody wrote.
+    end: usize,
     closing: Vec<u32>,
     /// The number of the current token.
     at: usize,
@@ -181,6 +210,15 @@ impl<'a> Parser<'a> {
         if !self.at_end() {
             self.at += 1;
         }
+        // Nobody knows what was meant to stand between a text that has no end and this.
+        if self.after_unclosed() {
+            self.reported_at = Some(self.at);
+        }
+    }
+
+    /// Whether the last token read is a text that lacks its closing quotes.
+    fn after_unclosed(&self) -> bool {
+        self.at > 0 && self.tokens[self.at - 1].unclosed
     }
 
     fn eat(&mut self, kind: SyntaxKind) -> bool {
@@ -228,7 +266,9 @@ impl<'a> Parser<'a> {
     /// The current token in words.
     fn found(&self) -> String {
         match self.kind() {
-            SyntaxKind::End => "the end of the text".to_owned(),
+            _ if self.tokens[self.at].start as usize >= self.end => {
+                "the end of the text".to_owned()
+            }
             SyntaxKind::String | SyntaxKind::LongString => "a text".to_owned(),
             _ => format!("`{}`", short(self.text())),
         }
@@ -264,6 +304,15 @@ impl<'a> Parser<'a> {
         self.report(diagnostic);
     }
 
+    /// Reports that `what` should stand behind the last token, whose line something else follows.
+    fn lacks(&mut self, what: &str) {
+        let message = format!("expected {what}, found {}", self.found());
+        let place = self.after_last();
+        let diagnostic =
+            Diagnostic::error("E0101", message, place).label(format!("expected {what}"));
+        self.report(diagnostic);
+    }
+
     /// Reads a token of this kind; reports and reads nothing if there is another.
     fn expect(&mut self, kind: SyntaxKind, what: &str) -> bool {
         let found = self.eat(kind);
@@ -278,24 +327,8 @@ impl<'a> Parser<'a> {
         if self.eat(kind) {
             return;
         }
-        let bracket = match kind {
-            SyntaxKind::RightParen => ")",
-            SyntaxKind::RightBracket => "]",
-            _ => "}",
-        };
-        let token = self.tokens[open];
-        let place = self.after_last();
-        let diagnostic = Diagnostic::error(
-            "E0103",
-            format!(
-                "`{}` is not closed: expected `{bracket}`, found {}",
-                self.text_of(open),
-                self.found()
-            ),
-            token.start as usize..token.end as usize,
-        )
-        .label("opened here")
-        .fix(place, bracket, format!("add `{bracket}`"));
+        let diagnostic =
+            not_closed(self.source, self.tokens[open], self.after_last(), &self.found());
         self.report(diagnostic);
     }
 
@@ -392,13 +425,16 @@ impl<'a> Parser<'a> {
         }
         let params = what == PARAMETERS;
         let head = std::mem::replace(&mut self.in_head, false);
-        while !self.at(close) && !self.at_list_end(params) {
+        // Of several entries in a row without a comma, the first is told of.
+        let mut lost = false;
+        while !self.at(close) && !self.at_list_end(opened, params) {
             let before = self.at;
             entry(self);
             if self.eat(SyntaxKind::Comma) || self.at(close) {
+                lost = false;
                 continue;
             }
-            if self.at_list_end(params) {
+            if self.at_list_end(opened, params) {
                 break;
             }
             let diagnostic = {
@@ -409,13 +445,15 @@ impl<'a> Parser<'a> {
                     .label("expected `,`")
                     .fix(place, ",", "add `,`")
             };
-            self.report(diagnostic);
+            if !std::mem::replace(&mut lost, true) {
+                self.report(diagnostic);
+            }
             // An entry that begins right here is read as one; else this is passed over.
             if self.at == before || !self.begins_expression() {
                 let start = self.at;
                 while !matches!(self.kind(), SyntaxKind::Comma)
                     && !self.at(close)
-                    && !self.at_list_end(params)
+                    && !self.at_list_end(opened, params)
                 {
                     self.skip_one();
                 }
@@ -428,14 +466,28 @@ impl<'a> Parser<'a> {
     }
 
     /// Whether a list that is still open cannot go on here: somebody forgot to close it.
-    fn at_list_end(&self, params: bool) -> bool {
+    fn at_list_end(&self, opened: usize, params: bool) -> bool {
         use SyntaxKind::{End, RightBrace, RightBracket, RightParen, Semicolon};
         if params && matches!(self.kind(), SyntaxKind::LeftBrace | SyntaxKind::ThinArrow) {
             return true;
         }
-        matches!(self.kind(), End | Semicolon | RightBrace | RightBracket | RightParen)
+        // Only where its other half lacks may something end it that could be an entry.
+        let lost = self.closing[opened] == 0
+            && if self.first_on_line() {
+                self.after_unclosed() || self.at_item() || self.at_rule()
+            } else {
+                self.at_condition(opened)
+            };
+        lost || matches!(self.kind(), End | Semicolon | RightBrace | RightBracket | RightParen)
             || (self.first_on_line() && self.at_plain_statement())
             || self.at_declaration()
+    }
+
+    /// Whether an `if` stands right behind an entry of a list.
+    fn at_condition(&self, opened: usize) -> bool {
+        self.at_word("if")
+            && self.at > opened + 1
+            && self.tokens[self.at - 1].kind != SyntaxKind::Comma
     }
 
     /// Whether a declaration of the outermost level begins here: its keyword and a name stand at

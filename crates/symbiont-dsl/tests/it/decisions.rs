@@ -13,7 +13,7 @@ use symbiont_dsl::value::Value;
 use symbiont_policy::{PolicySet, Profile, Request, decide};
 use symbiont_types::{AgentId, PolicyEffect, PolicyValue, SecurityTier};
 
-use super::world::{World, canonical};
+use super::world::World;
 
 /// The arguments of a call as policies see them.
 struct Facts(Vec<PolicyValue>, BTreeMap<String, PolicyValue>);
@@ -80,7 +80,7 @@ fn decided(policy: &str, call: &str) -> Vec<(&'static str, Option<String>)> {
     // What becomes of the call does not matter.
     let _ = world.run(Arc::new(code), Entry::With, vec![], vec![]);
     let (call, _) = world.log.first().unwrap_or_else(|| panic!("{source} makes no call"));
-    let facts = facts(&canonical(call).unwrap_or_else(|_| call.clone()));
+    let facts = facts(&operations::canonical(call).unwrap_or_else(|_| call.clone()));
     let operation = operations::operation(&call.name, &facts);
     let own = PolicySet::compile(&program.agents[0].policies).expect("the policy compiles");
     let global = PolicySet::compile(&[]).expect("nothing compiles");

@@ -408,10 +408,50 @@ fn calls_find_what_they_mean() {
     ]);
 }
 
+/// A function that a record holds comes before the method of that name; what else it holds does not.
+#[test]
+fn a_records_own_function_is_called_before_a_method() {
+    table(&[
+        ("{ keys: x => x + 1 }.keys(2)", "3"),
+        ("let r = { length: () => 7, b: 1 }; [r.length(), r.get(\"b\").unwrap()]", "[7,1]"),
+        ("let r = { get: x => x }; r.get(\"none\")", "\"none\""),
+        ("{ keys: [1] }.keys()", "[\"keys\"]"),
+        ("{ keys: [1] }.keys", "[1]"),
+        ("{ keys: () => 1 }.values().length", "1"),
+        // Those that change what they are called on are always the methods.
+        ("let r = { remove: x => 5, a: 1 }; r.remove(\"a\"); r.keys()", "[\"remove\"]"),
+    ]);
+}
+
+#[test]
+fn what_can_not_be_is_said_in_words() {
+    table(&[
+        ("null < 1", "! TypeError: null is neither less nor greater than int"),
+        ("1 >= null", "! TypeError: null is neither less nor greater than int"),
+        ("null < null", "! TypeError: null is neither less nor greater than null"),
+        ("[1] < [2]", "! TypeError: array has no order"),
+        ("1 < \"a\"", "! TypeError: int and string have no order"),
+        ("max(1, null)", "! TypeError: null is neither less nor greater than int"),
+        ("[null, null].sort()", "! TypeError: null is neither less nor greater than null"),
+        ("5s - 10s", "! ArithmeticError: a duration can't be negative"),
+        ("5s * -1", "! ArithmeticError: a duration can't be negative"),
+        ("5s * -0.5", "! ArithmeticError: a duration can't be negative"),
+        ("5s / -1", "! ArithmeticError: a duration can't be negative"),
+        ("-(5s)", "! TypeError: a duration can't be negative"),
+        ("1KB - 2KB", "! ArithmeticError: a size can't be negative"),
+        ("1KB * -1", "! ArithmeticError: a size can't be negative"),
+        ("5s * 9223372036854775807 * 9223372036854775807", "! ArithmeticError: `*` overflows"),
+        ("10s - 10s", "\"PT0S\""),
+    ]);
+}
+
 #[test]
 fn secrets_are_used_and_never_shown() {
     table(&[
         ("return vault://a/b", "\"[redacted]\""),
+        ("secret.read(\"a/b\")", "\"[redacted]\""),
+        ("secret.read(path = \"a/\" + \"b\")[\"user\"] == vault://a/b[\"user\"]", "true"),
+        ("let secret = { read: x => x }; secret.read(1)", "1"),
         ("\"x\" + vault://a/b", "\"[redacted]\""),
         ("format(\"Bearer {}\", vault://a/b)", "\"[redacted]\""),
         ("describe(vault://a/b)", "\"describe([redacted])\""),

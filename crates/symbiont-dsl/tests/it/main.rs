@@ -12,6 +12,7 @@ mod fitting;
 mod formatting;
 mod fuzzed;
 mod machine;
+mod mutations;
 mod parsing;
 mod policies;
 mod random;

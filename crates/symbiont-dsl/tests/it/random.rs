@@ -245,7 +245,7 @@ proptest! {
         from in 0_usize..400,
         length in 0_usize..40,
     ) {
-        let mut source = format!("agent t(a: Array<int>, b: T) -> int {{ with {{ {} }} }} type T = {{ x: T }}", lines.join("\n"));
+        let mut source = format!("agent t(a: Array<int>, b: T) -> int {{ with {{ {} }} }} type T = {{ x: Option<T> }}", lines.join("\n"));
         let parsed = parse(&source);
         if let Some(program) = symbiont_dsl::definition::check(&source).program {
             prop_assert_eq!(&program.hir, &parsed.program);

@@ -50,6 +50,16 @@ const FAULTS: &[(In, &str, &str)] = &[
     (File, "memory { path \"/a\" }", "E0101"),
     (File, "memory weighed { search { vector_weight = 2 } }", "E0207"),
     (File, "agent twice { with { print(1); } with { print(2); } }", "E0116"),
+    (File, "type Hollow =", "E0101"),
+    (File, "type Either = int | String", "+E0115"),
+    (File, "type Maybe1 = int | null", "+E0115"),
+    (File, "agent united(a: int | String) { with { print(a); } }", "+E0115"),
+    (File, "function united1(a) -> int | Error { a } agent caller3 { with { return united1(1); } }", "+E0115"),
+    (File, "type Circle = Disk type Disk = Circle", "E0224"),
+    (File, "type Itself = Itself agent itself(a: Itself) { with { let b: Itself = 1; print(a, b); } }", "E0224"),
+    (File, "type Nested = { inner: Nested }", "E0224"),
+    (File, "agent timed(t: Duration) { with { print(t); } }", "+W0310"),
+    (File, "agent counted(t: Integer) { with { print(t); } }", "+W0310"),
     (File, "agent lost { with { print(unknown_name); } }", "E0201"),
     // Items.
     (Agent, "capabilties = [\"exec\", \"secrets\"]", "+E0111"),
@@ -124,6 +134,15 @@ const FAULTS: &[(In, &str, &str)] = &[
     (Body, "for (let i = 0; i < 9; i++) { print(i); }", "E0115"),
     (Body, "for i in { print(1); }", "E0101"),
     (Body, "for i [1] { print(i); }", "E0101"),
+    (Body, "for(1);", "E0115"),
+    (Body, "for (;;) { print(n); }", "E0115"),
+    (Body, "while(1);", "E0101"),
+    (Body, "if n == {a: 1} { print(n); }", "+E0121"),
+    (Body, "if n == {a: 1}.a { print(n); }", "+E0121"),
+    (Body, "while {a: n}.a { break; }", "+E0121"),
+    (Body, "if n in {a: 1, b: 2} { print(n); }", "+E0121"),
+    (Body, "if n { print(1); }; else { print(2); }", "E0101"),
+    (Body, "catch (e) { print(e); }", "E0101"),
     (Body, "foreach i in [1] { print(i); }", "+E0115"),
     (Body, "whlie n { print(n); }", "+E0111"),
     (Body, "whlie (n) { print(n); }", "+E0111"),
@@ -133,6 +152,8 @@ const FAULTS: &[(In, &str, &str)] = &[
     (Body, "match n { 1 = 2, _ => 3 }", "E0101"),
     (Body, "match n { [1] => 2, _ => 3 }", "E0101"),
     (Body, "match n { 1 => return 2, _ => 3 }", "+E0120"),
+    (Body, "match n { 1 | 2 => 3, _ => 4 }", "E0115"),
+    (Body, "match n { x if x > 1 => 2, _ => 3 }", "E0115"),
     (Body, "try { print(n); }", "E0101"),
     (Body, "try { print(n); } except (e) { print(e); }", "+E0115"),
     (Body, "try { print(n); } finally { print(1); }", "E0115"),
@@ -150,6 +171,12 @@ const FAULTS: &[(In, &str, &str)] = &[
     (Body, "print(1 + );", "E0101"),
     (Body, "print(n.);", "E0101"),
     (Body, "print(n[1);", "+E0103"),
+    (Body, "print([1].map(|x| x + 1));", "+E0115"),
+    (Body, "let wide: int | bool = 1; print(wide);", "+E0115"),
+    (Body, "let open = \"abc;\n        print(open);", "+E0104"),
+    (Body, "let open = \"abc\n        print(open);", "E0104"),
+    (Body, "print(\"abc\n        print(n);", "E0104"),
+    (Body, "print(\"abc\" + \"def);\n        print(\"x\");", "+E0104"),
     (Body, "print('text');", "+E0115"),
     (Body, "print(`text`);", "+E0115"),
     (Body, "print(5secnds);", "+E0110"),
@@ -234,13 +261,15 @@ fn one_fault_gives_one_message_and_its_fix_mends_it() {
     );
 }
 
-/// Whether pieces make one more fault together: the same name twice, or a second `with`.
+/// Whether pieces make one more fault together, or one less: the same name twice, a second `with`, or
+/// two texts that lack their ends, of which each closes the other.
 fn clash(pieces: &[(In, &str)]) -> bool {
     let items: Vec<&str> =
         pieces.iter().filter(|(place, _)| *place == Agent).map(|(_, text)| *text).collect();
     let of = |word: &str| items.iter().filter(|text| text.contains(word)).count();
     let same = |at: usize| pieces[..at].contains(&pieces[at]);
-    (0..pieces.len()).any(same) || of("cap") > 1 || of("{ print(1); }") > 1
+    let open = pieces.iter().filter(|(_, text)| text.matches('"').count() % 2 == 1).count();
+    open > 1 || (0..pieces.len()).any(same) || of("cap") > 1 || of("{ print(1); }") > 1
 }
 
 /// Checks that pieces with a fault each give as many messages as they are.

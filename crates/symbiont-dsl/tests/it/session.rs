@@ -43,6 +43,26 @@ fn check(inputs: &[(&str, &str)]) {
     }
 }
 
+/// What lacks at the end is told of what was entered, and of nothing around it.
+#[test]
+fn the_end_of_an_input_is_its_own() {
+    for (input, want, place) in [
+        ("sleep(", "`(` is not closed: expected `)`, found the end of the text", "("),
+        ("let x = [1, { a: 2", "`{` is not closed: expected `}`, found the end of the text", "{"),
+        ("if true {", "`{` is not closed: expected `}`, found the end of the text", "{"),
+        ("function f(a) {", "`{` is not closed: expected `}`, found the end of the text", "{"),
+        ("\"abc", "the text is not closed", "\""),
+        ("1 /* two", "the comment is not closed", "/*"),
+        ("1 +", "expected an expression, found the end of the text", ""),
+        ("let x =", "expected an expression, found the end of the text", ""),
+    ] {
+        let found = Session::new(LIMITS).enter(input).expect_err(input);
+        let told: Vec<_> =
+            found.iter().map(|one| (one.message.as_str(), &input[one.span.clone()])).collect();
+        assert_eq!(told, [(want, place)], "{input}");
+    }
+}
+
 #[test]
 fn variables_last() {
     check(&[
@@ -99,9 +119,9 @@ fn what_fails_changes_little_and_what_is_wrong_nothing() {
         ("a = 7; nothing + 1", "E0201 at \"nothing\""),
         ("a", "2"),
         ("1 +", "E0101 at \"\""),
-        ("1 } } agent other { with { 2", "E0101 at \"1 } } agent other { with { 2\""),
+        ("1 } } agent other { with { 2", "E0103 at \"{\""),
         ("agent x { }", "E0101 at \"agent x { }\""),
-        ("function f() { g", "E0102 at \"\""),
+        ("function f() { g", "E0103 at \"{\""),
         ("f()", "! ToolNotFound"),
         ("while true { }", "! LimitExceeded"),
         ("a", "2"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use symbiont_dsl::machine::{Code, Entry, HostCall, Limits, Machine, Step};
-use symbiont_dsl::operations::{self, Given, Place, Shape, absolute};
+use symbiont_dsl::operations::{self, absolute};
 use symbiont_dsl::value::{ErrorValue, Secret, Value, to_json_text};
 
 const LIMITS: Limits = Limits { steps: 2_000_000, memory: 4 << 20, depth: 200, output: 1 << 20 };
@@ -51,7 +51,7 @@ impl World {
         loop {
             match machine.run(1_000) {
                 Step::Call(call) => {
-                    let (call, answer) = match canonical(&call) {
+                    let (call, answer) = match operations::canonical(&call) {
                         Ok(call) => {
                             let answer = self.answer(&call);
                             (call, answer)
@@ -178,49 +178,6 @@ impl World {
         let slept = i64::try_from(self.slept.as_nanos()).expect("no test sleeps for long");
         1_700_000_000_000_000_000 + slept
     }
-}
-
-/// The call in the one form that hosts see: its arguments in their slots, then its options.
-pub(crate) fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
-    let values: Vec<&Value> =
-        call.args.iter().chain(call.named.iter().map(|(_, value)| value)).collect();
-    let names = call.named.iter().map(|(name, _)| Some(&**name));
-    let given: Vec<Given<'_>> = std::iter::repeat_n(None, call.args.len())
-        .chain(names)
-        .zip(&values)
-        .map(|(name, value)| {
-            let is_record = matches!(value, Value::Map(_));
-            Given { name, shape: if is_record { Shape::Record } else { Shape::Other } }
-        })
-        .collect();
-    let arranged = match operations::arrange(&call.name, &given) {
-        None => return Ok(call.clone()),
-        Some(Ok(arranged)) => arranged,
-        Some(Err(misplaced)) => return Err(ErrorValue::new("TypeError", misplaced.message)),
-    };
-    let (mut slots, mut rest, mut named) = (BTreeMap::new(), Vec::new(), Vec::new());
-    let mut options = Vec::new();
-    for ((place, value), given) in arranged.places.iter().zip(values).zip(&given) {
-        let name = given.name.unwrap_or_default();
-        match (place, value) {
-            (Place::Slot(slot), value) => drop(slots.insert(*slot, value.clone())),
-            (Place::Options, Value::Map(map)) => {
-                options.extend(map.iter().map(|(key, value)| (key.to_string(), value.clone())));
-            }
-            (Place::Options, _) => {}
-            (Place::Option, value) => options.push((name.to_owned(), value.clone())),
-            (Place::Rest, value) if name.is_empty() => rest.push(value.clone()),
-            (Place::Rest, value) => named.push((name.into(), value.clone())),
-        }
-    }
-    if !options.is_empty() {
-        let options = options.iter().map(|(key, value)| (&**key, value.clone()));
-        slots.insert(operations::options_slot(arranged.name()), Value::map(options));
-    }
-    let count = slots.keys().last().map_or(0, |last| last + 1);
-    let mut args: Vec<Value> = (0..count).map(|at| slots.remove(&at).unwrap_or_default()).collect();
-    args.extend(rest);
-    Ok(HostCall { name: arranged.name().into(), args, named, span: call.span.clone() })
 }
 
 /// An option of a call.

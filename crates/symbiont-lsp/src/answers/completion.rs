@@ -216,7 +216,8 @@ impl Offers<'_> {
             SyntaxKind::Memory | SyntaxKind::Webhook | SyntaxKind::InnerBlock => " ",
             _ => ": ",
         };
-        for (key, values) in keys.keys {
+        for (key, _) in keys.keys {
+            let values = words::values(keys, key);
             let detail = words::key_docs(block, key).map(str::to_owned);
             let insert = match values.is_empty() {
                 true => format!("{key}{separator}$0"),
@@ -232,9 +233,8 @@ impl Offers<'_> {
     }
 
     fn values(&mut self, block: &str, node: SyntaxKind, key: &str) {
-        let keys = words::keys(block, node);
-        let found = keys.and_then(|keys| keys.keys.iter().find(|(name, _)| *name == key));
-        for value in found.map_or(&[][..], |(_, values)| values) {
+        let Some(keys) = words::keys(block, node) else { return };
+        for value in words::values(keys, key) {
             self.add(value, CompletionItemKind::ENUM_MEMBER, "", None);
         }
     }

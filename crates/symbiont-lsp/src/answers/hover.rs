@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use lsp_types::{Hover, HoverContents, MarkupContent, MarkupKind};
 use symbiont_dsl::analysis::{Meaning, Place, Symbol, SymbolKind};
+use symbiont_dsl::diagnostic::codes;
 use symbiont_dsl::docs::{self, Kind};
 use symbiont_dsl::hir::{Span, TypeKind};
 use symbiont_dsl::syntax::{SyntaxKind, SyntaxToken};
@@ -17,15 +18,31 @@ use crate::document::Document;
 /// How much of a declaration is shown.
 const MOST_SHOWN: usize = 2000;
 
-/// What is known of the word at a place.
+/// What is known of the word at a place, and what is wrong there.
 pub fn hover(document: &Document, offset: usize) -> Option<Hover> {
-    let token = token_at(document.tree(), offset)?;
-    let here = span(token.text_range());
-    let value = said(document, &token, offset)?;
+    let token = token_at(document.tree(), offset);
+    let word = token.and_then(|token| {
+        let value = said(document, &token, offset)?;
+        Some((value, span(token.text_range())))
+    });
+    let wrong = wrong(document, offset);
+    let here = wrong.as_ref().or(word.as_ref()).map(|(_, here)| here.clone())?;
+    let parts = word.into_iter().chain(wrong).map(|(value, _)| value);
+    let value = parts.collect::<Vec<_>>().join("\n\n---\n\n");
     Some(Hover {
         contents: HoverContents::Markup(MarkupContent { kind: MarkupKind::Markdown, value }),
         range: Some(document.text.range(&here)),
     })
+}
+
+/// The page of what is wrong at a place: of several faults, of the one that is told of the least.
+fn wrong(document: &Document, offset: usize) -> Option<(String, Span)> {
+    let here = document.diagnostics().iter();
+    let here = here.filter(|found| found.span.start <= offset && offset <= found.span.end);
+    let found = here.min_by_key(|found| found.span.len())?;
+    let page = codes::page(found.code)?;
+    let value = format!("**{}**: {}\n\n{}", page.code, page.title(), clipped(page.body()));
+    Some((value, found.span.clone()))
 }
 
 /// What is said of a word.

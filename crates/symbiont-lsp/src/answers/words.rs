@@ -3,6 +3,7 @@
 //! What each means is on its page of the reference; here is what to insert. `$1`, `${1:text}` and
 //! `$0` are the places that a client with snippets walks through.
 
+use symbiont_dsl::definition::setting_words;
 use symbiont_dsl::docs::{self, Kind};
 use symbiont_dsl::syntax::SyntaxKind;
 
@@ -131,7 +132,7 @@ pub(super) struct Keys {
     /// The keyword or the key that opens it, which also names its page.
     pub(super) block: &'static str,
     pub(super) node: SyntaxKind,
-    /// Each key with the values that it takes, where those can be listed.
+    /// Each key with values to offer, where the table of the checker has none: [`values`] has both.
     pub(super) keys: &'static [(&'static str, &'static [&'static str])],
     pub(super) inner: &'static [&'static str],
 }
@@ -156,7 +157,7 @@ pub(super) const KEYS: &[Keys] = &[
     ] },
     Keys { block: "channel", node: SyntaxKind::Channel, inner: &["data_classification"], keys: &[
         ("platform", &[]), ("workspace", &[]), ("channels", &[]), ("topic", &[]), ("default_agent", &[]),
-        ("dlp_profile", &[]), ("audit_level", &[]), ("default_deny", &["true", "false"]),
+        ("dlp_profile", &[]), ("audit_level", &[]), ("default_deny", &[]),
     ] },
     Keys { block: "memory", node: SyntaxKind::Memory, inner: &["search"], keys: &[
         ("store", &[]), ("path", &[]), ("retention", &["\"30d\"", "\"90d\""]),
@@ -175,6 +176,14 @@ pub(super) const KEYS: &[Keys] = &[
 /// The keys of a block that is named by its keyword or key.
 pub(super) fn keys(block: &str, node: SyntaxKind) -> Option<&'static Keys> {
     KEYS.iter().find(|keys| keys.node == node && keys.block == block)
+}
+
+/// The values of a key that can be listed: all that there are, or some that are often meant.
+pub(super) fn values(keys: &Keys, key: &str) -> &'static [&'static str] {
+    match setting_words(keys.block, key) {
+        [] => keys.keys.iter().find(|(name, _)| *name == key).map_or(&[], |(_, values)| values),
+        known => known,
+    }
 }
 
 /// What the reference says of a key.

@@ -73,6 +73,14 @@ fn completion_offers_what_may_stand_there() {
     offers("memory m { $0 }", "+store +search -cron");
     offers("memory m { search { $0 } }", "+vector_weight -store");
     offers("channel c { $0 }", "+platform +data_classification");
+    offers("schedule s { every: 5m, overlap: $0 }", "+skip +queue +merge +allow -shift");
+    offers("schedule s { every: 5m, gap: $0 }", "+skip +shift -queue");
+    offers("schedule s { every: 5m, fold: $0, catch_up: none }", "+first +both -latest");
+    offers("schedule s { every: 5m, catch_up: $0 }", "+none +latest +all -first");
+    offers("channel c { platform: $0 }", "+slack +matrix -github");
+    offers("channel c { audit_level: $0 }", "+minimal +full -slack");
+    offers("channel c { default_deny: $0 }", "+true +false");
+    offers("webhook w { provider $0 }", "+github +stripe -full");
     offers("webhook w { filter { $0 } }", "+json_path -path");
     offers("agent a { capabilities = [$0] }", "+fs.read +network -let");
     offers("agent a { capabilities = [\"$0\"] }", "+fs.read +network -let");
@@ -184,6 +192,18 @@ fn hovers(text: &str, want: &str) {
         }
         (said, want) => panic!("{want:?} in {said:?}"),
     }
+}
+
+#[test]
+fn hover_has_the_page_of_what_is_wrong() {
+    let wrong = "type A = A\ntype Ag$0e = Integr\n";
+    hovers(wrong, "type Age = Integr");
+    hovers("type A$0 = A\n", "**E0224**: a type that stands for itself");
+    hovers("type A$0 = A\n", "type Node = { value: int, next: Option<Node> }");
+    // Beside what the word means, and where there is no word.
+    hovers(&around("print(unkn$0own)"), "**E0201**");
+    hovers(&around("print(1 +$0 )"), "**E0101**");
+    hovers(&around("let x $0= 1; print(x)"), "");
 }
 
 #[test]

@@ -14,9 +14,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use symbiont_dsl::machine::HostCall;
-use symbiont_dsl::operations::{
-    self, Arguments, EffectClass, Given, Misplaced, Operation, Place, Shape,
-};
+use symbiont_dsl::operations::{self, Arguments, EffectClass, Operation};
 use symbiont_dsl::value::{ErrorValue, Value, from_json_text, to_json_text};
 use symbiont_types::{
     AgentId, AuditEventType, FilesystemConfig, Message, MessageId, NetworkConfig, Obligation,
@@ -176,87 +174,11 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: Option<usize>) -> Ans
     Ok(answer)
 }
 
-/// The call in the one form in which policies, the trail and the host see it, however it was
-/// written: its arguments in their slots, and behind them the record of its options. What is left
-/// out in between is null.
-///
-/// # Errors
-///
-/// An argument that the call does not take.
+/// The call in the one form in which policies, the trail and the host see it.
 fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
-    let refused = |message: String, nearest: Option<&str>| {
-        let hint = nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
-        ErrorValue::new("TypeError", message + &hint)
-    };
-    let values = || call.args.iter().chain(call.named.iter().map(|(_, value)| value));
-    let names = call.named.iter().map(|(name, _)| Some(&**name));
-    let given: Vec<Given<'_>> = std::iter::repeat_n(None, call.args.len())
-        .chain(names)
-        .zip(values())
-        .map(|(name, value)| {
-            let shape = match value {
-                Value::Map(_) => Shape::Record,
-                Value::Null | Value::None => Shape::Open,
-                _ => Shape::Other,
-            };
-            Given { name, shape }
-        })
-        .collect();
-    let arranged = match operations::arrange(&call.name, &given) {
-        // What a tool takes is the tool's affair.
-        None => return Ok(call.clone()),
-        Some(Ok(arranged)) => arranged,
-        Some(Err(Misplaced { message, nearest, .. })) => return Err(refused(message, nearest)),
-    };
-    let mut args: Vec<Value> = Vec::with_capacity(given.len());
-    let mut put = |slot: usize, value: Value| {
-        if args.len() <= slot {
-            args.resize(slot + 1, Value::Null);
-        }
-        args[slot] = value;
-    };
-    let mut options: Vec<(Arc<str>, Value)> = Vec::new();
-    let (mut rest, mut named) = (Vec::new(), Vec::new());
-    for ((place, value), given) in arranged.places.iter().zip(values()).zip(&given) {
-        match (place, value) {
-            (Place::Slot(slot), value) => put(*slot, value.clone()),
-            (Place::Options, Value::Map(map)) => {
-                for (key, value) in map.iter() {
-                    operations::option(&call.name, key)
-                        .map_err(|(message, nearest)| refused(message, nearest))?;
-                    options.push((Arc::clone(key), value.clone()));
-                }
-            }
-            // No options.
-            (Place::Options, _) => {}
-            (Place::Option, value) => {
-                options.push((Arc::from(given.name.unwrap_or_default()), value.clone()));
-            }
-            (Place::Rest, value) => match given.name {
-                None => rest.push(value.clone()),
-                Some(name) => named.push((Arc::from(name), value.clone())),
-            },
-        }
-    }
-    for (key, value) in &mut options {
-        // A bare number is milliseconds, also where a rule compares it with a duration.
-        if let ("timeout", Value::Int(millis)) = (&**key, &*value) {
-            *value = u64::try_from(*millis)
-                .map(|millis| Value::Duration(Duration::from_millis(millis)))
-                .map_err(|_| ErrorValue::new("TypeError", "`timeout` is negative"))?;
-        }
-    }
-    for (at, (key, _)) in options.iter().enumerate() {
-        if options[..at].iter().any(|(earlier, _)| earlier == key) {
-            return Err(refused(format!("`{}` is given `{key}` twice", call.name), None));
-        }
-    }
-    if !options.is_empty() {
-        put(operations::options_slot(arranged.name()), Value::map(options));
-    }
-    args.extend(rest);
+    let mut call = operations::canonical(call)?;
     // What is sent without a topic has this one; what is written is text.
-    match (arranged.name(), args.as_mut_slice()) {
+    match (&*call.name, call.args.as_mut_slice()) {
         ("send", [_, topic @ Value::Null, _]) => *topic = Value::from("message"),
         ("fs.write", [_, content, ..]) => match content {
             Value::String(_) | Value::Bytes(_) | Value::Secret(_) => {}
@@ -265,7 +187,7 @@ fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
         (name, args) if name.starts_with("http.") => http::spell(name, args)?,
         _ => {}
     }
-    Ok(HostCall { name: Arc::from(arranged.name()), args, named, span: call.span.clone() })
+    Ok(call)
 }
 
 /// The call with its receiver by name: policies speak of names, and an id must be no way around

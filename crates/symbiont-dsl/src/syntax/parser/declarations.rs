@@ -4,7 +4,7 @@ use super::Parser;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::hir::{
     Agent, BlockDecl, BlockKind, Entry, Event, Expr, ExprKind, Function, Handler, Literal,
-    PolicyBlock, Program, Rule, Spanned, TypeDecl, Verb, With,
+    PolicyBlock, Program, Rule, Spanned, Type, TypeDecl, TypeKind, Verb, With,
 };
 use crate::syntax::SyntaxKind;
 use crate::syntax::literal::short;
@@ -48,11 +48,19 @@ pub(super) fn is_keyword(word: &str) -> bool {
 impl Parser<'_> {
     pub(super) fn program(&mut self) -> Program {
         let mut program = Program::default();
+        // Whether something was told of what stands right before.
+        let mut faulty = false;
         while !self.at_end() {
             if self.eat(SyntaxKind::Semicolon) || self.eat(SyntaxKind::Comma) {
                 continue;
             }
             let start = self.at;
+            let told = self.sink.told();
+            // A brace too many is what it left.
+            if faulty && self.at(SyntaxKind::RightBrace) {
+                self.bump();
+                continue;
+            }
             let keyword = self.keyword(&KEYWORDS, "a declaration");
             match keyword {
                 Some(keyword) => self.declaration(keyword, &mut program),
@@ -61,6 +69,7 @@ impl Parser<'_> {
             if self.at == start {
                 self.bump();
             }
+            faulty = self.sink.told() != told;
         }
         program
     }
@@ -143,25 +152,42 @@ impl Parser<'_> {
 
     /// `{ entry entry }`, where a comma, a semicolon or nothing stands between entries. `entry`
     /// gives false, having read nothing, where none can begin.
-    pub(super) fn braced(&mut self, mut entry: impl FnMut(&mut Self) -> bool) {
+    pub(super) fn braced(&mut self, entry: impl FnMut(&mut Self) -> bool) {
+        self.braced_until(|_| false, entry);
+    }
+
+    /// The same, of entries among which `ends` says that a statement begins here, in a line of its own:
+    /// somebody forgot to close the brace.
+    pub(super) fn braced_until(
+        &mut self,
+        ends: impl Fn(&Self) -> bool,
+        mut entry: impl FnMut(&mut Self) -> bool,
+    ) {
         let open = self.at;
         if !self.expect(SyntaxKind::LeftBrace, "`{`") {
             return;
         }
         let head = std::mem::replace(&mut self.in_head, false);
+        // Of several in a row that are no entries, the first is told of.
+        let mut lost = false;
         while !matches!(self.kind(), SyntaxKind::RightBrace | SyntaxKind::End) {
             if self.eat(SyntaxKind::Comma) || self.eat(SyntaxKind::Semicolon) {
                 continue;
             }
             // A declaration of the outermost level in here means that a brace is missing.
-            if self.at_declaration() {
+            if self.at_declaration() || (self.first_on_line() && ends(self)) {
                 break;
             }
-            let start = self.at;
+            let (start, told) = (self.at, self.sink.told());
             let read = entry(self);
             if !read || self.at == start {
-                self.expected("an entry or `}`");
+                if !lost {
+                    self.expected("an entry or `}`");
+                }
                 self.skip_entry();
+                lost = true;
+            } else if self.sink.told() == told {
+                lost = false;
             }
         }
         self.in_head = head;
@@ -233,12 +259,35 @@ impl Parser<'_> {
         self.report(diagnostic);
     }
 
+    /// Whether a declaration stands here and no type, however its keyword is spelt.
+    fn begins_declaration(&self) -> bool {
+        if !self.at(SyntaxKind::Name) {
+            return false;
+        }
+        let beside = self.tokens.get(self.at + 1).filter(|next| !next.first_on_line);
+        let next = beside.map_or(SyntaxKind::End, |next| next.kind);
+        match next {
+            SyntaxKind::Name => is_keyword(self.word()) || !is_keyword(self.word_ahead(1)),
+            SyntaxKind::String | SyntaxKind::LeftBrace => true,
+            _ => false,
+        }
+    }
+
     fn type_declaration(&mut self) -> Option<TypeDecl> {
         let start = self.at;
         self.bump();
         let name = self.name("the type's name")?;
         self.separator(false, " =");
-        let ty = self.ty();
+        let next = self.first_on_line() && self.begins_declaration();
+        let ty = if next {
+            self.lacks("a type");
+            // The keyword in the next line may be misspelt as well.
+            self.reported_at = None;
+            let place = self.after_last();
+            Type { kind: TypeKind::Named(String::new(), Vec::new()), span: place }
+        } else {
+            self.ty()
+        };
         self.node(SyntaxKind::TypeDeclaration, start);
         Some(TypeDecl { name, ty })
     }
@@ -287,6 +336,8 @@ impl Parser<'_> {
     fn items(&mut self, agent: &mut Agent) {
         let open = self.at;
         self.bump();
+        // Whether what stands right before is no item: of several in a row the first is told of.
+        let mut lost = false;
         while !matches!(self.kind(), SyntaxKind::RightBrace | SyntaxKind::End) {
             if self.eat(SyntaxKind::Comma) || self.eat(SyntaxKind::Semicolon) {
                 continue;
@@ -296,7 +347,12 @@ impl Parser<'_> {
                 break;
             }
             let start = self.at;
-            match self.keyword(&ITEMS, "an item of the agent") {
+            if lost && !ITEMS.contains(&self.word()) {
+                self.reported_at = Some(self.at);
+            }
+            let item = self.keyword(&ITEMS, "an item of the agent");
+            lost = item.is_none();
+            match item {
                 Some(item) => self.item(item, agent),
                 None => self.skip_item(),
             }
@@ -443,7 +499,7 @@ impl Parser<'_> {
         self.bump();
         let name = self.name("the policy's name")?;
         let mut rules = Vec::new();
-        self.braced(|parser| {
+        self.braced_until(Self::at_item, |parser| {
             if !parser.at(SyntaxKind::Name) {
                 return false;
             }
@@ -454,8 +510,22 @@ impl Parser<'_> {
         Some(PolicyBlock { name, rules, span: self.span_from(start) })
     }
 
+    /// Whether an item of an agent stands here, and no rule.
+    pub(super) fn at_item(&self) -> bool {
+        let next = self.kind_ahead(1);
+        match self.word() {
+            "with" => {
+                next == SyntaxKind::Name || (next == SyntaxKind::LeftBrace && !self.opens_record(1))
+            }
+            "on" | "function" | "policy" => next == SyntaxKind::Name,
+            "use" => self.word_ahead(1) == "policy",
+            "capabilities" => self.kind_ahead(2) == SyntaxKind::LeftBracket,
+            _ => false,
+        }
+    }
+
     /// Whether a line begins here, and with the verb of a rule.
-    fn at_rule(&self) -> bool {
+    pub(super) fn at_rule(&self) -> bool {
         self.first_on_line() && VERBS.iter().any(|(verb, _)| self.at_word(verb))
     }
 

@@ -7,7 +7,7 @@ use crate::hir::{
     UnaryOp,
 };
 use crate::syntax::SyntaxKind;
-use crate::syntax::literal;
+use crate::syntax::literal::{self, short};
 
 impl Parser<'_> {
     /// An expression.
@@ -69,27 +69,45 @@ impl Parser<'_> {
 
     /// The expression in the head of a statement, where `{` opens the statement's block.
     pub(super) fn head(&mut self) -> Expr {
-        // A record, of which the block of the statement follows: it is read as what was meant.
-        let start = self.at;
-        let after = self.closing[start] as usize + 1;
-        let record = self.at(SyntaxKind::LeftBrace)
-            && after > 1
-            && self.tokens[after].kind == SyntaxKind::LeftBrace;
-        if record {
-            let span = self.span().start..self.tokens[after - 1].end as usize;
-            let text = format!("({})", &self.source[span.clone()]);
-            let diagnostic =
-                Diagnostic::error("E0121", "a record needs parentheses here", span.clone())
-                    .label("a `{` here would open the block")
-                    .fix(span, text, "put it into parentheses");
-            self.report(diagnostic);
-        }
-        let outer = std::mem::replace(&mut self.in_head, !record);
+        let outer = std::mem::replace(&mut self.in_head, true);
         let expression = self.expression();
         self.in_head = true;
         self.no_assignment();
         self.in_head = outer;
         expression
+    }
+
+    /// Whether the `{` that stands `ahead` of here, in a head, opens a record and not the block: the
+    /// block or more of the expression follows it.
+    fn record_in_head(&self, ahead: usize) -> bool {
+        use SyntaxKind::*;
+        let open = self.at + ahead;
+        if !self.in_head || self.kind_ahead(ahead) != LeftBrace || self.closing[open] == 0 {
+            return false;
+        }
+        // A block may begin with `name =`, and never with `name:`.
+        let is_record = self.opens_record(ahead) && self.kind_ahead(ahead + 2) == Colon;
+        let next = self.tokens[self.closing[open] as usize + 1];
+        let goes_on = !next.first_on_line
+            && matches!(
+                next.kind,
+                LeftBrace | Dot | LeftBracket | EqualsEquals | BangEquals | AndAnd | OrOr
+            );
+        if ahead == 0 { is_record || goes_on } else { is_record && goes_on }
+    }
+
+    /// Reads the record whose `{` stands here, in a head, with a complaint; `start` is its first token.
+    fn parenthesized_record(&mut self, start: usize, name: Option<Spanned<String>>) -> ExprKind {
+        let begin = self.tokens[start].start as usize;
+        let closing = self.tokens[self.closing[self.at] as usize];
+        let span = begin..closing.end as usize;
+        let text = format!("({})", &self.source[span.clone()]);
+        let diagnostic =
+            Diagnostic::error("E0121", "a record needs parentheses here", span.clone())
+                .label("a `{` here would open the block")
+                .fix(span, text, "put it into parentheses");
+        self.report(diagnostic);
+        self.record(name)
     }
 
     /// Reports a `=` after a condition, and reads what stands behind it.
@@ -152,6 +170,13 @@ impl Parser<'_> {
     /// The operator at the current token, its precedence and its number of tokens.
     fn operator(&mut self) -> Option<(BinaryOp, u8, usize)> {
         let one = |op, precedence| Some((op, precedence, 1));
+        match (self.kind(), self.text()) {
+            (SyntaxKind::OrOr, "|") => self.foreign("there is no operator `|`", self.span(), "||"),
+            (SyntaxKind::AndAnd, "&") => {
+                self.foreign("there is no operator `&`", self.span(), "&&");
+            }
+            _ => {}
+        }
         match self.kind() {
             SyntaxKind::OrOr => one(BinaryOp::Or, 0),
             SyntaxKind::AndAnd => one(BinaryOp::And, 1),
@@ -331,6 +356,10 @@ impl Parser<'_> {
             SyntaxKind::LeftBrace if !self.in_head => {
                 (self.record(None), SyntaxKind::RecordExpression)
             }
+            SyntaxKind::LeftBrace if self.record_in_head(0) => {
+                (self.parenthesized_record(start, None), SyntaxKind::RecordExpression)
+            }
+            SyntaxKind::OrOr if self.at_bars() => return self.barred_lambda(),
             SyntaxKind::Secret => (self.secret(), SyntaxKind::SecretExpression),
             _ => match self.literal() {
                 Some(literal) => (ExprKind::Literal(literal), SyntaxKind::LiteralExpression),
@@ -371,6 +400,11 @@ impl Parser<'_> {
                 let name = Spanned { node: name.to_owned(), span: self.span() };
                 self.bump();
                 (self.record(Some(name)), SyntaxKind::RecordExpression)
+            }
+            name if self.record_in_head(1) => {
+                let name = Spanned { node: name.to_owned(), span: self.span() };
+                self.bump();
+                (self.parenthesized_record(start, Some(name)), SyntaxKind::RecordExpression)
             }
             name => {
                 self.bump();
@@ -424,14 +458,44 @@ impl Parser<'_> {
             }
     }
 
+    /// Whether a statement begins here and no field of a record.
+    fn at_no_field(&self) -> bool {
+        self.at_plain_statement() || self.at_use_of_name()
+    }
+
+    /// Whether a statement begins here and no arm.
+    fn at_no_arm(&self) -> bool {
+        self.at_plain_statement()
+            || (self.at_use_of_name() && !matches!(self.word(), "Some" | "Ok" | "Err"))
+    }
+
+    /// Whether a member of something, or a call that is a statement of its own, stands here.
+    fn at_use_of_name(&self) -> bool {
+        self.at(SyntaxKind::Name)
+            && match self.kind_ahead(1) {
+                SyntaxKind::Dot => true,
+                SyntaxKind::LeftParen => {
+                    let closing = self.closing[self.at + 1] as usize;
+                    closing > 0 && self.tokens[closing + 1].kind == SyntaxKind::Semicolon
+                }
+                _ => false,
+            }
+    }
+
     fn record(&mut self, name: Option<Spanned<String>>) -> ExprKind {
         let mut fields = Vec::new();
-        self.braced(|parser| {
+        // Of several keys in a row that have no value, the first is told of.
+        let mut lost = false;
+        self.braced_until(Self::at_no_field, |parser| {
             let start = parser.at;
             let Some(key) = parser.key() else { return false };
-            if !parser.eat(SyntaxKind::Colon) && !parser.eat(SyntaxKind::Equals) {
+            let lacks = !parser.eat(SyntaxKind::Colon) && !parser.eat(SyntaxKind::Equals);
+            if lacks && lost {
+                parser.reported_at = Some(parser.at);
+            } else if lacks {
                 parser.expected("`:` and a value");
             }
+            lost = lacks;
             let value = parser.expression();
             parser.node(SyntaxKind::Field, start);
             fields.push((key, value));
@@ -516,6 +580,37 @@ impl Parser<'_> {
             }
             _ => false,
         }
+    }
+
+    /// Whether `|x|` stands here, which begins a lambda in other languages.
+    fn at_bars(&self) -> bool {
+        let at_bar = |ahead: usize| self.text_of(self.at + ahead) == "|";
+        let mut ahead = 1;
+        while at_bar(0) && self.kind_ahead(ahead) == SyntaxKind::Name {
+            ahead += 1 + usize::from(self.kind_ahead(ahead + 1) == SyntaxKind::Comma);
+        }
+        at_bar(0) && ahead > 1 && at_bar(ahead)
+    }
+
+    /// `|a, b| e`, read as `(a, b) => e`.
+    fn barred_lambda(&mut self) -> Expr {
+        let start = self.at;
+        self.bump();
+        let mut params = Vec::new();
+        while self.at(SyntaxKind::Name) {
+            params.extend(self.name("a name").map(|name| Param { name, ty: None }));
+            self.eat(SyntaxKind::Comma);
+        }
+        self.bump();
+        let head = self.span_from(start);
+        let names: Vec<&str> = params.iter().map(|param| param.name.node.as_str()).collect();
+        let meant = format!("({}) =>", names.join(", "));
+        let message = format!("`{}` is written `{meant}`", short(&self.source[head.clone()]));
+        let diagnostic = Diagnostic::error("E0115", message, head).did_you_mean(Some(&meant));
+        self.sink.push(diagnostic);
+        let body = Box::new(self.arm_body());
+        self.node(SyntaxKind::LambdaExpression, start);
+        Expr { kind: ExprKind::Lambda { params, body }, span: self.span_from(start) }
     }
 
     fn lambda(&mut self) -> Expr {
@@ -645,16 +740,32 @@ impl Parser<'_> {
         Expr { kind, span: self.span_from(start) }
     }
 
+    /// `if condition` behind a pattern, which other languages write.
+    fn guard(&mut self) {
+        if !self.at_word("if") {
+            return;
+        }
+        let diagnostic = Diagnostic::error("E0115", "a pattern has no condition", self.span())
+            .label("expected `=>`")
+            .note("what an arm does may be an `if`: `x => if x > 1 { 2 } else { 3 }`");
+        self.report(diagnostic);
+        self.bump();
+        let head = std::mem::replace(&mut self.in_head, true);
+        self.binary(0);
+        self.in_head = head;
+    }
+
     fn match_parts(&mut self) -> ExprKind {
         self.bump();
         let subject = Box::new(self.head());
         let mut arms = Vec::new();
-        self.braced(|parser| {
+        self.braced_until(Self::at_no_arm, |parser| {
             let start = parser.at;
             let pattern = parser.pattern();
             if parser.at == start {
                 return false;
             }
+            parser.guard();
             parser.fat_arrow();
             let body = parser.arm_body();
             parser.node(SyntaxKind::Arm, start);

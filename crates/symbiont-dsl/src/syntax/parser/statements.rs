@@ -124,6 +124,9 @@ impl Parser<'_> {
     fn statement_word(&mut self) -> &'static str {
         const OPERATORS: [&str; 4] = ["in", "not", "and", "or"];
         let word = self.word();
+        if let Some(part) = self.part_word() {
+            return part;
+        }
         if let Some(known) = STATEMENTS.iter().find(|known| **known == word) {
             return known;
         }
@@ -190,12 +193,59 @@ impl Parser<'_> {
                 }
                 (StmtKind::Expr(self.missing()), SyntaxKind::Let)
             }
+            "else" | "elif" | "catch" | "finally" => (self.lost_part(), SyntaxKind::Error),
             "if" => (StmtKind::Expr(self.if_expression()), SyntaxKind::ExpressionStatement),
             "match" => (StmtKind::Expr(self.match_expression()), SyntaxKind::ExpressionStatement),
             _ => return self.expression_statement(),
         };
         self.node(node, start);
         kind
+    }
+
+    /// The word of a part of an `if` or a `try` that stands here without them.
+    fn part_word(&self) -> Option<&'static str> {
+        const PARTS: [&str; 4] = ["else", "elif", "catch", "finally"];
+        let part = PARTS.iter().find(|part| self.at_word(part))?;
+        let opens = match *part {
+            "else" => self.kind_ahead(1) == SyntaxKind::LeftBrace || self.word_ahead(1) == "if",
+            "elif" => self.kind_ahead(1) == SyntaxKind::Name,
+            "catch" => {
+                let closing = self.closing.get(self.at + 1).map_or(0, |closing| *closing as usize);
+                closing > 0 && self.tokens[closing + 1].kind == SyntaxKind::LeftBrace
+                    || self.kind_ahead(1) == SyntaxKind::LeftBrace
+            }
+            _ => self.kind_ahead(1) == SyntaxKind::LeftBrace,
+        };
+        // `else { a: 1 }` is a record of that name.
+        (opens && !self.opens_record(1)).then_some(part)
+    }
+
+    /// An `else` or a `catch` of nothing: reports it, and reads on behind it.
+    fn lost_part(&mut self) -> StmtKind {
+        let word = self.word();
+        let (article, whole) =
+            if matches!(word, "else" | "elif") { ("an", "if") } else { ("a", "try") };
+        let message = format!("`{word}` stands behind the block of {article} `{whole}`");
+        let diagnostic = Diagnostic::error("E0101", message, self.span())
+            .label(format!("there is no `{whole}` right before this"));
+        self.report(diagnostic);
+        match word {
+            "catch" => drop(self.catch()),
+            "else" if self.word_ahead(1) != "if" => {
+                self.bump();
+                self.block();
+            }
+            "else" => {
+                self.bump();
+                self.if_expression();
+            }
+            "elif" => drop(self.if_expression()),
+            _ => {
+                self.bump();
+                self.block();
+            }
+        }
+        StmtKind::Expr(self.missing())
     }
 
     /// A function in a block, which is read and belongs elsewhere.
@@ -337,6 +387,8 @@ impl Parser<'_> {
             self.at = open;
             self.skip_one();
             self.node(SyntaxKind::Error, open);
+            // That the block lacks as well is part of it.
+            self.reported_at = Some(self.at);
             let (name, iterable) = (self.no_name(), self.missing());
             return StmtKind::For { name, iterable, body: self.block() };
         }

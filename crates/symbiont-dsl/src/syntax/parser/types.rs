@@ -10,6 +10,37 @@ impl Parser<'_> {
     /// `String`, `Array<int>`, `{ field: Type }`
     pub(super) fn ty(&mut self) -> Type {
         let start = self.at;
+        let ty = self.one_type();
+        if self.at(SyntaxKind::OrOr) { self.union(ty, start) } else { ty }
+    }
+
+    /// The rest of `A | B`, which other languages write.
+    fn union(&mut self, first: Type, start: usize) -> Type {
+        let bar = self.span();
+        let mut all = vec![first];
+        while self.eat(SyntaxKind::OrOr) {
+            all.push(self.one_type());
+        }
+        let span = self.span_from(start);
+        let is_nothing = |ty: &Type| {
+            let nothing = ["null", "None", "nil", "undefined", "void"];
+            matches!(&ty.kind, TypeKind::Named(name, _) if nothing.contains(&name.as_str()))
+        };
+        let mut something = all.iter().filter(|ty| !is_nothing(ty));
+        let meant = match (something.next(), something.next(), all.iter().any(is_nothing)) {
+            (Some(only), None, true) => format!("Option<{}>", &self.source[only.span.clone()]),
+            _ => "any".to_owned(),
+        };
+        let diagnostic = Diagnostic::error("E0115", "there are no union types", bar)
+            .label("a value has one type")
+            .note("`any` takes whatever comes, `Option<T>` a value or none, and `Result<T>` a value or an error")
+            .fix(span.clone(), meant.as_str(), format!("write `{}`", short(&meant)));
+        self.sink.push(diagnostic);
+        Type { kind: TypeKind::Named("any".to_owned(), Vec::new()), span }
+    }
+
+    fn one_type(&mut self) -> Type {
+        let start = self.at;
         let kind = if !self.enter() {
             TypeKind::Named(String::new(), Vec::new())
         } else if self.at(SyntaxKind::LeftBrace) {
@@ -42,6 +73,10 @@ impl Parser<'_> {
     }
 
     fn named_type(&mut self, start: usize) -> TypeKind {
+        if self.first_on_line() && (self.at_declaration() || self.at_plain_statement()) {
+            self.lacks("a type");
+            return TypeKind::Named(String::new(), Vec::new());
+        }
         let Some(name) = self.name("a type") else {
             return TypeKind::Named(String::new(), Vec::new());
         };
@@ -61,7 +96,7 @@ impl Parser<'_> {
 
     fn record_type(&mut self, start: usize) -> TypeKind {
         let mut fields = Vec::new();
-        self.braced(|parser| {
+        self.braced_until(Self::at_plain_statement, |parser| {
             let field = parser.at;
             let Some(key) = parser.key() else { return false };
             if !parser.eat(SyntaxKind::Equals) {
@@ -128,8 +163,27 @@ impl Parser<'_> {
         let start = self.at;
         let kind = if self.enter() { self.pattern_kind() } else { PatternKind::Wildcard };
         self.leave();
+        let pattern = Pattern { kind, span: self.span_from(start) };
+        self.one_pattern();
         self.node(SyntaxKind::Pattern, start);
-        Pattern { kind, span: self.span_from(start) }
+        pattern
+    }
+
+    /// Reports the rest of `a | b`, which other languages write, and reads it.
+    fn one_pattern(&mut self) {
+        if !self.at(SyntaxKind::OrOr) {
+            return;
+        }
+        let diagnostic = Diagnostic::error("E0115", "an arm has one pattern", self.span())
+            .label("expected `=>`")
+            .note("write an arm for each of them; what they do may be a function that both call");
+        self.report(diagnostic);
+        while self.eat(SyntaxKind::OrOr) {
+            if self.enter() {
+                self.pattern_kind();
+            }
+            self.leave();
+        }
     }
 
     fn pattern_kind(&mut self) -> PatternKind {
@@ -198,13 +252,17 @@ impl Parser<'_> {
 
     fn record_pattern(&mut self) -> PatternKind {
         let mut fields = Vec::new();
-        self.braced(|parser| {
+        self.braced_until(Self::at_plain_statement, |parser| {
             let field = parser.at;
             let Some(key) = parser.key() else { return false };
             let pattern = if parser.eat(SyntaxKind::Colon) || parser.eat(SyntaxKind::Equals) {
                 parser.pattern()
             } else {
-                Pattern { kind: PatternKind::Name(key.node.clone()), span: key.span.clone() }
+                // Of a text, the name is what stands between the quotes.
+                let inner = key.span.start + 1..key.span.end.max(key.span.start + 2) - 1;
+                let quoted = parser.source.get(inner.clone()) == Some(key.node.as_str());
+                let span = if quoted { inner } else { key.span.clone() };
+                Pattern { kind: PatternKind::Name(key.node.clone()), span }
             };
             parser.node(SyntaxKind::Field, field);
             fields.push((key, pattern));
