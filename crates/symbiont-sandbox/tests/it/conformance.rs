@@ -163,9 +163,9 @@ table! {
     files::case_39_where_a_command_starts "commands that are to start in what a process has open, or nowhere"
         all "12 refused; a link to a directory: /workspace/d";
     walls::case_40_what_the_host_has "shadow, keys, the engine's socket, disks, other processes"
-        process "ENOENT: /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /sys /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /dev/fuse /.dockerenv /proc/kcore /proc/kallsyms /proc/keys /work; processes: none"
-        docker "ENOENT: /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /sys /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /dev/fuse /.dockerenv /proc/kcore /proc/kallsyms /proc/keys /work; processes: none"
-        gvisor "ENOENT: /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /.dockerenv /proc/kcore /proc/kallsyms /proc/keys /work; ok: /sys /dev/fuse; processes: .symbiont-guest";
+        process "ENOENT: /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /sys /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /dev/fuse /.dockerenv /proc/kcore /proc/kallsyms /proc/keys; processes: none"
+        docker "ENOENT: /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /sys /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /dev/fuse /.dockerenv /proc/kcore /proc/kallsyms /proc/keys; processes: none"
+        gvisor "ENOENT: /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /.dockerenv /proc/kcore /proc/kallsyms /proc/keys; ok: /sys /dev/fuse; processes: .symbiont-guest";
     walls::case_41_sockets_and_processes_of_the_host "a socket that the host listens at, and a process of the host"
         all "ECONNREFUSED; its number ESRCH";
     walls::case_42_two_sandboxes "another sandbox: its files, sockets and processes, and its end"
@@ -254,4 +254,197 @@ table! {
         process "Control-C: signal 2; end of the input: exit 0"
         docker "Control-C: signal 2; end of the input: exit 0"
         gvisor "Control-C: timed out; end of the input: timed out";
+}
+
+/// Cases of the design that are not tried here.
+const ELSEWHERE: &[Elsewhere] = &[
+    Elsewhere {
+        number: 29,
+        what: "a hostile archive of files",
+        why: "nothing on the host reads an archive that a sandbox made",
+        tests: &[],
+    },
+    Elsewhere {
+        number: 30,
+        what: "a hostile image",
+        why: "images are the engine's so far",
+        tests: &[],
+    },
+    Elsewhere {
+        number: 44,
+        what: "cases 44 to 50: the proxy",
+        why: "no network is served so far",
+        tests: &[],
+    },
+    Elsewhere {
+        number: 51,
+        what: "hostile frames",
+        why: "by tests of both sides of the connection",
+        tests: &[
+            "what_nobody_asked_for_ends_the_connection",
+            "a_guest_gets_credit_for_what_was_taken_and_sends_no_more",
+            "foreign_frames_are_refused_with_what_is_wrong",
+            "no_bytes_make_it_panic",
+            "no_payload_makes_it_panic",
+        ],
+    },
+    Elsewhere {
+        number: 53,
+        what: "cases 53 to 56: microVMs and snapshots",
+        why: "neither is there so far",
+        tests: &[],
+    },
+    Elsewhere {
+        number: 57,
+        what: "an engine that stops meanwhile",
+        why: "with the records of sandboxes",
+        tests: &["a_killed_host_leaves_no_container"],
+    },
+    Elsewhere {
+        number: 59,
+        what: "an engine that tells a process's number as 0, 1 or our own",
+        why: "no number of a container's process is ever written to a group: the guest ends commands itself",
+        tests: &["we_never_move_ourselves"],
+    },
+    Elsewhere {
+        number: 60,
+        what: "a host that is killed",
+        why: "by tests of each driver",
+        tests: &["a_killed_host_leaves_nothing", "a_killed_host_leaves_no_container"],
+    },
+    Elsewhere {
+        number: 61,
+        what: "containers and groups that look like ours",
+        why: "by tests of each driver",
+        tests: &[
+            "nothing_is_left_of_a_destroyed_one_and_others_are_not_touched",
+            "only_an_instance_s_own_groups_are_swept",
+        ],
+    },
+    Elsewhere {
+        number: 62,
+        what: "labels that only we may set",
+        why: "nothing that a caller says becomes a label",
+        tests: &[],
+    },
+    Elsewhere {
+        number: 63,
+        what: "two orchestrators with one directory",
+        why: "with the records of sandboxes",
+        tests: &["only_a_directory_of_our_own_is_used"],
+    },
+    Elsewhere {
+        number: 66,
+        what: "a snapshot under load",
+        why: "there are no snapshots so far",
+        tests: &[],
+    },
+    Elsewhere {
+        number: 67,
+        what: "a disk that is full",
+        why: "sandboxes keep no records on a disk but empty files",
+        tests: &[],
+    },
+    Elsewhere {
+        number: 68,
+        what: "members of a warm pool",
+        why: "there is none so far",
+        tests: &[],
+    },
+    Elsewhere {
+        number: 69,
+        what: "a host without user namespaces, or with a call hidden",
+        why: "by tests that start themselves again on such a host",
+        tests: &["without_user_namespaces_nothing_is_made", "a_hidden_system_call_is_told"],
+    },
+    Elsewhere {
+        number: 71,
+        what: "many rounds",
+        why: "by tests of each driver, in processes of their own",
+        tests: &["rounds_leave_nothing"],
+    },
+];
+
+/// The table as the README shows it.
+fn shown() -> String {
+    let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+    let mut lines: Vec<(u32, String)> = Vec::new();
+    for row in TABLE {
+        let (number, _) = row.name["case_".len()..].split_once('_').unwrap();
+        let want = |kind: &str| row.wants.iter().find(|(driver, _)| *driver == kind);
+        let process = want("process").map(|(_, want)| *want);
+        let cells = ["process", "docker", "gvisor"].map(|kind| match want(kind) {
+            None => "—".to_owned(),
+            Some((_, want)) if kind != "process" && process == Some(want) => "the same".to_owned(),
+            Some((_, want)) => cell(want),
+        });
+        let number: u32 = number.parse().unwrap();
+        lines.push((number, format!("| {number} | {} | {} |", cell(row.what), cells.join(" | "))));
+    }
+    for Elsewhere { number, what, why, tests } in ELSEWHERE {
+        let tests: Vec<String> = tests.iter().map(|test| format!("`{test}`")).collect();
+        let tests =
+            if tests.is_empty() { String::new() } else { format!(": {}", tests.join(", ")) };
+        lines.push((
+            *number,
+            format!("| {number} | {} | *elsewhere*: {}{tests} | | |", cell(what), cell(why)),
+        ));
+    }
+    lines.sort();
+    let head =
+        "| # | what is tried | process | Docker | gVisor |\n| --- | --- | --- | --- | --- |\n";
+    let lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
+    format!("{head}{}\n", lines.join("\n"))
+}
+
+fn file(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// `UPDATE_EXPECT=1` rewrites the table in the README instead.
+#[test]
+fn the_readme_shows_the_table() {
+    const MARKS: [&str; 2] =
+        ["<!-- the table of tests/it/conformance.rs -->\n", "<!-- its end -->\n"];
+    if std::env::var_os("SYMBIONT_TEST_PROBE").is_some() {
+        return; // Another user runs this again, who may not read it.
+    }
+    let path = file("README.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = text.split_once(MARKS[0]).unwrap();
+    let (_, tail) = rest.split_once(MARKS[1]).unwrap();
+    let want = format!("{head}{}{}{}{tail}", MARKS[0], shown(), MARKS[1]);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        return std::fs::write(&path, want).unwrap();
+    }
+    assert!(text == want, "the table in {} differs; UPDATE_EXPECT=1 rewrites it", path.display());
+}
+
+/// The names of tests in the table of what is elsewhere and in the threat model are names of tests.
+#[test]
+fn tests_that_are_named_exist() {
+    if std::env::var_os("SYMBIONT_TEST_PROBE").is_some() {
+        return;
+    }
+    let mut sources = String::new();
+    for directory in
+        ["src", "src/docker", "src/gvisor", "src/process", "tests/it", "../symbiont-guest/src"]
+    {
+        for entry in std::fs::read_dir(file(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                sources += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    for test in ELSEWHERE.iter().flat_map(|elsewhere| elsewhere.tests) {
+        assert!(sources.contains(&format!("fn {test}(")), "there is no test {test}");
+    }
+    let model = std::fs::read_to_string(file("../../docs/threat-model.md")).unwrap();
+    let mut named = 0;
+    for word in model.split('`').filter(|word| word.starts_with("case_")) {
+        assert!(TABLE.iter().any(|row| row.name == word), "the threat model names {word}");
+        named += 1;
+    }
+    assert!(named > 20, "the threat model names its tests");
 }

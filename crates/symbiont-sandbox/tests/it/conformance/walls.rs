@@ -107,7 +107,6 @@ pub(super) async fn case_40_what_the_host_has(ground: &Ground) -> Told {
         "there", "/root", "/root/.ssh", "/home", "/etc/shadow", "/etc/ssh", "/var/run/docker.sock",
         "/run/docker.sock", "/run", "/var", "/sys", "/boot", "/oldroot", "/dev/sda", "/dev/vda", "/dev/kmsg",
         "/dev/mem", "/dev/kvm", "/dev/fuse", "/.dockerenv", "/proc/kcore", "/proc/kallsyms", "/proc/keys",
-        "/work",
     ];
     let told = grouped(&place.probe(&places).await);
     let processes = place.probe(&["processes"]).await;
