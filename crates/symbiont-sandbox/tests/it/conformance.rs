@@ -151,9 +151,7 @@ table! {
         docker "ENOENT: /proc/1/environ /proc/1/mem /proc/1/maps /proc/1/fd/0 /proc/1/exe /proc/1/cwd/x /proc/1/root/etc/passwd"
         gvisor "EACCES: /proc/1/environ /proc/1/mem /proc/1/maps /proc/1/fd/0 /proc/1/exe /proc/1/cwd/x /proc/1/root/etc/passwd";
     walls::case_36_a_program_that_is_roots "a program with setuid and setgid, the call itself, and `su`"
-        process "1000 1000 1000, no capability, no new privileges 1; setuid EPERM; su: no"
-        docker "1000 1000 1000, no capability, no new privileges 1; setuid EINVAL; su: no"
-        gvisor "1000 1000 1000, no capability, no new privileges 1; setuid EPERM; su: no";
+        all "1000 1000 1000, no capability, no new privileges 1; setuid refused: true; su: no";
     walls::case_37_typing_for_others "TIOCSTI, without a terminal and at one"
         process "without a terminal: /dev/tty ENXIO; at one: /dev/tty EPERM"
         docker "without a terminal: /dev/tty ENXIO; at one: /dev/tty EPERM"

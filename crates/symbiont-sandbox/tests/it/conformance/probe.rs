@@ -581,8 +581,12 @@ fn listeners() {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let own =
             [ours.as_str(), "self", "thread-self"].iter().any(|name| entry.file_name() == *name);
-        if !own && fs::read_dir(entry.path().join("fd")).is_ok_and(|mut all| all.next().is_some()) {
-            println!("descriptors of {}", program_of(&entry.path()).unwrap_or_default());
+        for found in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
+            let open = |options: &mut fs::OpenOptions| options.open(found.path()).is_ok();
+            let mut options = fs::OpenOptions::new();
+            if !own && (open(options.read(true)) || open(options.read(false).write(true))) {
+                println!("a descriptor of {}", program_of(&entry.path()).unwrap_or_default());
+            }
         }
     }
 }
