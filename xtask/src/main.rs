@@ -3,6 +3,7 @@
 //! Reports go to stderr; stdout is left to what is run (the numbers of `bench --json`).
 
 mod editors;
+mod engine;
 mod fuzz;
 mod needs;
 mod omitted;
@@ -26,9 +27,10 @@ usage: cargo xtask test [--locked] [-- RUNNER_ARGUMENT...]
        cargo xtask bench [GROUP...] [--json] [--quick] [--strict]
        cargo xtask fuzz [TARGET...] [--seconds N]
 
-test    all tests: installs the Debian packages that they need when it may, then runs cargo-nextest
-        (cargo test where that is missing), the doctests and the tests of what editors use, and
-        names what was left out.
+test    all tests: installs the Debian packages that they need when it may, starts an engine of its
+        own for those of the docker driver (SYMBIONT_TEST_DOCKER names another one's socket), then
+        runs cargo-nextest (cargo test where that is missing), the doctests and the tests of what
+        editors use, and names what was left out.
         Arguments after `--` go to the runner: `cargo xtask test -- -p symbiont-store kill`
 ci      all that a change has to pass: format, lints, documentation, tests, a small turn of each
         benchmark

@@ -66,7 +66,13 @@ const NEEDS: &[Need] = &[
         program: "busybox",
         package: "busybox-static",
         place: Place::Path,
-        tests: "symbiont-sandbox: the docker driver, where an engine answers",
+        tests: "symbiont-sandbox: the docker driver",
+    },
+    Need {
+        program: "dockerd",
+        package: "docker.io",
+        place: Place::Path,
+        tests: "symbiont-sandbox: the docker driver",
     },
     Need {
         program: "runsc",

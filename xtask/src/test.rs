@@ -1,12 +1,13 @@
 //! All tests, and what they could not test here.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
 use crate::steps::{Steps, expect_success, shown};
-use crate::{cargo, editors, needs, omitted, root};
+use crate::{cargo, editors, engine, needs, omitted, root};
 
 /// How to run the tests.
 pub(crate) struct Options {
@@ -34,14 +35,17 @@ pub(crate) fn options(words: &[&str]) -> Result<Options, String> {
 /// Provides what the tests need, and runs them.
 pub(crate) fn run(options: &Options, steps: &mut Steps) -> Result<()> {
     needs::provide(steps)?;
+    // It ends with this.
+    let engine = engine::start(steps);
+    let socket = engine.as_ref().map(engine::Engine::socket);
     let nextest = cargo(["nextest", "--version"]).output();
     let omitted = if nextest.is_ok_and(|output| output.status.success()) {
-        with_nextest(options, steps)?
+        with_nextest(options, socket.as_deref(), steps)?
     } else {
         eprintln!(
             "\n`cargo nextest` is not there: `cargo test` runs the tests, one crate at a time"
         );
-        with_cargo_test(options, steps)?
+        with_cargo_test(options, socket.as_deref(), steps)?
     };
     steps.left_out.extend(omitted);
     if options.runner.is_empty() {
@@ -56,12 +60,17 @@ pub(crate) fn run(options: &Options, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
-fn with_nextest(options: &Options, steps: &mut Steps) -> Result<Vec<String>> {
+fn with_nextest(
+    options: &Options,
+    engine: Option<&Path>,
+    steps: &mut Steps,
+) -> Result<Vec<String>> {
     let mut command = cargo(["nextest", "run", "--no-fail-fast"]);
     // As a tool's, the settings give way to the repository's own, should it have any.
     let settings = root().join("xtask/nextest.toml");
     command.arg("--tool-config-file").arg(format!("xtask:{}", settings.display()));
     command.args(workspace(options)).args(locked(options)).args(&options.runner);
+    command.envs(engine.map(|socket| (engine::VARIABLE, socket)));
     // Wherever the target directory is, the runner keeps this here.
     let report = root().join("target/nextest/default/junit.xml");
     match std::fs::remove_file(&report) {
@@ -80,9 +89,14 @@ fn with_nextest(options: &Options, steps: &mut Steps) -> Result<Vec<String>> {
     })
 }
 
-fn with_cargo_test(options: &Options, steps: &mut Steps) -> Result<Vec<String>> {
+fn with_cargo_test(
+    options: &Options,
+    engine: Option<&Path>,
+    steps: &mut Steps,
+) -> Result<Vec<String>> {
     let mut command = cargo(["test", "--no-fail-fast", "--all-targets"]);
     command.args(workspace(options)).args(locked(options)).args(&options.runner);
+    command.envs(engine.map(|socket| (engine::VARIABLE, socket)));
     // What passing tests print is shown only when asked for; a caller who has something to say to
     // the tests themselves asks alone.
     if !options.runner.iter().any(|argument| argument == "--") {

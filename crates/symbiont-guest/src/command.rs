@@ -9,7 +9,6 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Signal, WaitOptions};
-use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use symbiont_guest::protocol::{
     Event, Exec, Exit, LEFT_IN_PIPE, MAX_CHUNK, Output, Setup, Size, WINDOW,
@@ -80,8 +79,7 @@ impl Terminal {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let master = rustix::fs::openat(CWD, "/dev/ptmx", flags, Mode::empty())?;
         rustix::pty::unlockpt(&master)?;
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+        let slave = kernel::other_side(&master)?;
         let terminal = Self { master, slave };
         terminal.resize(size)?;
         Ok(terminal)

@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, readlinkat,
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, readlinkat,
 };
 use rustix::io::{Errno, Result};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, pidfd_send_signal, waitid,
     waitpid,
 };
+use rustix::pty::OpenptFlags;
 use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
 
 use crate::sys::{self, Clone};
@@ -135,6 +136,19 @@ fn effective(user: Option<Uid>, group: Option<Gid>) -> Result<()> {
     Ok(())
 }
 
+/// The side of a terminal that programs are on, of one of this process's own mount of them.
+pub(crate) fn other_side(master: impl AsFd) -> Result<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    match rustix::pty::ioctl_tiocgptpeer(&master, flags) {
+        Err(Errno::NOTTY) => {
+            let name = rustix::pty::ptsname(&master, Vec::new())?;
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(CWD, name, flags, Mode::empty())
+        }
+        result => result,
+    }
+}
+
 /// Opens a path beneath a directory by rules of [`ResolveFlags`]; of those, `BENEATH`,
 /// `NO_SYMLINKS` and `NO_MAGICLINKS` are used here.
 pub(crate) fn open(
@@ -235,10 +249,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use proptest::prelude::*;
-    use rustix::fs::CWD;
-
     use super::*;
+    use proptest::prelude::*;
 
     /// What the rules of this crate are made of.
     const RULES: [(ResolveFlags, OFlags); 4] = [

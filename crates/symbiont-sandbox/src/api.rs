@@ -112,7 +112,8 @@ pub trait Sandbox: Debug + Send + Sync {
 
     /// Copies a file of the host into the sandbox, and says how many bytes that was.
     ///
-    /// Missing directories are made. The file appears whole or not at all.
+    /// Missing directories are made. The file appears whole or not at all; one that grows or shrinks
+    /// while it is read is refused.
     async fn upload(&self, local: &Path, remote: &str) -> Result<u64, SandboxError>;
 
     /// Copies a regular file out of the sandbox, and says how many bytes that was. Links that stay
@@ -172,7 +173,7 @@ pub struct Command {
     /// The program: a path, or a name that is looked up in the sandbox's `PATH`.
     pub program: String,
     /// What follows the program's name. The arguments and the environment together may have
-    /// 256 KiB.
+    /// 256 KiB, and each of them less than 128 KiB.
     pub args: Vec<String>,
     /// Environment of this command, over that of the sandbox.
     pub env: Vec<(String, String)>,

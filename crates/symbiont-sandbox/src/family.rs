@@ -16,7 +16,7 @@ use crate::sandbox::{END, lock};
 const SOON: Duration = Duration::from_micros(300);
 const REMOVAL: Duration = Duration::from_millis(500);
 /// How long it may take until all of it stands still.
-const STANDSTILL: Duration = Duration::from_secs(2);
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// What is left to be cleaned up when the guest has ended.
 #[derive(Debug)]

@@ -12,6 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub(crate) trait Source: Send {
     /// Some bytes, at least one and at most `wanted`.
     async fn next(&mut self, wanted: usize) -> Result<Vec<u8>, SandboxError>;
+
+    /// That nothing is left, once so many bytes were taken as there are said to be.
+    async fn end(&mut self) -> Result<(), SandboxError>;
 }
 
 /// Where a file's bytes go to.
@@ -29,6 +32,10 @@ impl Source for Bytes<'_> {
         let (chunk, rest) = self.0.split_at(wanted.min(self.0.len()));
         self.0 = rest;
         Ok(chunk.to_vec())
+    }
+
+    async fn end(&mut self) -> Result<(), SandboxError> {
+        Ok(())
     }
 }
 
@@ -53,6 +60,13 @@ impl Source for Local<'_> {
         }
         chunk.truncate(count);
         Ok(chunk)
+    }
+
+    async fn end(&mut self) -> Result<(), SandboxError> {
+        match self.0.read(&mut [0; 1]).await.map_err(|error| local(self.1, &error))? {
+            0 => Ok(()),
+            _ => Err(local(self.1, &"it has more in it than it says, or grew while it was read")),
+        }
     }
 }
 

@@ -207,6 +207,13 @@ pub(crate) fn command(command: &Command, config: &SandboxConfig) -> Result<Exec,
         }),
         terminal: command.terminal.map(Into::into),
     };
+    let longest = exec.arguments.iter().chain(&exec.environment).map(Vec::len).max().unwrap_or(0);
+    if longest > MAX_ARGUMENT {
+        return Err(invalid(format!(
+            "an argument has {longest} bytes; the most that Linux passes on is {MAX_ARGUMENT} (pass \
+             data in a file or on standard input)"
+        )));
+    }
     let size: usize = exec.arguments.iter().chain(&exec.environment).map(|s| s.len() + 1).sum();
     if size > MAX_ARGUMENTS {
         return Err(invalid(format!(
@@ -217,6 +224,8 @@ pub(crate) fn command(command: &Command, config: &SandboxConfig) -> Result<Exec,
     Ok(exec)
 }
 
+/// The longest argument: the kernel takes 32 pages, the byte that ends it included.
+const MAX_ARGUMENT: usize = (128 << 10) - 1;
 /// The longest time between asking a command to end and killing it.
 const MAX_GRACE: std::time::Duration = std::time::Duration::from_secs(60);
 /// The most that is kept of one output stream.

@@ -63,6 +63,11 @@ pub(crate) trait Walls: std::fmt::Debug + Send + Sync + 'static {
     /// How many processes were killed for lack of memory, if the host tells.
     fn oom_kills(&self, body: &Self::Body) -> Option<u64>;
 
+    /// Whether somebody else has taken away what it is made of, asked when its guest has gone.
+    async fn vanished(&self, _body: &Self::Body) -> bool {
+        false
+    }
+
     /// What is used within.
     async fn usage(&self, body: &Self::Body) -> Result<SandboxUsage, SandboxError>;
 
@@ -271,6 +276,13 @@ impl<W: Walls> Inner<W> {
                 Err(_) => return,
             };
             if let Some(inner) = inner.upgrade() {
+                let vanished = match guest.upgrade() {
+                    Some(guest) => {
+                        let asked = inner.walls.vanished(&guest.body);
+                        tokio::time::timeout(END, asked).await.unwrap_or(false)
+                    }
+                    None => false,
+                };
                 let mut state = lock(&inner.state);
                 if matches!(
                     state.status,
@@ -282,7 +294,11 @@ impl<W: Walls> Inner<W> {
                         Some(1..) => " (the kernel killed something in it for lack of memory)",
                         Some(0) | None => "",
                     };
-                    state.status = SandboxStatus::Failed { reason: format!("{reason}{memory}") };
+                    state.status = if vanished {
+                        SandboxStatus::Lost
+                    } else {
+                        SandboxStatus::Failed { reason: format!("{reason}{memory}") }
+                    };
                 }
             }
         });
@@ -630,6 +646,7 @@ impl<W: Walls> Inner<W> {
             left -= chunk.len() as u64;
             self.ask(&session, stream, path, &Request::Write(chunk)).await?;
         }
+        source.end().await?;
         self.ask(&session, stream, path, &Request::Commit).await?;
         open.over = true;
         Ok(size)

@@ -231,6 +231,11 @@ fn answers(affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
         vec![(LOAD, 0, 0, argument), (JUMP_IF_ANY, 0, 1, bits), refuse(libc::EPERM), ALLOW]
     };
     answers.push((libc::SYS_clone, none_of(argument(0), NAMESPACES.cast_unsigned())));
+    // Devices, of characters and of blocks, which not every kernel keeps to itself.
+    let devices = libc::S_IFCHR & libc::S_IFBLK;
+    answers.push((libc::SYS_mknodat, none_of(argument(2), devices)));
+    #[cfg(target_arch = "x86_64")]
+    answers.push((libc::SYS_mknod, none_of(argument(1), devices)));
     // The C library falls back to `clone`, whose flags a filter can see.
     answers.push((libc::SYS_clone3, vec![refuse(libc::ENOSYS)]));
     let listener = u32::try_from(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).unwrap_or(u32::MAX);

@@ -292,6 +292,20 @@ impl Walls for DockerWalls {
         body.group.as_ref()?.oom_kills()
     }
 
+    async fn vanished(&self, _: &Body) -> bool {
+        let engine = &self.host.engine;
+        // One that is being removed is ended first.
+        let path = self.path("/wait?condition=not-running");
+        let _gone_already =
+            engine.ask("await a container", Method::POST, &path, Content::Nothing, SHORT).await;
+        let path = self.path("/json");
+        let looked = engine.ask("look at a container", Method::GET, &path, Content::Nothing, SHORT);
+        looked.await.is_ok_and(|answer| {
+            let state = &answer.json()["State"]["Status"];
+            answer.status == StatusCode::NOT_FOUND || *state == "removing" || *state == "dead"
+        })
+    }
+
     async fn usage(&self, body: &Body) -> Result<SandboxUsage, SandboxError> {
         Ok(body.group.as_ref().map(Group::usage).unwrap_or_default())
     }

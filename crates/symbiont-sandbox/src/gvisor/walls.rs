@@ -93,17 +93,20 @@ impl GvisorWalls {
                 "processes: commands of one sandbox see each other in /proc, and have other numbers \
                  there than they see themselves",
                 "Landlock: commands are not under it, which gVisor's kernel does not have",
-                "terminals: commands can have none",
                 "files: their number is not limited, only their size",
                 "disk and network traffic: not limited by this driver",
             ]
             .map(str::to_owned),
         );
         if self.host.date.is_none_or(|date| date <= OLDEST) {
-            degraded.push(
-                "programs: this version of gVisor lacks what newer ones ask of a kernel, such as `ls` and \
-                 `stat` of coreutils 9, which fail"
-                    .to_owned(),
+            degraded.extend(
+                [
+                    "programs: `ls` and `stat` of coreutils 9 fail, as this version of gVisor refuses the flag \
+                     AT_NO_AUTOMOUNT that they pass to `statx` and `newfstatat`",
+                    "terminals: Control-C and the end of the input have no effect when they are typed; \
+                     signals do",
+                ]
+                .map(str::to_owned),
             );
         }
         if !self.config.filesystem_config.mounts.is_empty() {

@@ -4,20 +4,16 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use symbiont_sandbox::{Command, DockerDriver, Driver, Sandbox, TerminalSize};
+use symbiont_sandbox::{DockerDriver, Driver, Sandbox};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ENDS, config, group_name, marker, processes_with, run, shell, told, try_each, until};
-
-const SOCKET: &str = "/var/run/docker.sock";
+use super::{config, group_name, run, shell, until};
 
 /// The driver; nothing where no engine answers.
 async fn driver() -> Option<DockerDriver> {
-    match DockerDriver::new(Some(&super::state()), None).await {
+    match DockerDriver::new(Some(&super::state()), Some(super::docker_socket())).await {
         Ok(driver) => Some(driver),
         Err(SandboxError::BackendUnavailable { reason }) if reason.contains("is dockerd") => {
             eprintln!("not run: {reason}");
@@ -52,8 +48,8 @@ fn within(test: impl AsyncFnOnce(&Arc<dyn Sandbox>)) {
 }
 
 /// Asks the engine itself, past the driver.
-fn engine(method: &str, path: &str, content: &Value) -> Value {
-    let mut stream = UnixStream::connect(SOCKET).unwrap();
+pub(crate) fn engine(method: &str, path: &str, content: &Value) -> Value {
+    let mut stream = UnixStream::connect(super::docker_socket()).unwrap();
     let content = content.to_string();
     let length = content.len();
     // Of a server of version 1.0 nobody expects more than one answer.
@@ -81,108 +77,6 @@ fn labelled(id: SandboxId) -> usize {
     let id = json!(id.to_string());
     let all = all.as_array().unwrap();
     all.iter().filter(|container| container["Labels"]["dev.symbiont.id"] == id).count()
-}
-
-#[test]
-fn a_command_tells_how_it_ended() {
-    within(async |sandbox| {
-        try_each(sandbox, &ENDS).await;
-        let sealed = [
-            ("touch /workspace/a /tmp/a && echo ok", "0:ok"),
-            ("touch /a /bin/a 2>/dev/null || echo sealed", "0:sealed"),
-        ];
-        try_each(sandbox, &sealed).await;
-    });
-}
-
-#[test]
-fn what_the_host_has_is_not_there() {
-    within(async |sandbox| {
-        for (script, want) in [
-            (
-                "ls -d /root /home /etc/shadow /var/run /sys /work /.symbiont-guest 2>/dev/null",
-                "1:",
-            ),
-            ("ls -d /proc/1 /proc/meminfo /proc/sys 2>/dev/null", "1:"),
-            ("grep -c : /proc/net/dev 2>/dev/null || echo none", "0:none\n"),
-            ("ip -o link | grep -c LOOPBACK", "0:1\n"),
-            ("ip -o link | grep -c '[<,]UP'", "1:0\n"),
-            ("mount -t tmpfs x /tmp 2>/dev/null || echo no", "0:no\n"),
-            ("unshare -U true 2>/dev/null || echo no", "0:no\n"),
-            ("grep -h CapEff /proc/self/status", "0:CapEff:\t0000000000000000\n"),
-        ] {
-            assert_eq!(told(&sandbox.exec(shell(script)).await), want, "{script}");
-        }
-    });
-}
-
-#[test]
-fn limits_hold_and_are_told() {
-    within(async |sandbox| {
-        let report = sandbox.report();
-        let want = ["memory 256 MiB", "processes 256", "processor cores 1"];
-        assert_eq!(report.limits, want);
-        assert_eq!((report.driver.as_str(), report.network.as_str()), ("docker", "none"));
-        if report.degraded.iter().any(|line| line.contains("control groups can't be seen")) {
-            eprintln!("not run: the engine's control groups can't be seen from here");
-        } else {
-            let hog = shell("exec dd if=/dev/zero of=/dev/null bs=512M count=1");
-            assert_eq!(told(&sandbox.exec(hog).await).split(':').next(), Some("oom"));
-        }
-        assert_eq!(told(&sandbox.exec(shell("echo fine")).await), "0:fine\n");
-    });
-}
-
-#[test]
-fn the_end_of_its_time_ends_all_of_a_command() {
-    within(async |sandbox| {
-        let marker = marker();
-        let script = format!("setsid sh -c 'sleep 3600; : {marker}' & sleep 3600");
-        let command = Command { timeout: Duration::from_millis(500), ..shell(&script) };
-        assert_eq!(told(&sandbox.exec(command).await), "timeout:");
-        assert_eq!(processes_with(&marker), Vec::<String>::new());
-        assert_eq!(told(&sandbox.exec(shell("echo fine")).await), "0:fine\n");
-    });
-}
-
-#[test]
-fn files_go_in_and_out() {
-    within(async |sandbox| {
-        let place = tempfile::tempdir().unwrap();
-        let (there, back) = (place.path().join("there"), place.path().join("back"));
-        let content: Vec<u8> = (0..3_000_001_u32).map(|n| n.to_le_bytes()[0]).collect();
-        std::fs::write(&there, &content).unwrap();
-        assert_eq!(sandbox.upload(&there, "in").await, Ok(3_000_001));
-        assert_eq!(told(&sandbox.exec(shell("cp in out; wc -c < out")).await), "0:3000001\n");
-        assert_eq!(sandbox.download("out", &back).await, Ok(3_000_001));
-        assert!(std::fs::read(&back).unwrap() == content);
-        let missing = sandbox.download("none", &back).await;
-        assert!(missing.is_err(), "{missing:?}");
-    });
-}
-
-#[test]
-fn a_container_is_talked_to_and_paused() {
-    within(async |sandbox| {
-        let terminal = Some(TerminalSize { rows: 24, columns: 80 });
-        let command = Command { terminal, ..shell("stty size; read x; echo got $x") };
-        let mut process = sandbox.spawn(command).await.unwrap();
-        let mut stdout = process.stdout.take().unwrap();
-        let mut size = [0; 7];
-        stdout.read_exact(&mut size).await.unwrap();
-        assert_eq!(&size, b"24 80\r\n");
-        sandbox.pause().await.unwrap();
-        let refused = sandbox.exec(Command::new("true")).await;
-        assert!(matches!(refused, Err(SandboxError::InvalidState { .. })), "{refused:?}");
-        sandbox.resume().await.unwrap();
-        process.stdin.as_mut().unwrap().write_all(b"it\n").await.unwrap();
-        let mut rest = String::new();
-        stdout.read_to_string(&mut rest).await.unwrap();
-        assert_eq!(rest, "it\r\ngot it\r\n");
-        assert_eq!(told(&process.wait().await), "0:");
-        // One that is paused can be ended.
-        sandbox.pause().await.unwrap();
-    });
 }
 
 #[test]

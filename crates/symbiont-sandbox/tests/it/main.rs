@@ -1,5 +1,6 @@
 //! Sandboxes as callers see them, on this machine's kernel.
 
+mod conformance;
 mod docker;
 mod gvisor;
 mod landlock;
@@ -30,6 +31,13 @@ fn config() -> SandboxConfig {
 
 fn driver() -> ProcessDriver {
     ProcessDriver::new(Some(&state())).unwrap()
+}
+
+/// Where the engine listens that the docker driver is tried with: one that was started for the tests,
+/// or the host's own.
+fn docker_socket() -> std::path::PathBuf {
+    let given = std::env::var_os("SYMBIONT_TEST_DOCKER");
+    given.unwrap_or_else(|| "/var/run/docker.sock".into()).into()
 }
 
 /// A directory for an ordinary user's state; root's is elsewhere.
@@ -155,206 +163,10 @@ fn marker() -> String {
     format!("marker{}", uuid::Uuid::new_v4().simple())
 }
 
-/// Commands behind any walls, and how each ends.
-const ENDS: [(&str, &str); 10] = [
-    ("echo hi", "0:hi"),
-    ("exit 3", "3:"),
-    ("kill -9 $$", "signal 9:"),
-    ("kill -TERM $$", "signal 15:"),
-    ("echo out; echo wrong >&2; exit 1", "1:out\n err:wrong"),
-    (
-        "pwd; id -u; id -g; echo $HOME $LANG $TMPDIR",
-        "0:/workspace\n1000\n1000\n/workspace C.UTF-8 /tmp",
-    ),
-    ("printf 'a\\0b\\377' | od -An -tx1", "0: 61 00 62 ff"),
-    ("cat", "0:"),
-    ("nproc", "0:1"),
-    ("hostname", "0:sandbox"),
-];
-
-#[test]
-fn a_command_tells_how_it_ended() {
-    check(&ENDS);
-    // A process's own number is the one that /proc has for it.
-    check(&[("test -d /proc/$$ && readlink /proc/self >/dev/null && echo same", "0:same")]);
-}
-
-#[test]
-fn what_the_host_has_is_not_there() {
-    check(&[
-        ("env | sort | cut -d= -f1 | tr '\\n' ' '", "0:HOME LANG PATH PWD TMPDIR"),
-        (
-            "ls -d /root /home /etc/shadow /var/run/docker.sock /run /var /sys /work /old_root 2>/dev/null",
-            "2:",
-        ),
-        ("ls -d /proc/1 2>/dev/null", "2:"),
-        ("ls /proc/1/environ /proc/1/mem /proc/2/root/.. 2>&1 >/dev/null | wc -l", "0:2"),
-        ("ls /proc/self/fd | tr '\\n' ' '", "0:0 1 2 3"), // 3 is the directory being listed.
-        ("cat /proc/meminfo /proc/kcore /proc/sys/kernel/core_pattern 2>/dev/null", "1:"),
-        (
-            "echo x > /proc/sysrq-trigger",
-            "2: err:sh: 1: cannot create /proc/sysrq-trigger: Directory nonexistent",
-        ),
-        (
-            "ls /dev | tr '\\n' ' '",
-            "0:fd full null ptmx pts random shm stderr stdin stdout tty urandom zero",
-        ),
-        ("test -w / || test -w /usr || test -w /etc || echo sealed", "0:sealed"),
-        ("touch /workspace/a /tmp/a /dev/shm/a && echo ok", "0:ok"),
-    ]);
-}
-
-#[test]
-fn walls_hold_from_inside() {
-    let python = |code: &str| format!("python3 -c '{code}' 2>&1 | tail -1");
-    let call = |number: &str, arguments: &str| {
-        python(&format!(
-            "import ctypes,os; c=ctypes.CDLL(None,use_errno=True); r=c.syscall({number},{arguments}); \
-             print(r, os.strerror(ctypes.get_errno()))"
-        ))
-    };
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let number = port.local_addr().unwrap().port();
-    let connect = |family: &str, address: &str| {
-        python(&format!(
-            "import socket; s=socket.socket(socket.{family}); s.settimeout(2); s.connect({address})"
-        ))
-    };
-    let here = connect("AF_INET", &format!("(\"127.0.0.1\",{number})"));
-    let metadata = connect("AF_INET", "(\"169.254.169.254\",80)");
-    let cases: Vec<(String, &str)> = vec![
-        (here, "0:OSError: [Errno 101] Network is unreachable"),
-        (metadata, "0:OSError: [Errno 101] Network is unreachable"),
-        (
-            python("import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)"),
-            "0:OSError: [Errno 97] Address family not supported by protocol",
-        ),
-        (
-            python(
-                "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); \
-                 socket.socket(socket.AF_INET6); socket.socket(socket.AF_UNIX); print(\"ok\")",
-            ),
-            "0:ok",
-        ),
-        (python("import socket; socket.socket(socket.AF_ALG)"), "0:OSError: [Errno 97] Address family not supported by protocol"),
-        (call("165", "b\"none\",b\"/tmp\",b\"tmpfs\",0,0"), "0:-1 Operation not permitted"), // mount
-        (call("166", "b\"/tmp\",2"), "0:-1 Operation not permitted"), // umount2
-        (call("272", "0x10000000"), "0:-1 Operation not permitted"), // unshare
-        (call("161", "b\"/tmp\""), "0:-1 Operation not permitted"), // chroot
-        (call("155", "b\"/tmp\",b\"/tmp\""), "0:-1 Operation not permitted"), // pivot_root
-        (call("308", "0,0"), "0:-1 Operation not permitted"), // setns
-        (call("425", "1,0"), "0:-1 Operation not permitted"), // io_uring_setup
-        (call("321", "0,0,0"), "0:-1 Operation not permitted"), // bpf
-        (call("323", "0"), "0:-1 Operation not permitted"), // userfaultfd
-        (call("250", "0,0"), "0:-1 Operation not permitted"), // keyctl
-        (call("298", "0,0,0,0,0"), "0:-1 Operation not permitted"), // perf_event_open
-        (call("101", "16,1,0,0"), "0:-1 Operation not permitted"), // ptrace
-        (call("310", "1,0,0,0,0,0"), "0:-1 Operation not permitted"), // process_vm_readv
-        (call("56", "0x10000011,0,0,0,0"), "0:-1 Operation not permitted"), // clone(NEWUSER)
-        (call("435", "0,0"), "0:-1 Function not implemented"), // clone3
-        (call("500", ""), "0:-1 Function not implemented"),
-        ("python3 -c 'import os; os.setuid(0)' 2>/dev/null || echo no".to_owned(), "0:no"),
-        ("mount -t tmpfs x /tmp 2>/dev/null || echo no".to_owned(), "0:no"),
-        // A program that asks for root's rights when it runs does not get them.
-        ("cp /usr/bin/id /workspace/id; chmod 6755 /workspace/id; /workspace/id -u; grep -h CapEff /proc/self/status".to_owned(), "0:1000\nCapEff:\t0000000000000000"),
-        ("su -c id root </dev/null >/dev/null 2>&1 || echo no".to_owned(), "0:no"),
-        // The x32 interface.
-        (format!("python3 -c '{}'; echo $?", "import ctypes; ctypes.CDLL(None).syscall(0x40000027)"), "0:159\n err:Bad system call"),
-    ];
-    let cases: Vec<(&str, &str)> = cases.iter().map(|(a, b)| (a.as_str(), *b)).collect();
-    check(&cases);
-}
-
-#[test]
-fn input_and_output_of_any_size_and_kind() {
-    run(async {
-        let driver = driver();
-        let sandbox = sandbox(&driver).await;
-        // Input that is longer than every buffer between here and there.
-        let input: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[(n % 3) as usize]).collect();
-        let cat =
-            Command { stdin: Some(input.clone()), output_cap: 2 << 20, ..Command::new("cat") };
-        let result = sandbox.exec(cat).await.unwrap();
-        assert_eq!((result.exit_code, result.stdout == input), (Some(0), true));
-        // Input that nobody reads.
-        let head = Command { stdin: Some(vec![b'x'; 8 << 20]), ..Command::new("true") };
-        assert_eq!(told(&sandbox.exec(head).await), "0:");
-        let never = Command {
-            stdin: Some(vec![b'x'; 8 << 20]),
-            timeout: Duration::from_millis(300),
-            ..shell("sleep 60")
-        };
-        assert_eq!(told(&sandbox.exec(never).await), "timeout:");
-        // Output beyond the cap: the beginning and the end are kept, the program runs on.
-        let before = resident();
-        let many = Command {
-            output_cap: 1000,
-            ..shell("echo first; head -c 67108864 /dev/zero; printf last; exit 7")
-        };
-        let result = sandbox.exec(many).await.unwrap();
-        assert_eq!((result.exit_code, result.stdout_truncated), (Some(7), true));
-        assert_eq!((result.stdout.len(), result.stderr_truncated), (1000, false));
-        assert!(result.stdout.starts_with(b"first\n\0") && result.stdout.ends_with(b"\0last"));
-        let grown = resident().saturating_sub(before);
-        assert!(grown < 8 << 20, "grew by {grown} bytes");
-        // Order within a stream.
-        let result = sandbox
-            .exec(shell("i=0; while [ $i -lt 2000 ]; do echo $i; echo $i >&2; i=$((i+1)); done"))
-            .await
-            .unwrap();
-        let want: String = (0..2000).map(|n| format!("{n}\n")).collect();
-        assert!(result.stdout == want.as_bytes() && result.stderr == want.as_bytes());
-        sandbox.destroy().await.unwrap();
-    });
-}
-
 /// Memory that this process holds, in bytes.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
-
-#[test]
-fn nothing_of_a_command_outlives_it() {
-    run(async {
-        let driver = driver();
-        let sandbox = sandbox(&driver).await;
-        let cases = [
-            // Two forks and a session of its own.
-            (
-                "(setsid sh -c 'sleep 600; : MARK' </dev/null >/dev/null 2>&1 &) ; sleep 600; : MARK",
-                "timeout:",
-            ),
-            ("trap '' TERM; while :; do sleep 1; done; : MARK", "timeout:"),
-            ("sh -c 'kill -STOP $$; : MARK' & kill -STOP $$; : MARK", "timeout:"),
-            // The leader goes; what it leaves behind holds its output open.
-            ("sh -c 'sleep 600; : MARK' & echo gone", "0:gone\n"),
-            ("trap 'echo asked; exit 5' TERM; sleep 600 & wait; : MARK", "timeout:asked\n"),
-        ];
-        for (script, want) in cases {
-            let marker = marker();
-            let command = Command {
-                timeout: Duration::from_millis(500),
-                grace: Duration::from_millis(500),
-                ..shell(&script.replace("MARK", &marker))
-            };
-            let start = Instant::now();
-            assert_eq!(told(&sandbox.exec(command).await), want, "{script}");
-            // A second of time and grace; the rest is for a machine that does other things.
-            let took = start.elapsed();
-            assert!(took < Duration::from_secs(4), "{script}: {took:?}");
-            assert_eq!(processes_with(&marker), Vec::<String>::new(), "{script}");
-        }
-        // A caller that gives up.
-        let marker = marker();
-        let command = shell(&format!("echo $$ > pid; sleep 600; : {marker}"));
-        let given_up =
-            tokio::time::timeout(Duration::from_millis(300), sandbox.exec(command)).await;
-        assert!(given_up.is_err());
-        until(|| processes_with(&marker).is_empty()).await;
-        assert_eq!(told(&sandbox.exec(shell("echo fine")).await), "0:fine\n");
-        sandbox.destroy().await.unwrap();
-    });
 }
 
 /// Waits for what the kernel does not announce to bystanders.
@@ -364,49 +176,6 @@ async fn until(done: impl Fn() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(5), "it did not come to pass");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-#[test]
-fn limits_hold_and_the_sandbox_lives_on() {
-    run(async {
-        let driver = driver();
-        let sandbox = sandbox(&driver).await;
-        let fine = || async { told(&sandbox.exec(shell("echo fine")).await) };
-        if has(&sandbox, "memory") {
-            let hog =
-                Command::new("python3").args(["-c", "x = bytearray(512 << 20); print(len(x))"]);
-            let result = sandbox.exec(hog).await;
-            assert_eq!(told(&result), "oom:");
-            assert_eq!(fine().await, "0:fine\n");
-            assert_eq!(sandbox.usage().await.unwrap().oom_kills, Some(1));
-        }
-        // A storm of forks ends at the limit; another command may find no place meanwhile.
-        let storm = Command {
-            timeout: Duration::from_secs(2),
-            grace: Duration::ZERO,
-            ..shell("b() { b | b & }; b; while :; do b; sleep 0.1; done")
-        };
-        let result = sandbox.exec(storm).await.unwrap();
-        assert!(String::from_utf8_lossy(&result.stderr).contains("fork"), "{}", told(&Ok(result)));
-        assert_eq!(fine().await, "0:fine\n");
-        for (script, want) in [
-            (
-                "head -c 200M /dev/zero > /workspace/big; rm /workspace/big; head -c 65M /dev/zero > /tmp/big; rm /tmp/big",
-                "0: err:head: error writing 'standard output': No space left on device\nhead: error writing 'standard output': No space left on device\n",
-            ),
-            (
-                "python3 -c 'import os\nn=0\ntry:\n  while True: os.dup(0); n+=1\nexcept OSError as e: print(n < 1024, e.errno)'",
-                "0:True 24\n",
-            ),
-        ] {
-            assert_eq!(
-                told(&sandbox.exec(shell(script)).await).replace("fine", ""),
-                want,
-                "{script}"
-            );
-        }
-        sandbox.destroy().await.unwrap();
-    });
 }
 
 #[test]
@@ -519,141 +288,6 @@ fn files_that_fill_the_memory_are_refused_and_those_there_stay() {
 }
 
 #[test]
-fn commands_that_make_no_sense_start_nothing() {
-    run(async {
-        let driver = driver();
-        let sandbox = sandbox(&driver).await;
-        let base = || Command::new("true");
-        let cases: Vec<(Command, &str)> = vec![
-            (Command::new(""), "InvalidArgument"),
-            (Command::new("no-such-program"), "not found"),
-            (Command::new("/workspace"), "can't be executed"),
-            (base().args(["a\0b"]), "InvalidArgument"),
-            (base().args(["x".repeat(256 << 10)]), "InvalidArgument"),
-            (Command { env: vec![("A=B".into(), "c".into())], ..base() }, "InvalidArgument"),
-            (Command { env: vec![("LD_PRELOAD".into(), "c".into())], ..base() }, "InvalidArgument"),
-            (Command { env: vec![("A".into(), "\0".into())], ..base() }, "InvalidArgument"),
-            (Command { timeout: Duration::ZERO, ..base() }, "InvalidArgument"),
-            (Command { output_cap: usize::MAX, ..base() }, "InvalidArgument"),
-            (Command { grace: Duration::from_secs(61), ..base() }, "InvalidArgument"),
-            (Command { cwd: Some("/proc/self/fd/3".into()), ..base() }, "PathForbidden"),
-            (Command { cwd: Some("../..".into()), ..base() }, "PathForbidden"),
-            (Command { cwd: Some("missing".into()), ..base() }, "No such file"),
-        ];
-        for (command, want) in cases {
-            let error = sandbox.exec(command.clone()).await.unwrap_err();
-            let text = format!("{error:?}");
-            assert!(text.contains(want), "{text} is not about {want}");
-        }
-        let value = "line one\nline \"two\" '$x'";
-        let env = vec![("ODD".to_owned(), value.to_owned())];
-        let result = sandbox.exec(Command { env, ..shell("printf %s \"$ODD\"") }).await;
-        assert_eq!(told(&result), format!("0:{value}"));
-        sandbox.destroy().await.unwrap();
-    });
-}
-
-#[test]
-fn files_go_in_and_out() {
-    run(async {
-        let driver = driver();
-        let sandbox = sandbox(&driver).await;
-        let local = tempfile::tempdir().unwrap();
-        let (there, back) = (local.path().join("there"), local.path().join("back"));
-        let content: Vec<u8> = (0..3_000_001_u32).map(|n| n.to_le_bytes()[0] ^ 7).collect();
-        std::fs::write(&there, &content).unwrap();
-        let long = "n".repeat(255);
-        let names = [
-            "a",
-            "/workspace/b/c/d",
-            "/tmp/x",
-            "..\\x",
-            "%2e%2e/x",
-            "with space\nline",
-            "…🦀",
-            &long,
-        ];
-        for name in names {
-            assert_eq!(sandbox.upload(&there, name).await, Ok(3_000_001), "{name}");
-            assert_eq!(sandbox.download(name, &back).await, Ok(3_000_001), "{name}");
-            assert!(std::fs::read(&back).unwrap() == content, "{name}");
-        }
-        sandbox.write_file("modes", b"x", 0o6777).await.unwrap();
-        let stat = sandbox.stat("modes").await.unwrap().unwrap();
-        assert_eq!((stat.mode, stat.size, stat.kind), (0o777, 1, EntryKind::File));
-        sandbox.write_file("empty", b"", 0o600).await.unwrap();
-        assert_eq!(sandbox.read_file("empty", 0).await, Ok(Vec::new()));
-        assert_eq!(
-            told(&sandbox.exec(shell("stat -c '%U %a' modes empty")).await),
-            "0:agent 777\nagent 600\n"
-        );
-
-        let prepare = "ln -s /etc link; ln -s /etc/passwd file; ln -s loop loop; ln -s modes near; \
-                       mkfifo fifo; truncate -s 1T sparse 2>/dev/null || truncate -s 100G sparse; mkdir dir; \
-                       python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'";
-        assert_eq!(told(&sandbox.exec(shell(prepare)).await), "0:");
-        assert_eq!(sandbox.download("near", &back).await, Ok(1));
-        std::fs::write(&back, &content).unwrap();
-        let writes = [
-            ("../x", "PathForbidden"),
-            ("a/../../x", "PathForbidden"),
-            ("/etc/passwd", "PathForbidden"),
-            ("link/passwd", "PathForbidden"),
-            ("file", "PathForbidden"),
-            ("fifo", "NotRegular"),
-            ("dir", "NotRegular"),
-            ("dir/", "PathForbidden"),
-            ("", "PathForbidden"),
-            ("/", "PathForbidden"),
-            ("a\0b", "PathForbidden"),
-            ("/workspacex/y", "PathForbidden"),
-        ];
-        for (path, want) in writes {
-            let error = format!("{:?}", sandbox.write_file(path, b"y", 0o644).await.unwrap_err());
-            assert!(error.starts_with(want), "{path}: {error}");
-        }
-        let reads = [
-            ("link/passwd", "PathForbidden"),
-            ("file", "PathForbidden"),
-            ("loop", "PathForbidden"),
-            ("fifo", "NotRegular"),
-            ("sock", "NotRegular"),
-            ("dir", "NotRegular"),
-            ("/dev/zero", "PathForbidden"),
-            ("/proc/1/environ", "PathForbidden"),
-            ("missing", "PathForbidden"),
-            ("sparse", "TransferTooLarge"),
-            ("modes", "TransferTooLarge"),
-        ];
-        for (path, want) in reads {
-            let start = Instant::now();
-            let error = format!("{:?}", sandbox.read_file(path, 0).await.unwrap_err());
-            assert!(error.starts_with(want), "{path}: {error}");
-            assert!(start.elapsed() < Duration::from_secs(1), "{path}");
-        }
-        assert!(sandbox.download("fifo", &back).await.is_err());
-        assert!(sandbox.download("sparse", &back).await.is_err());
-        assert!(std::fs::read(&back).unwrap() == content, "a refused download changes nothing");
-
-        // No room: typed, and nothing half remains.
-        std::fs::write(&there, vec![0; 100 << 20]).unwrap();
-        assert_eq!(sandbox.upload(&there, "/tmp/too-much").await, Err(SandboxError::StorageFull));
-        assert_eq!(sandbox.stat("/tmp/too-much").await, Ok(None));
-        let names: Vec<_> =
-            sandbox.list("/tmp").await.unwrap().into_iter().map(|e| e.name).collect();
-        assert_eq!(names, ["x"]);
-        sandbox.remove("dir").await.unwrap();
-        sandbox.remove("link").await.unwrap();
-        sandbox.remove("missing").await.unwrap();
-        assert!(sandbox.remove("b").await.is_err(), "it is not empty");
-        let left = sandbox.list(".").await.unwrap();
-        assert!(!left.iter().any(|e| e.name == "dir" || e.name == "link"));
-        assert!(!left.iter().any(|e| e.name.to_string_lossy().starts_with(".symbiont")));
-        sandbox.destroy().await.unwrap();
-    });
-}
-
-#[test]
 fn a_name_is_the_name_of_one_file() {
     run(async {
         let driver = driver();
@@ -699,22 +333,6 @@ fn a_name_is_the_name_of_one_file() {
         // A local name as long as there are.
         let long = local.path().join("n".repeat(255));
         assert_eq!(sandbox.download("plain", &long).await, Ok(6));
-        sandbox.destroy().await.unwrap();
-    });
-}
-
-#[test]
-fn a_command_starts_in_no_directory_that_a_process_has_open() {
-    run(async {
-        let driver = driver();
-        let sandbox = sandbox(&driver).await;
-        let prepare = "ln -s /proc/self/fd l; ln -s /proc/self/cwd c; mkdir d; ln -s d e";
-        assert_eq!(told(&sandbox.exec(shell(prepare)).await), "0:");
-        let at = |cwd: &str| Command { cwd: Some(cwd.to_owned()), ..Command::new("pwd") };
-        for cwd in ["c", "l/3", "l/4", "l/5", "l/6"] {
-            assert!(sandbox.exec(at(cwd)).await.is_err(), "{cwd}");
-        }
-        assert_eq!(told(&sandbox.exec(at("e")).await), "0:/workspace/d\n");
         sandbox.destroy().await.unwrap();
     });
 }
@@ -839,44 +457,6 @@ fn mounts_and_directories_of_the_host_appear_where_they_were_asked_for() {
 }
 
 #[test]
-fn states_follow_what_was_asked() {
-    run(async {
-        let driver = driver();
-        let sandbox = driver.create(SandboxId::new(), &config()).await.unwrap();
-        let refused = |error: SandboxError| matches!(error, SandboxError::InvalidState { .. });
-        assert_eq!(sandbox.status(), SandboxStatus::Created);
-        assert!(refused(sandbox.exec(shell("true")).await.unwrap_err()));
-        sandbox.start().await.unwrap();
-        sandbox.start().await.unwrap();
-        assert_eq!(sandbox.status(), SandboxStatus::Running);
-        sandbox.write_file("kept", b"kept", 0o644).await.unwrap();
-        let marker = marker();
-        let running = {
-            let (sandbox, marker) = (Arc::clone(&sandbox), marker.clone());
-            tokio::spawn(
-                async move { sandbox.exec(shell(&format!("sleep 600; : {marker}"))).await },
-            )
-        };
-        until(|| !processes_with(&marker).is_empty()).await;
-        sandbox.stop().await.unwrap();
-        assert_eq!(processes_with(&marker), Vec::<String>::new());
-        assert_eq!(told(&running.await.unwrap()), "signal 9:");
-        assert_eq!(sandbox.status(), SandboxStatus::Stopped);
-        assert!(refused(sandbox.exec(shell("true")).await.unwrap_err()));
-        sandbox.start().await.unwrap();
-        assert_eq!(sandbox.read_file("kept", 9).await, Ok(b"kept".to_vec()));
-        sandbox.destroy().await.unwrap();
-        sandbox.destroy().await.unwrap();
-        sandbox.stop().await.unwrap();
-        assert_eq!(sandbox.status(), SandboxStatus::Destroyed);
-        assert!(refused(sandbox.exec(shell("true")).await.unwrap_err()));
-        assert!(refused(sandbox.start().await.unwrap_err()));
-        assert!(refused(sandbox.usage().await.unwrap_err()));
-        assert!(refused(sandbox.read_file("kept", 9).await.unwrap_err()));
-    });
-}
-
-#[test]
 fn a_stop_ends_commands_that_begin_at_the_same_time() {
     run(async {
         let driver = driver();
@@ -993,30 +573,6 @@ fn an_agent_that_dies_is_noticed() {
             until(|| matches!(sandbox.status(), SandboxStatus::Failed { .. })).await;
             sandbox.destroy().await.unwrap();
         }
-    });
-}
-
-#[test]
-fn sandboxes_do_not_see_each_other() {
-    run(async {
-        let driver = driver();
-        let (one, two) = (sandbox(&driver).await, sandbox(&driver).await);
-        let marker = marker();
-        let server = {
-            let (one, marker) = (Arc::clone(&one), marker.clone());
-            let script =
-                format!("touch /tmp/{marker} /dev/shm/{marker} {marker}; sleep 600; : {marker}");
-            tokio::spawn(async move { one.exec(shell(&script)).await })
-        };
-        until(|| !processes_with(&marker).is_empty()).await;
-        let look = format!(
-            "ls /tmp /dev/shm /workspace | grep -c {marker}; ps -e -o args | grep -c '[s]leep 600'"
-        );
-        assert_eq!(told(&two.exec(shell(&look)).await), "1:0\n0\n");
-        one.destroy().await.unwrap();
-        assert!(matches!(server.await.unwrap(), Err(SandboxError::AgentLost { .. })));
-        assert_eq!(told(&two.exec(shell("echo fine")).await), "0:fine\n");
-        two.destroy().await.unwrap();
     });
 }
 
@@ -1388,11 +944,16 @@ fn the_same_for_an_ordinary_user() {
     std::fs::set_permissions(directory.path(), open).unwrap();
     let program = directory.path().join("it");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let probe = directory.path().join("probe");
+    std::fs::copy(conformance::probe_program(), &probe).unwrap();
     let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let output = std::process::Command::new("setpriv")
         .args(user)
         .arg(Path::new(&program))
         .args(["--test-threads", "2", "--skip", "the_same_for_an_ordinary_user", "--nocapture"])
+        // Of the table only what differs for a user: an engine is root's, and gVisor's kernel is the same.
+        .args(["--skip", "::docker", "--skip", "::gvisor"])
+        .env("SYMBIONT_TEST_PROBE", &probe)
         .current_dir("/")
         .output();
     match output {
