@@ -13,6 +13,8 @@ use symbiont_types::{
     SandboxError, SandboxId, SandboxStatus, SecurityTier,
 };
 
+use symbiont_guest::tree::Transferred;
+
 use crate::running::Process;
 
 /// Makes sandboxes of one tier.
@@ -120,6 +122,33 @@ pub trait Sandbox: Debug + Send + Sync {
     ///
     /// The local file appears whole or not at all.
     async fn download(&self, remote: &str, local: &Path) -> Result<u64, SandboxError>;
+
+    /// Copies a directory of the host into the sandbox, with all that is in it. Nothing or an empty
+    /// directory may be at `remote`; missing directories above are made.
+    ///
+    /// The directory appears whole or not at all. Permissions are masked with 0777, and whoever owns a
+    /// directory can use it. Links are copied as links if they are relative and stay within; pipes,
+    /// sockets, devices, other links and what may not be read are left out and
+    /// [listed](Transferred::omitted). At most 100,000 entries, 64 directories deep, and as many bytes as
+    /// the workspace has.
+    async fn upload_directory(
+        &self,
+        local: &Path,
+        remote: &str,
+    ) -> Result<Transferred, SandboxError>;
+
+    /// Copies a directory out of the sandbox, as [`Sandbox::upload_directory`] copies one into it. No
+    /// link is followed, neither inside nor on the host, where nothing or an empty directory may be at
+    /// `local`.
+    async fn download_directory(
+        &self,
+        remote: &str,
+        local: &Path,
+    ) -> Result<Transferred, SandboxError>;
+
+    /// Writes a directory of the sandbox into a new archive (`tar`) of the host, with what
+    /// [`Sandbox::download_directory`] would copy. Its names are relative, its owners 0, its times 1970.
+    async fn export(&self, remote: &str, archive: &Path) -> Result<Transferred, SandboxError>;
 
     /// Reads a regular file of at most `max` bytes, which must have this name and no other: a link
     /// is not followed, and a file with several hard links is refused. Whoever decides about names

@@ -23,6 +23,7 @@
 
 mod api;
 mod cgroup;
+mod directories;
 mod docker;
 mod family;
 mod files;
@@ -44,6 +45,8 @@ pub use docker::DockerDriver;
 pub use gvisor::{GvisorDriver, GvisorOptions};
 pub use process::ProcessDriver;
 pub use running::{Process, ProcessInput, ProcessOutput};
+pub use symbiont_guest::protocol::Omission;
+pub use symbiont_guest::tree::{Omitted, Transferred};
 
 /// The guest, built by this crate's build script.
 static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));

@@ -66,6 +66,8 @@ struct Table {
     answers: HashMap<u32, oneshot::Sender<Event>>,
     commands: HashMap<u32, Slot>,
     degraded: Vec<String>,
+    /// The version of the protocol that the guest has chosen, or 0.
+    version: u32,
     /// The version that the guest's commands are under, or 0.
     landlock: u32,
     lost: Option<String>,
@@ -408,6 +410,11 @@ impl Link {
         lock(&self.table).degraded.clone()
     }
 
+    /// Which version of the protocol is spoken.
+    pub(crate) fn version(&self) -> u32 {
+        lock(&self.table).version
+    }
+
     /// The version of Landlock that commands are under, if they are.
     pub(crate) fn landlock(&self) -> Option<u32> {
         Some(lock(&self.table).landlock).filter(|version| *version > 0)
@@ -558,8 +565,8 @@ impl Table {
         let unasked = |what: &str| format!("the guest sent {what} that nobody asked for");
         match event {
             Event::Hello { .. } | Event::SetupFailed { .. } => {
-                if let Event::Hello { landlock, .. } = event {
-                    self.landlock = landlock;
+                if let Event::Hello { version, landlock, .. } = event {
+                    (self.version, self.landlock) = (version, landlock);
                 }
                 let hello = self.hello.take().ok_or_else(|| unasked("a greeting"))?;
                 let _given_up = hello.send(event);
@@ -598,6 +605,7 @@ impl Table {
             | Event::Data(_)
             | Event::Stat(_)
             | Event::List { .. }
+            | Event::Nodes(_)
             | Event::Refused(_) => {
                 // An answer may come after its caller gave up, or to a request that is sent on
                 // the way out; neither is anyone's fault.

@@ -1,5 +1,6 @@
 //! Sandboxes as callers see them, on this machine's kernel.
 
+mod directories;
 mod docker;
 mod gvisor;
 mod landlock;
