@@ -38,8 +38,8 @@ mod sandbox;
 mod seccomp;
 
 pub use api::{
-    CgroupLayout, Command, DirEntry, Driver, EntryKind, IsolationReport, Probe, Sandbox,
-    SandboxUsage, Stat, TerminalSize,
+    CgroupLayout, Command, Control, DirEntry, Driver, EntryKind, IsolationReport, Options, Probe,
+    Profile, Sandbox, SandboxUsage, Stat, TerminalSize,
 };
 pub use docker::DockerDriver;
 pub use gvisor::{GvisorDriver, GvisorOptions};

@@ -26,11 +26,13 @@ use symbiont_types::{CommandResult, SandboxConfig, SandboxError, SandboxId, Sand
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 
-use crate::api::{Command, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat};
+use crate::api::{
+    Command, Control, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat,
+};
 use crate::directories::{self, Archive, Harvest};
 use crate::files::{Bytes, Local, Sink, Source, Unfinished, forbidden};
 use crate::link::{Begun, Ended, Fate, Kept, Link, Lost, Pipe};
-use crate::request::{self, MAX_PROCESSES};
+use crate::request;
 use crate::running::Process;
 
 /// How long the guest may take to stand.
@@ -130,6 +132,8 @@ struct Inner<W: Walls> {
     walls: W,
     id: SandboxId,
     config: SandboxConfig,
+    /// Whether there is to be no sandbox without Landlock.
+    landlock: bool,
     state: Mutex<State<W::Body>>,
     /// Held by whoever starts, stops or destroys it.
     changing: tokio::sync::Mutex<()>,
@@ -189,17 +193,20 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<W: Walls> Seat<W> {
-    /// A sandbox that is yet to be started; `report` says what will be in force, as far as it is known.
+    /// A sandbox that is yet to be started; `report` says what will be in force, as far as it is known,
+    /// and `landlock` whether there is to be none without Landlock.
     pub(crate) fn new(
         walls: W,
         id: SandboxId,
         config: SandboxConfig,
         report: IsolationReport,
+        landlock: bool,
     ) -> Self {
         Self(Arc::new(Inner {
             walls,
             id,
             config,
+            landlock,
             state: Mutex::new(State { status: SandboxStatus::Created, guest: None, report }),
             changing: tokio::sync::Mutex::default(),
             paused: watch::Sender::new(false),
@@ -245,7 +252,7 @@ impl<W: Walls> Inner<W> {
                 | SandboxStatus::Lost => return Err(invalid_state(&state.status, "start")),
             }
         }
-        match self.walls.raise().await {
+        match self.raise().await {
             Ok(Raised { body, link, report }) => {
                 let guest = Arc::new(Guest { link: Mutex::new(Some(Arc::clone(&link))), body });
                 let mut state = lock(&self.state);
@@ -264,6 +271,27 @@ impl<W: Walls> Inner<W> {
                 Err(error)
             }
         }
+    }
+
+    /// Raises the walls, and takes them down again if one is missing that has to be there.
+    async fn raise(&self) -> Result<Raised<W::Body>, SandboxError> {
+        let raised = self.walls.raise().await?;
+        if !self.landlock || raised.link.landlock().is_some() {
+            return Ok(raised);
+        }
+        let Raised { body, link, .. } = raised;
+        let name = Control::Landlock.name();
+        let said = link.degraded().into_iter().find(|line| line.starts_with(name));
+        link.send(0, &Request::Shutdown);
+        drop(link);
+        if let Err(left) = self.walls.raze(&body).await {
+            tracing::warn!(sandbox_id = %self.id, %left, "a sandbox left something behind");
+        }
+        let why = said.unwrap_or_else(|| "the guest has none".to_owned());
+        Err(SandboxError::IsolationUnavailable {
+            control: name.to_owned(),
+            reason: format!("{why}; list it under `allow_degraded` to do without"),
+        })
     }
 
     /// Notes when the guest goes without having been asked to.
@@ -790,7 +818,7 @@ impl<W: Walls> Inner<W> {
             return refusal;
         }
         if matches!(step, "make a process" | "fork") && errno == libc::EAGAIN {
-            return SandboxError::ResourceLimit { kind: format!("{MAX_PROCESSES} processes") };
+            return SandboxError::ResourceLimit { kind: "processes".to_owned() };
         }
         let reason = match (step, errno) {
             ("execute", libc::ENOENT) => "not found".to_owned(),
@@ -1178,7 +1206,7 @@ mod tests {
             environment_variables: HashMap::new(),
         };
         let walls = Scripted { version, answers };
-        let seat = Seat::new(walls, SandboxId::new(), config, IsolationReport::default());
+        let seat = Seat::new(walls, SandboxId::new(), config, IsolationReport::default(), false);
         seat.start().await.unwrap();
         seat
     }

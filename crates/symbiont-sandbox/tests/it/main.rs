@@ -4,6 +4,7 @@ mod directories;
 mod docker;
 mod gvisor;
 mod landlock;
+mod profiles;
 mod programs;
 mod streams;
 
