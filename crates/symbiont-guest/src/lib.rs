@@ -6,5 +6,7 @@
 
 #![warn(missing_docs)]
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod protocol;
 pub mod tree;

@@ -48,5 +48,11 @@ pub use running::{Process, ProcessInput, ProcessOutput};
 pub use symbiont_guest::protocol::Omission;
 pub use symbiont_guest::tree::{Omitted, Transferred};
 
+/// What a fuzzer needs of the inside.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing {
+    pub use crate::link::hears;
+}
+
 /// The guest, built by this crate's build script.
 static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));

@@ -634,6 +634,64 @@ impl Table {
     }
 }
 
+/// What a host makes of anything that a guest may say: with commands and requests under way, all of it
+/// is heard by the reader itself, and everyone who waits learns that there is an end.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn hears(said: &[u8]) {
+    use tokio::io::AsyncWriteExt;
+
+    const CAP: usize = 100;
+    let exec = || Exec {
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        directory: Vec::new(),
+        timeout_ms: 0,
+        grace_ms: 0,
+        processor_seconds: 0,
+        terminal: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    runtime.expect("there is memory for one").block_on(async {
+        let (ours, mut theirs) = UnixStream::pair().expect("there are descriptors for two");
+        let (link, hello, pong) = Link::new(ours);
+        let pipe = Arc::new(Pipe::default());
+        let kept = [Fate::Kept(Kept::new(CAP)), Fate::Dropped];
+        let piped = [Fate::Piped(Arc::clone(&pipe)), Fate::Kept(Kept::new(CAP))];
+        let [first, second] = [kept, piped].map(|fates| {
+            link.begin(exec(), true, fates, Box::new(())).expect("nothing was said yet")
+        });
+        let stream = link.stream();
+        let answer = link.ask(stream, &Request::More);
+        let say = async {
+            let _hung_up = theirs.write_all(said).await;
+            let _hung_up = theirs.shutdown().await;
+        };
+        let (answer, ()) = tokio::join!(answer, say);
+        let mut lost = link.lost();
+        assert!(lost.wait_for(Option::is_some).await.is_ok(), "the reader tells its end");
+        if let Ok(Event::Nodes(nodes)) = answer {
+            let bounds = symbiont_guest::tree::Bounds::of(1 << 10);
+            let mut course = symbiont_guest::tree::Course::new(bounds);
+            let _either = nodes.iter().try_for_each(|node| course.take(node).map(drop));
+        }
+        if let Ok(event) = hello.await {
+            assert!(matches!(event, Event::Hello { .. } | Event::SetupFailed { .. }));
+        }
+        let _either = pong.await;
+        for ended in [first.ended, second.ended] {
+            if let Ok(Ended { event, stdout, stderr }) = ended.await {
+                assert!(matches!(event, Event::Exit(_) | Event::NotStarted { .. }));
+                assert!(stdout.0.len() <= CAP && stderr.0.len() <= CAP);
+            }
+        }
+        let held = lock(&pipe.0);
+        assert!(held.bytes.len() <= WINDOW + LEFT_IN_PIPE && held.end.is_some());
+        drop(held);
+        assert!(link.running().is_empty() && link.degraded().len() <= MAX_DEGRADED);
+        assert!(link.ask(stream, &Request::More).await.is_err(), "nobody is asked any more");
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
@@ -737,6 +795,17 @@ mod tests {
         // What is kept for a reader earns none until it is read.
         assert_eq!(answers(piped(), WINDOW + LEFT_IN_PIPE), (vec![], false));
         assert_eq!(answers(piped(), WINDOW + LEFT_IN_PIPE + 1), (vec![], true));
+    }
+
+    #[test]
+    fn whatever_a_guest_says_is_heard_to_its_end() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/guest_protocol");
+        let mut heard = 0;
+        for seed in std::fs::read_dir(folder).unwrap() {
+            hears(&std::fs::read(seed.unwrap().path()).unwrap());
+            heard += 1;
+        }
+        assert!(heard > 0, "there are seeds");
     }
 
     #[test]
