@@ -6,6 +6,7 @@ mod gvisor;
 mod landlock;
 mod profiles;
 mod programs;
+mod rounds;
 mod streams;
 
 use std::collections::HashMap;
