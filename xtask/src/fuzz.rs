@@ -1,6 +1,6 @@
-//! Fuzzing: a target for each reader of foreign text, run for a while.
+//! Fuzzing: a target for each reader of foreign text or bytes, run for a while.
 //!
-//! What has to hold is in `fuzz/src/properties.rs`. A target begins with the programs of the
+//! What has to hold is in `fuzz/src/properties.rs`, and beside the readers of frames. A target begins with the programs of the
 //! repository and what is in `fuzz/seeds`, and goes on in `fuzz/corpus`, which is not kept. An input
 //! that breaks a property is left in `fuzz/artifacts`; once mended, it belongs in `fuzz/seeds`, whose
 //! inputs the tests of the language go through as well.
@@ -13,8 +13,19 @@ use anyhow::{Context as _, Result, bail};
 use crate::steps::Steps;
 
 /// The targets, in the order in which they run.
-pub(crate) const TARGETS: [&str; 6] =
-    ["lexer", "parser", "checker", "formatter", "evaluator", "restore"];
+pub(crate) const TARGETS: [&str; 8] = [
+    "lexer",
+    "parser",
+    "checker",
+    "formatter",
+    "evaluator",
+    "restore",
+    "guest_protocol",
+    "host_protocol",
+];
+
+/// Those that read frames and no programs.
+const OF_FRAMES: [&str; 2] = ["guest_protocol", "host_protocol"];
 
 /// How long each target runs unless somebody says otherwise, in seconds.
 const SECONDS: u64 = 60;
@@ -82,7 +93,10 @@ pub(crate) fn run(options: &Options, steps: &mut Steps) -> Result<()> {
             .with_context(|| format!("`{}` could not be filled", corpus.display()))?;
         let mut cargo = cargo();
         cargo.current_dir(&fuzz).args(["+nightly", "fuzz", "run", target, "--"]);
-        cargo.args(["-dict=language.dict", &format!("-max_total_time={}", options.seconds)]);
+        if !OF_FRAMES.contains(target) {
+            cargo.arg("-dict=language.dict");
+        }
+        cargo.arg(format!("-max_total_time={}", options.seconds));
         cargo.args(LIMITS);
         steps.run(target, cargo)?;
     }
@@ -93,8 +107,9 @@ pub(crate) fn run(options: &Options, steps: &mut Steps) -> Result<()> {
 fn sow(root: &Path, target: &str, corpus: &Path) -> Result<()> {
     std::fs::create_dir_all(corpus)?;
     let seeds = root.join("fuzz/seeds").join(target);
+    let programs: &[&str] = if OF_FRAMES.contains(&target) { &[] } else { &PROGRAMS };
     let folders: Vec<PathBuf> =
-        PROGRAMS.iter().map(|folder| root.join(folder)).chain([seeds]).collect();
+        programs.iter().map(|folder| root.join(folder)).chain([seeds]).collect();
     for folder in folders {
         let source = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
@@ -133,7 +148,8 @@ mod tests {
         check(&["--seconds", "5", "lexer"], Ok((&["lexer"], 5)));
         check(&["--seconds"], Err("`--seconds` needs a number"));
         check(&["--seconds", "0"], Err("`--seconds 0` is no number of seconds"));
-        let want = "`x` is no target; there are `lexer`, `parser`, `checker`, `formatter`, `evaluator`, `restore`";
+        let want = "`x` is no target; there are `lexer`, `parser`, `checker`, `formatter`, `evaluator`, `restore`, \
+                    `guest_protocol`, `host_protocol`";
         check(&["x"], Err(want));
     }
 

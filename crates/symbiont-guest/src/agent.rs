@@ -255,7 +255,11 @@ impl Agent {
             | Request::Close
             | Request::Stat(_)
             | Request::List(_)
-            | Request::Remove(_) => {
+            | Request::Remove(_)
+            | Request::Walk(_)
+            | Request::More
+            | Request::Plant { .. }
+            | Request::Nodes(_) => {
                 if let Some(event) = self.files.answer(id, request) {
                     event.encode(id, &mut self.out);
                 }

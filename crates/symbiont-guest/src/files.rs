@@ -6,7 +6,7 @@
 //! - Only [`Request::Open`] follows links. Whatever else is asked of a path is asked of what has
 //!   that name and no other, as rules are about names.
 //! - Only regular files are read or written; a pipe or a device is refused without waiting for it.
-//! - A file appears whole under its name, or not at all.
+//! - A file, and a directory with all that is in it, appears whole under its name, or not at all.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -18,8 +18,9 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pread};
 use symbiont_guest::protocol::{
-    Attributes, Event, MAX_CHUNK, MAX_ENTRIES, MAX_FILES, Refusal, Request,
+    Attributes, Event, MAX_CHUNK, MAX_ENTRIES, MAX_FILES, Node, Refusal, Request,
 };
+use symbiont_guest::tree::{self, Bounds, Fault, Planting, Walk};
 
 use crate::kernel::{self, FileUser};
 use crate::setup::{DIRECTORY, Failure, open_root, write_all};
@@ -37,6 +38,8 @@ pub(crate) struct Files {
 enum Open {
     Reading(OwnedFd),
     Writing { file: OwnedFd, directory: OwnedFd, temporary: Vec<u8>, name: Vec<u8>, left: u64 },
+    Walking(Walk),
+    Planting(Box<Planting>),
 }
 
 /// Why something is not done.
@@ -46,6 +49,20 @@ struct No(Refusal);
 impl From<Errno> for No {
     fn from(errno: Errno) -> Self {
         No(Refusal::Errno(errno.raw_os_error()))
+    }
+}
+
+impl From<Fault> for No {
+    fn from(fault: Fault) -> Self {
+        No(match fault {
+            Fault::Kernel(errno) => Refusal::Errno(errno.raw_os_error()),
+            Fault::Nonsense(_) => Refusal::Errno(Errno::PROTO.raw_os_error()),
+            Fault::TooMany => Refusal::TooManyNodes,
+            Fault::TooDeep => Refusal::TooDeep,
+            Fault::PathTooLong => Refusal::Errno(Errno::NAMETOOLONG.raw_os_error()),
+            Fault::TooLarge(_) => Refusal::Errno(Errno::FBIG.raw_os_error()),
+            Fault::Short => Refusal::WrongSize,
+        })
     }
 }
 
@@ -82,6 +99,10 @@ impl Files {
             Request::Stat(path) => self.stat(&path),
             Request::List(path) => self.list(&path),
             Request::Remove(path) => self.remove(&path),
+            Request::Walk(path) => self.walk(stream, &path),
+            Request::More => self.more(stream),
+            Request::Plant { path, mode } => self.plant(stream, &path, mode),
+            Request::Nodes(nodes) => self.nodes(stream, &nodes),
             Request::Setup(_)
             | Request::Go
             | Request::Ping
@@ -241,7 +262,53 @@ impl Files {
         result
     }
 
+    fn walk(&mut self, stream: u32, path: &[u8]) -> Answer {
+        self.may_open(stream)?;
+        let directory = self.look_up(path, OFlags::RDONLY | OFlags::DIRECTORY, false)?;
+        let found = attributes(&fstat(&directory)?);
+        self.open.insert(stream, Open::Walking(Walk::begin(directory)?));
+        Ok(Event::Stat(Some(found)))
+    }
+
+    fn more(&mut self, stream: u32) -> Answer {
+        match self.open.get_mut(&stream) {
+            Some(Open::Walking(walk)) => Ok(Event::Nodes(walk.next(MAX_CHUNK)?)),
+            Some(_) | None => Err(No(Refusal::NoSuchStream)),
+        }
+    }
+
+    fn plant(&mut self, stream: u32, path: &[u8], mode: u32) -> Answer {
+        self.may_open(stream)?;
+        let (directory, name) = self.parent(path, true)?;
+        let temporary = format!(".symbiont-{stream}").into_bytes();
+        // Commands may have made something of that name.
+        tree::remove(&directory, &temporary)?;
+        // How much the host sends is bounded by the room that there is.
+        let bounds = Bounds::of(u64::MAX);
+        let planting = Planting::begin(directory, temporary, name.to_vec(), mode, bounds)?;
+        self.open.insert(stream, Open::Planting(Box::new(planting)));
+        Ok(Event::Done)
+    }
+
+    fn nodes(&mut self, stream: u32, nodes: &[Node]) -> Answer {
+        let Some(Open::Planting(planting)) = self.open.get_mut(&stream) else {
+            return Err(No(Refusal::NoSuchStream));
+        };
+        let result = nodes.iter().try_for_each(|node| planting.take(node));
+        if result.is_err() {
+            self.close(stream);
+        }
+        result?;
+        Ok(Event::Done)
+    }
+
     fn commit(&mut self, stream: u32) -> Answer {
+        if let Some(Open::Planting(_)) = self.open.get(&stream)
+            && let Some(Open::Planting(planting)) = self.open.remove(&stream)
+        {
+            planting.finish()?;
+            return Ok(Event::Done);
+        }
         let result = match self.open.get(&stream) {
             Some(Open::Writing { left: 0, directory, temporary, name, .. }) => {
                 rustix::fs::renameat(directory, temporary, directory, name)
@@ -249,7 +316,9 @@ impl Files {
                     .map_err(No::from)
             }
             Some(Open::Writing { .. }) => Err(No(Refusal::WrongSize)),
-            Some(Open::Reading(_)) | None => Err(No(Refusal::NoSuchStream)),
+            Some(Open::Reading(_) | Open::Walking(_) | Open::Planting(_)) | None => {
+                Err(No(Refusal::NoSuchStream))
+            }
         };
         if result.is_ok() {
             self.open.remove(&stream);

@@ -31,7 +31,9 @@
 //! shows; a later one only adds to it.
 
 /// The versions that this code speaks, oldest and newest.
-pub const VERSIONS: Versions = Versions { oldest: 2, newest: 2 };
+pub const VERSIONS: Versions = Versions { oldest: 2, newest: 3 };
+/// The first version that carries directories.
+pub const DIRECTORIES: u32 = 3;
 /// The longest frame before and with [`Event::Hello`].
 pub const MAX_HELLO: usize = 4096;
 /// The kernel namespaces of a sandbox's own, which no command in it may make again.
@@ -54,6 +56,12 @@ pub const MAX_FILES: usize = 16;
 pub const MAX_ARGUMENTS: usize = 256 << 10;
 /// Entries of a directory that are listed.
 pub const MAX_ENTRIES: usize = 4096;
+/// Entries of a directory that is carried whole, with all that is in it.
+pub const MAX_NODES: u64 = 100_000;
+/// Directories in directories in one that is carried.
+pub const MAX_DEPTH: usize = 64;
+/// The longest path, in bytes.
+pub const MAX_PATH: usize = 4095;
 /// Bytes of each of a command's streams that may be under way.
 pub const WINDOW: usize = 256 << 10;
 /// The most that the kernel keeps in a pipe of an ordinary user.
@@ -368,6 +376,83 @@ pub enum Request {
     Signal(u8),
     /// The terminal of a command has another size now.
     Resize(Size),
+    /// Begin to read a directory with all that is in it. The answer is what it is.
+    Walk(Vec<u8>),
+    /// The next nodes of the directory that is read.
+    More,
+    /// Begin a directory, to be filled with nodes.
+    Plant {
+        /// Where it will be; nothing or an empty directory may be there.
+        path: Vec<u8>,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// What is in the directory that was begun, in the order of a walk.
+    Nodes(Vec<Node>),
+}
+
+/// A step of a walk through a directory: in each, names come in ascending order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// A directory. What follows is in it, until it is left.
+    Enter {
+        /// Its name there.
+        name: Vec<u8>,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Back to the directory around.
+    Leave,
+    /// A regular file. What is in it follows.
+    File {
+        /// Its name there.
+        name: Vec<u8>,
+        /// Its permissions.
+        mode: u32,
+        /// Its logical size.
+        size: u64,
+    },
+    /// More of the file, at least a byte.
+    Data(Vec<u8>),
+    /// A symbolic link.
+    Link {
+        /// Its name there.
+        name: Vec<u8>,
+        /// What it says.
+        target: Vec<u8>,
+    },
+    /// Something that is not carried.
+    Omitted {
+        /// Its name there.
+        name: Vec<u8>,
+        /// Why it is not.
+        why: Omission,
+    },
+}
+
+impl Node {
+    /// How many bytes of names and content it has.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Enter { name, .. } | Self::File { name, .. } | Self::Omitted { name, .. } => {
+                name.len()
+            }
+            Self::Leave => 0,
+            Self::Data(bytes) => bytes.len(),
+            Self::Link { name, target } => name.len() + target.len(),
+        }
+    }
+}
+
+/// Why something in a directory is not carried with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Omission {
+    /// It is a pipe, a socket or a device.
+    Special,
+    /// It may not be read, or became something else meanwhile.
+    Unreadable,
+    /// It is a link that leads out of the directory, or might.
+    LeadsOut,
 }
 
 /// What a guest says to its host.
@@ -426,6 +511,8 @@ pub enum Event {
     /// A wall or a shelter that this host refused, and the sandbox does without. Said before
     /// [`Event::Hello`].
     Degraded(String),
+    /// The next nodes of a directory; none at its end.
+    Nodes(Vec<Node>),
 }
 
 /// How a command ended.
@@ -467,6 +554,10 @@ pub enum Refusal {
     TooMany,
     /// No such stream.
     NoSuchStream,
+    /// More entries than are carried.
+    TooManyNodes,
+    /// Directories in more directories than are carried.
+    TooDeep,
 }
 
 macro_rules! kinds {
@@ -476,10 +567,10 @@ macro_rules! kinds {
 kinds! {
     SETUP = 1 GO = 2 PING = 3 EXEC = 4 STDIN = 5 STDIN_END = 6 KILL = 7 OPEN = 8 READ = 9
     CREATE = 10 WRITE = 11 COMMIT = 12 CLOSE = 13 STAT = 14 LIST = 15 REMOVE = 16 SHUTDOWN = 17
-    OPEN_PLAIN = 18 OUTPUT_TAKEN = 19 SIGNAL = 20 RESIZE = 21
+    OPEN_PLAIN = 18 OUTPUT_TAKEN = 19 SIGNAL = 20 RESIZE = 21 WALK = 22 MORE = 23 PLANT = 24 NODES = 25
     HELLO = 64 SETUP_FAILED = 65 PONG = 66 STDOUT = 67 STDERR = 68 STDIN_TAKEN = 69 EXIT = 70
     NOT_STARTED = 71 DONE = 72 OPENED = 73 DATA = 74 STAT_IS = 75 LIST_IS = 76 REFUSED = 77
-    DEGRADED = 78
+    DEGRADED = 78 NODES_ARE = 79
 }
 
 impl Request {
@@ -578,6 +669,19 @@ impl Request {
                 size.encode(w);
                 RESIZE
             }
+            Self::Walk(path) => {
+                w.raw(path);
+                WALK
+            }
+            Self::More => MORE,
+            Self::Plant { path, mode } => {
+                w.bytes(path).u32(*mode);
+                PLANT
+            }
+            Self::Nodes(nodes) => {
+                w.list(nodes, |w, node| node.encode(w));
+                NODES
+            }
         });
     }
 
@@ -636,6 +740,10 @@ impl Request {
                 },
                 SIGNAL => Self::Signal(r.u8()?),
                 RESIZE => Self::Resize(Size::decode(r)?),
+                WALK => Self::Walk(r.rest()),
+                MORE => Self::More,
+                PLANT => Self::Plant { path: r.bytes()?, mode: r.u32()? },
+                NODES => Self::Nodes(r.list(Node::decode)?),
                 _ => return None,
             })
         })
@@ -707,6 +815,8 @@ impl Event {
                     Refusal::WrongSize => (2, 0),
                     Refusal::TooMany => (3, 0),
                     Refusal::NoSuchStream => (4, 0),
+                    Refusal::TooManyNodes => (5, 0),
+                    Refusal::TooDeep => (6, 0),
                 };
                 w.u8(code).i32(errno);
                 REFUSED
@@ -714,6 +824,10 @@ impl Event {
             Self::Degraded(what) => {
                 w.raw(what.as_bytes());
                 DEGRADED
+            }
+            Self::Nodes(nodes) => {
+                w.list(nodes, |w, node| node.encode(w));
+                NODES_ARE
             }
         });
     }
@@ -752,10 +866,13 @@ impl Event {
                         2 => Refusal::WrongSize,
                         3 => Refusal::TooMany,
                         4 => Refusal::NoSuchStream,
+                        5 => Refusal::TooManyNodes,
+                        6 => Refusal::TooDeep,
                         _ => return None,
                     })
                 }
                 DEGRADED => Self::Degraded(String::from_utf8(r.rest()).ok()?),
+                NODES_ARE => Self::Nodes(r.list(Node::decode)?),
                 _ => return None,
             })
         })
@@ -822,6 +939,55 @@ impl Entry {
     }
 }
 
+impl Node {
+    fn encode(&self, w: &mut Writer<'_>) {
+        match self {
+            Self::Enter { name, mode } => {
+                w.u8(0).bytes(name).u32(*mode);
+            }
+            Self::Leave => {
+                w.u8(1);
+            }
+            Self::File { name, mode, size } => {
+                w.u8(2).bytes(name).u32(*mode).u64(*size);
+            }
+            Self::Data(bytes) => {
+                w.u8(3).bytes(bytes);
+            }
+            Self::Link { name, target } => {
+                w.u8(4).bytes(name).bytes(target);
+            }
+            Self::Omitted { name, why } => {
+                w.u8(5).bytes(name).u8(match why {
+                    Omission::Special => 0,
+                    Omission::Unreadable => 1,
+                    Omission::LeadsOut => 2,
+                });
+            }
+        }
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Option<Self> {
+        Some(match r.u8()? {
+            0 => Self::Enter { name: r.bytes()?, mode: r.u32()? },
+            1 => Self::Leave,
+            2 => Self::File { name: r.bytes()?, mode: r.u32()?, size: r.u64()? },
+            3 => Self::Data(r.bytes()?),
+            4 => Self::Link { name: r.bytes()?, target: r.bytes()? },
+            5 => Self::Omitted {
+                name: r.bytes()?,
+                why: match r.u8()? {
+                    0 => Omission::Special,
+                    1 => Omission::Unreadable,
+                    2 => Omission::LeadsOut,
+                    _ => return None,
+                },
+            },
+            _ => return None,
+        })
+    }
+}
+
 impl Size {
     fn encode(self, w: &mut Writer<'_>) {
         w.raw(&self.rows.to_be_bytes()).raw(&self.columns.to_be_bytes());
@@ -860,7 +1026,7 @@ fn decode<T>(
     message: impl FnOnce(u8, &mut Reader<'_>) -> Option<T>,
 ) -> Result<Option<T>, ProtocolError> {
     let kind = frame.kind;
-    if !(SETUP..=RESIZE).contains(&kind) && !(HELLO..=DEGRADED).contains(&kind) {
+    if !(SETUP..=NODES).contains(&kind) && !(HELLO..=NODES_ARE).contains(&kind) {
         return if frame.flags & MUST_UNDERSTAND == 0 {
             Ok(None)
         } else {
@@ -1077,16 +1243,52 @@ mod tests {
         (requests, events)
     }
 
+    /// What version 3 has added.
+    fn messages_of_version_3() -> (Vec<Request>, Vec<Event>) {
+        let name = || b"a".to_vec();
+        let nodes = || {
+            let omitted = |why| Node::Omitted { name: name(), why };
+            vec![
+                Node::Enter { name: name(), mode: 0o755 },
+                Node::File { name: name(), mode: 0o644, size: 2 },
+                Node::Data(b"hi".to_vec()),
+                Node::Link { name: name(), target: b"../b".to_vec() },
+                Node::Leave,
+                omitted(Omission::Special),
+                omitted(Omission::Unreadable),
+                omitted(Omission::LeadsOut),
+            ]
+        };
+        let requests = vec![
+            Request::Walk(name()),
+            Request::More,
+            Request::Plant { path: name(), mode: 0o755 },
+            Request::Nodes(nodes()),
+        ];
+        let events = vec![
+            Event::Nodes(nodes()),
+            Event::Nodes(Vec::new()),
+            Event::Refused(Refusal::TooManyNodes),
+            Event::Refused(Refusal::TooDeep),
+        ];
+        (requests, events)
+    }
+
     #[test]
     fn frames_of_a_version_never_change() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/frames/version-2.txt");
+        check_frames("version-2.txt", messages());
+        check_frames("version-3.txt", messages_of_version_3());
+    }
+
+    #[track_caller]
+    fn check_frames(file: &str, (requests, events): (Vec<Request>, Vec<Event>)) {
+        let path = format!("{}/test_data/frames/{file}", env!("CARGO_MANIFEST_DIR"));
         let mut text = String::new();
         let mut add = |name: String, bytes: &[u8]| {
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             let name = name.split([' ', '(', '{']).next().unwrap_or_default();
             text += &format!("{name} {hex}\n");
         };
-        let (requests, events) = messages();
         for request in requests {
             let mut bytes = Vec::new();
             request.encode(7, &mut bytes);
@@ -1100,9 +1302,9 @@ mod tests {
             add(format!("{event:?}"), &bytes);
         }
         if std::env::var_os("UPDATE_EXPECT").is_some() {
-            std::fs::write(path, &text).unwrap();
+            std::fs::write(&path, &text).unwrap();
         }
-        assert_eq!(text, std::fs::read_to_string(path).unwrap());
+        assert_eq!(text, std::fs::read_to_string(&path).unwrap());
     }
 
     #[test]

@@ -13,6 +13,9 @@ use symbiont_types::{
     SandboxError, SandboxId, SandboxStatus, SecurityTier,
 };
 
+use symbiont_guest::tree::Transferred;
+
+use crate::request::{MAX_PROCESSES, invalid};
 use crate::running::Process;
 
 /// Makes sandboxes of one tier.
@@ -29,12 +32,133 @@ pub trait Driver: Debug + Send + Sync {
 
     /// Prepares a sandbox; [`Sandbox::start`] brings it up.
     ///
-    /// Everything in `config` is checked here, before anything is made.
+    /// Everything in `config` and `options` is checked here, before anything is made.
+    async fn create_with(
+        &self,
+        id: SandboxId,
+        config: &SandboxConfig,
+        options: &Options,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError>;
+
+    /// The same for who would rather have a sandbox without some limits than none: what this host
+    /// can't hold is in [`IsolationReport::degraded`].
     async fn create(
         &self,
         id: SandboxId,
         config: &SandboxConfig,
-    ) -> Result<Arc<dyn Sandbox>, SandboxError>;
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        self.create_with(id, config, &Options::lenient()).await
+    }
+}
+
+/// What is asked of a sandbox beside its [`SandboxConfig`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Processes and threads that it may have at once, from 16 to 4096; the guest's own few count.
+    pub processes: u64,
+    /// Limits that it may be without where the host can't hold them. Without any other of them
+    /// there is no sandbox.
+    pub allow_degraded: Vec<Control>,
+    /// The system calls that its commands may make.
+    pub profile: Profile,
+}
+
+/// Which system calls commands may make. None makes a namespace, mounts anything or reaches what is
+/// another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Profile {
+    /// What text tools, interpreters and compilers need: no sockets but those between processes here, no
+    /// queues, semaphores or memory of System V and POSIX, no locked memory, no pipes with names, no
+    /// choice of scheduling.
+    Strict,
+    /// What ordinary programs, databases and servers need.
+    #[default]
+    Default,
+    /// That, and what debuggers and tracers need: processes can trace those they started.
+    Compat,
+}
+
+impl Profile {
+    /// Every one of them, the narrowest first.
+    pub const ALL: [Self; 3] = [Self::Strict, Self::Default, Self::Compat];
+
+    /// What it is called in settings and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Default => "default",
+            Self::Compat => "compat",
+        }
+    }
+}
+
+impl std::str::FromStr for Profile {
+    type Err = SandboxError;
+
+    fn from_str(name: &str) -> Result<Self, SandboxError> {
+        let found = Self::ALL.into_iter().find(|profile| profile.name() == name);
+        found.ok_or_else(|| {
+            let all = Self::ALL.map(Self::name).join("`, `");
+            invalid(format!("no profile is called `{}`; there are `{all}`", name.escape_debug()))
+        })
+    }
+}
+
+impl Options {
+    /// The default limit of processes, and no limit that must be held.
+    pub fn lenient() -> Self {
+        Self { allow_degraded: Control::ALL.to_vec(), ..Self::default() }
+    }
+}
+
+impl Default for Options {
+    /// 256 processes; every limit is held, or there is no sandbox.
+    fn default() -> Self {
+        let (allow_degraded, profile) = (Vec::new(), Profile::default());
+        Self { processes: MAX_PROCESSES, allow_degraded, profile }
+    }
+}
+
+/// A limit that a sandbox is asked for, and that a host may be unable to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Control {
+    /// The memory of all its processes together.
+    Memory,
+    /// The number of its processes.
+    Processes,
+    /// Its share of processor time.
+    ProcessorTime,
+    /// The kernel's rules for files, Landlock, around each command. Asked of the drivers whose
+    /// sandboxes share the host's kernel.
+    Landlock,
+}
+
+impl Control {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::Memory, Self::Processes, Self::ProcessorTime, Self::Landlock];
+
+    /// What it is called in settings, and what a line of [`IsolationReport::degraded`] about it
+    /// begins with.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::ProcessorTime => "processor time",
+            Self::Landlock => "Landlock",
+        }
+    }
+}
+
+impl std::str::FromStr for Control {
+    type Err = SandboxError;
+
+    fn from_str(name: &str) -> Result<Self, SandboxError> {
+        let found = Self::ALL.into_iter().find(|control| control.name() == name);
+        found.ok_or_else(|| {
+            let all = Self::ALL.map(Self::name).join("`, `");
+            invalid(format!("no limit is called `{}`; there are `{all}`", name.escape_debug()))
+        })
+    }
 }
 
 /// Whether a driver works on this host.
@@ -78,10 +202,11 @@ pub(crate) async fn probe(
         Ok((result, report)) if result.is_success() => Probe {
             available: true,
             detail: format!(
-                "namespaces {}; users: {}; control groups {:?}",
+                "namespaces {}; users: {}; control groups {:?}{}",
                 report.namespaces.join(" "),
                 report.user_mapping,
-                report.cgroup
+                report.cgroup,
+                report.landlock.map_or_else(String::new, |version| format!("; Landlock {version}"))
             ),
             degraded: report.degraded,
         },
@@ -121,6 +246,33 @@ pub trait Sandbox: Debug + Send + Sync {
     ///
     /// The local file appears whole or not at all.
     async fn download(&self, remote: &str, local: &Path) -> Result<u64, SandboxError>;
+
+    /// Copies a directory of the host into the sandbox, with all that is in it. Nothing or an empty
+    /// directory may be at `remote`; missing directories above are made.
+    ///
+    /// The directory appears whole or not at all. Permissions are masked with 0777, and whoever owns a
+    /// directory can use it. Links are copied as links if they are relative and stay within; pipes,
+    /// sockets, devices, other links and what may not be read are left out and
+    /// [listed](Transferred::omitted). At most 100,000 entries, 64 directories deep, and as many bytes as
+    /// the workspace has.
+    async fn upload_directory(
+        &self,
+        local: &Path,
+        remote: &str,
+    ) -> Result<Transferred, SandboxError>;
+
+    /// Copies a directory out of the sandbox, as [`Sandbox::upload_directory`] copies one into it. No
+    /// link is followed, neither inside nor on the host, where nothing or an empty directory may be at
+    /// `local`.
+    async fn download_directory(
+        &self,
+        remote: &str,
+        local: &Path,
+    ) -> Result<Transferred, SandboxError>;
+
+    /// Writes a directory of the sandbox into a new archive (`tar`) of the host, with what
+    /// [`Sandbox::download_directory`] would copy. Its names are relative, its owners 0, its times 1970.
+    async fn export(&self, remote: &str, archive: &Path) -> Result<Transferred, SandboxError>;
 
     /// Reads a regular file of at most `max` bytes, which must have this name and no other: a link
     /// is not followed, and a file with several hard links is refused. Whoever decides about names

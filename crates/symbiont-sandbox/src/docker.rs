@@ -31,7 +31,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use symbiont_types::{RootFilesystem, SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
-use crate::api::{Driver, Probe, Sandbox};
+use crate::api::{Control, Driver, Options, Probe, Sandbox};
 use crate::instance::{self, Instance, Range};
 use crate::layout::{self, Root};
 use crate::sandbox::Seat;
@@ -59,11 +59,13 @@ struct Host {
     engine: Engine,
     images: Images,
     instance: Instance,
-    filters: Vec<Vec<u8>>,
+    filters: seccomp::Filters,
     /// Whether user ids can be given out.
     root: bool,
     /// Of the engine's machine.
     processors: u64,
+    /// Limits that the engine can't hold, and why.
+    missing: Vec<String>,
 }
 
 impl Host {
@@ -131,14 +133,16 @@ impl DockerDriver {
             SandboxError::CreateFailed { reason } => SandboxError::BackendUnavailable { reason },
             other => other,
         })?;
+        let info = info.json();
         let (instance, _) = Instance::meet(state_dir, |_| Vec::new())?;
         let host = Host {
             engine,
             images: Images::default(),
             instance,
-            filters: seccomp::filters(true),
+            filters: seccomp::Filters::new(true),
             root: instance::gives_ids(),
-            processors: info.json()["NCPU"].as_u64().unwrap_or(1),
+            processors: info["NCPU"].as_u64().unwrap_or(1),
+            missing: missing(&info),
         };
         host.sweep().await?;
         Ok(Self { host: Arc::new(host) })
@@ -148,8 +152,10 @@ impl DockerDriver {
         &self,
         id: SandboxId,
         config: &SandboxConfig,
+        options: &Options,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        request::sandbox(config, self.name(), self.tier())?;
+        let missing = &self.host.missing;
+        request::sandbox(config, options, missing, self.name(), self.tier())?;
         let files = &config.filesystem_config;
         let base = match &files.rootfs {
             RootFilesystem::Host => Base::Busybox,
@@ -171,10 +177,13 @@ impl DockerDriver {
                     .to_owned(),
             });
         }
-        let setup = layout::plan(config, Root::Container, true, self.host.filters.clone())?;
-        let walls = DockerWalls::new(Arc::clone(&self.host), id, config.clone(), base, setup);
+        let filters = self.host.filters.of(options.profile);
+        let setup = layout::plan(config, options, Root::Container, true, filters)?;
+        let host = Arc::clone(&self.host);
+        let walls = DockerWalls::new(host, id, config.clone(), options, base, setup);
         let report = walls.planned();
-        Ok(Arc::new(Seat::new(walls, id, config.clone(), report)))
+        let landlock = !options.allow_degraded.contains(&Control::Landlock);
+        Ok(Arc::new(Seat::new(walls, id, config.clone(), report, landlock)))
     }
 }
 
@@ -189,14 +198,28 @@ impl Driver for DockerDriver {
     }
 
     async fn probe(&self) -> Probe {
-        crate::api::probe(self.tier(), |id, config| self.plan(id, config)).await
+        crate::api::probe(self.tier(), |id, config| self.plan(id, config, &Options::lenient()))
+            .await
     }
 
-    async fn create(
+    async fn create_with(
         &self,
         id: SandboxId,
         config: &SandboxConfig,
+        options: &Options,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        self.plan(id, config)
+        self.plan(id, config, options)
     }
+}
+
+/// What an engine says that it can't limit.
+fn missing(info: &Value) -> Vec<String> {
+    let known = [
+        ("MemoryLimit", Control::Memory),
+        ("PidsLimit", Control::Processes),
+        ("CpuCfsQuota", Control::ProcessorTime),
+    ];
+    // One that does not say is one that fails when it is asked.
+    let lacks = known.into_iter().filter(|(name, _)| info[*name] == false);
+    lacks.map(|(_, control)| format!("{}: the engine can't limit it", control.name())).collect()
 }

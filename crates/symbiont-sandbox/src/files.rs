@@ -77,7 +77,7 @@ impl Sink for Local<'_> {
     }
 }
 
-fn local(path: &Path, error: &dyn std::fmt::Display) -> SandboxError {
+pub(crate) fn local(path: &Path, error: &dyn std::fmt::Display) -> SandboxError {
     SandboxError::InvalidArgument { what: format!("the local file `{}`: {error}", path.display()) }
 }
 

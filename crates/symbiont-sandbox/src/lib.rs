@@ -23,6 +23,7 @@
 
 mod api;
 mod cgroup;
+mod directories;
 mod docker;
 mod family;
 mod files;
@@ -37,13 +38,21 @@ mod sandbox;
 mod seccomp;
 
 pub use api::{
-    CgroupLayout, Command, DirEntry, Driver, EntryKind, IsolationReport, Probe, Sandbox,
-    SandboxUsage, Stat, TerminalSize,
+    CgroupLayout, Command, Control, DirEntry, Driver, EntryKind, IsolationReport, Options, Probe,
+    Profile, Sandbox, SandboxUsage, Stat, TerminalSize,
 };
 pub use docker::DockerDriver;
 pub use gvisor::{GvisorDriver, GvisorOptions};
 pub use process::ProcessDriver;
 pub use running::{Process, ProcessInput, ProcessOutput};
+pub use symbiont_guest::protocol::Omission;
+pub use symbiont_guest::tree::{Omitted, Transferred};
+
+/// What a fuzzer needs of the inside.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing {
+    pub use crate::link::hears;
+}
 
 /// The guest, built by this crate's build script.
 static GUEST: &[u8] = include_bytes!(env!("SYMBIONT_GUEST"));

@@ -66,6 +66,8 @@ struct Table {
     answers: HashMap<u32, oneshot::Sender<Event>>,
     commands: HashMap<u32, Slot>,
     degraded: Vec<String>,
+    /// The version of the protocol that the guest has chosen, or 0.
+    version: u32,
     /// The version that the guest's commands are under, or 0.
     landlock: u32,
     lost: Option<String>,
@@ -408,6 +410,11 @@ impl Link {
         lock(&self.table).degraded.clone()
     }
 
+    /// Which version of the protocol is spoken.
+    pub(crate) fn version(&self) -> u32 {
+        lock(&self.table).version
+    }
+
     /// The version of Landlock that commands are under, if they are.
     pub(crate) fn landlock(&self) -> Option<u32> {
         Some(lock(&self.table).landlock).filter(|version| *version > 0)
@@ -558,8 +565,8 @@ impl Table {
         let unasked = |what: &str| format!("the guest sent {what} that nobody asked for");
         match event {
             Event::Hello { .. } | Event::SetupFailed { .. } => {
-                if let Event::Hello { landlock, .. } = event {
-                    self.landlock = landlock;
+                if let Event::Hello { version, landlock, .. } = event {
+                    (self.version, self.landlock) = (version, landlock);
                 }
                 let hello = self.hello.take().ok_or_else(|| unasked("a greeting"))?;
                 let _given_up = hello.send(event);
@@ -598,6 +605,7 @@ impl Table {
             | Event::Data(_)
             | Event::Stat(_)
             | Event::List { .. }
+            | Event::Nodes(_)
             | Event::Refused(_) => {
                 // An answer may come after its caller gave up, or to a request that is sent on
                 // the way out; neither is anyone's fault.
@@ -624,6 +632,64 @@ impl Table {
             .get_mut(&stream)
             .ok_or_else(|| "the guest sent output of a command that does not run".to_owned())
     }
+}
+
+/// What a host makes of anything that a guest may say: with commands and requests under way, all of it
+/// is heard by the reader itself, and everyone who waits learns that there is an end.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn hears(said: &[u8]) {
+    use tokio::io::AsyncWriteExt;
+
+    const CAP: usize = 100;
+    let exec = || Exec {
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        directory: Vec::new(),
+        timeout_ms: 0,
+        grace_ms: 0,
+        processor_seconds: 0,
+        terminal: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    runtime.expect("there is memory for one").block_on(async {
+        let (ours, mut theirs) = UnixStream::pair().expect("there are descriptors for two");
+        let (link, hello, pong) = Link::new(ours);
+        let pipe = Arc::new(Pipe::default());
+        let kept = [Fate::Kept(Kept::new(CAP)), Fate::Dropped];
+        let piped = [Fate::Piped(Arc::clone(&pipe)), Fate::Kept(Kept::new(CAP))];
+        let [first, second] = [kept, piped].map(|fates| {
+            link.begin(exec(), true, fates, Box::new(())).expect("nothing was said yet")
+        });
+        let stream = link.stream();
+        let answer = link.ask(stream, &Request::More);
+        let say = async {
+            let _hung_up = theirs.write_all(said).await;
+            let _hung_up = theirs.shutdown().await;
+        };
+        let (answer, ()) = tokio::join!(answer, say);
+        let mut lost = link.lost();
+        assert!(lost.wait_for(Option::is_some).await.is_ok(), "the reader tells its end");
+        if let Ok(Event::Nodes(nodes)) = answer {
+            let bounds = symbiont_guest::tree::Bounds::of(1 << 10);
+            let mut course = symbiont_guest::tree::Course::new(bounds);
+            let _either = nodes.iter().try_for_each(|node| course.take(node).map(drop));
+        }
+        if let Ok(event) = hello.await {
+            assert!(matches!(event, Event::Hello { .. } | Event::SetupFailed { .. }));
+        }
+        let _either = pong.await;
+        for ended in [first.ended, second.ended] {
+            if let Ok(Ended { event, stdout, stderr }) = ended.await {
+                assert!(matches!(event, Event::Exit(_) | Event::NotStarted { .. }));
+                assert!(stdout.0.len() <= CAP && stderr.0.len() <= CAP);
+            }
+        }
+        let held = lock(&pipe.0);
+        assert!(held.bytes.len() <= WINDOW + LEFT_IN_PIPE && held.end.is_some());
+        drop(held);
+        assert!(link.running().is_empty() && link.degraded().len() <= MAX_DEGRADED);
+        assert!(link.ask(stream, &Request::More).await.is_err(), "nobody is asked any more");
+    });
 }
 
 #[cfg(test)]
@@ -729,6 +795,17 @@ mod tests {
         // What is kept for a reader earns none until it is read.
         assert_eq!(answers(piped(), WINDOW + LEFT_IN_PIPE), (vec![], false));
         assert_eq!(answers(piped(), WINDOW + LEFT_IN_PIPE + 1), (vec![], true));
+    }
+
+    #[test]
+    fn whatever_a_guest_says_is_heard_to_its_end() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/guest_protocol");
+        let mut heard = 0;
+        for seed in std::fs::read_dir(folder).unwrap() {
+            hears(&std::fs::read(seed.unwrap().path()).unwrap());
+            heard += 1;
+        }
+        assert!(heard > 0, "there are seeds");
     }
 
     #[test]

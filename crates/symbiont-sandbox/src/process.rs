@@ -30,7 +30,7 @@ use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
-use crate::api::{self, Driver, Probe, Sandbox};
+use crate::api::{self, Control, Driver, Options, Probe, Sandbox};
 use crate::cgroup::{self, Cgroups};
 use crate::instance::{self, Instance};
 use crate::layout::{self, Root};
@@ -50,7 +50,7 @@ struct Host {
     guest: OwnedFd,
     instance: Instance,
     cgroups: Cgroups,
-    filters: Vec<Vec<u8>>,
+    filters: seccomp::Filters,
     files: layout::HostFiles,
     /// Whether user ids can be given out, which only root can.
     root: bool,
@@ -91,7 +91,7 @@ impl ProcessDriver {
         let guest = guest_in_memory().map_err(|error| SandboxError::BackendUnavailable {
             reason: format!("the guest can't be kept in memory: {error}"),
         })?;
-        let filters = seccomp::filters(cgroups.has("cpu"));
+        let filters = seccomp::Filters::new(cgroups.has("cpu"));
         let processors = layout::our_processors();
         let files = layout::HostFiles::look_up();
         let root = instance::gives_ids();
@@ -103,14 +103,19 @@ impl ProcessDriver {
         &self,
         id: SandboxId,
         config: &SandboxConfig,
+        options: &Options,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        request::sandbox(config, self.name(), self.tier())?;
+        let missing = &self.host.cgroups.missing;
+        request::sandbox(config, options, missing, self.name(), self.tier())?;
         let whole = self.host.cgroups.has("memory");
+        let root = Root::Host(&self.host.files);
         let setup =
-            layout::plan(config, Root::Host(&self.host.files), whole, self.host.filters.clone())?;
-        let walls = ProcessWalls::new(Arc::clone(&self.host), id, config.clone(), setup)?;
+            layout::plan(config, options, root, whole, self.host.filters.of(options.profile))?;
+        let host = Arc::clone(&self.host);
+        let walls = ProcessWalls::new(host, id, config.clone(), options, setup)?;
         let report = walls.planned();
-        Ok(Arc::new(Seat::new(walls, id, config.clone(), report)))
+        let landlock = !options.allow_degraded.contains(&Control::Landlock);
+        Ok(Arc::new(Seat::new(walls, id, config.clone(), report, landlock)))
     }
 }
 
@@ -125,19 +130,21 @@ impl Driver for ProcessDriver {
     }
 
     async fn probe(&self) -> Probe {
-        let probe = api::probe(self.tier(), |id, config| self.plan(id, config)).await;
+        let probe =
+            api::probe(self.tier(), |id, config| self.plan(id, config, &Options::lenient())).await;
         match probe.available {
             true => probe,
             false => Probe { degraded: self.host.cgroups.missing.clone(), ..probe },
         }
     }
 
-    async fn create(
+    async fn create_with(
         &self,
         id: SandboxId,
         config: &SandboxConfig,
+        options: &Options,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        self.plan(id, config)
+        self.plan(id, config, options)
     }
 }
 

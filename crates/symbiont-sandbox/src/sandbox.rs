@@ -19,16 +19,20 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use rustix::fs::FileType;
 use symbiont_guest::protocol::{
-    Attributes, Event, MAX_CHUNK, MAX_COMMANDS, MAX_FILES, Refusal, Request, VERSIONS,
+    Attributes, DIRECTORIES, Event, MAX_CHUNK, MAX_COMMANDS, MAX_FILES, Refusal, Request, VERSIONS,
 };
+use symbiont_guest::tree::{Bounds, Course, Fault, Transferred};
 use symbiont_types::{CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 
-use crate::api::{Command, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat};
+use crate::api::{
+    Command, Control, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat,
+};
+use crate::directories::{self, Archive, Harvest};
 use crate::files::{Bytes, Local, Sink, Source, Unfinished, forbidden};
 use crate::link::{Begun, Ended, Fate, Kept, Link, Lost, Pipe};
-use crate::request::{self, MAX_PROCESSES};
+use crate::request;
 use crate::running::Process;
 
 /// How long the guest may take to stand.
@@ -39,6 +43,9 @@ const TRANSFER: Duration = Duration::from_secs(60);
 pub(crate) const END: Duration = Duration::from_secs(2);
 /// How long after a command's time is up its end may take to be told.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many files' places a directory takes that is copied: it holds so much more.
+const PLACES: u32 = 4;
 
 /// What a driver builds around a guest.
 #[async_trait]
@@ -130,6 +137,8 @@ struct Inner<W: Walls> {
     walls: W,
     id: SandboxId,
     config: SandboxConfig,
+    /// Whether there is to be no sandbox without Landlock.
+    landlock: bool,
     state: Mutex<State<W::Body>>,
     /// Held by whoever starts, stops or destroys it.
     changing: tokio::sync::Mutex<()>,
@@ -189,17 +198,20 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<W: Walls> Seat<W> {
-    /// A sandbox that is yet to be started; `report` says what will be in force, as far as it is known.
+    /// A sandbox that is yet to be started; `report` says what will be in force, as far as it is known,
+    /// and `landlock` whether there is to be none without Landlock.
     pub(crate) fn new(
         walls: W,
         id: SandboxId,
         config: SandboxConfig,
         report: IsolationReport,
+        landlock: bool,
     ) -> Self {
         Self(Arc::new(Inner {
             walls,
             id,
             config,
+            landlock,
             state: Mutex::new(State { status: SandboxStatus::Created, guest: None, report }),
             changing: tokio::sync::Mutex::default(),
             paused: watch::Sender::new(false),
@@ -245,7 +257,7 @@ impl<W: Walls> Inner<W> {
                 | SandboxStatus::Lost => return Err(invalid_state(&state.status, "start")),
             }
         }
-        match self.walls.raise().await {
+        match self.raise().await {
             Ok(Raised { body, link, report }) => {
                 let guest = Arc::new(Guest { link: Mutex::new(Some(Arc::clone(&link))), body });
                 let mut state = lock(&self.state);
@@ -264,6 +276,27 @@ impl<W: Walls> Inner<W> {
                 Err(error)
             }
         }
+    }
+
+    /// Raises the walls, and takes them down again if one is missing that has to be there.
+    async fn raise(&self) -> Result<Raised<W::Body>, SandboxError> {
+        let raised = self.walls.raise().await?;
+        if !self.landlock || raised.link.landlock().is_some() {
+            return Ok(raised);
+        }
+        let Raised { body, link, .. } = raised;
+        let name = Control::Landlock.name();
+        let said = link.degraded().into_iter().find(|line| line.starts_with(name));
+        link.send(0, &Request::Shutdown);
+        drop(link);
+        if let Err(left) = self.walls.raze(&body).await {
+            tracing::warn!(sandbox_id = %self.id, %left, "a sandbox left something behind");
+        }
+        let why = said.unwrap_or_else(|| "the guest has none".to_owned());
+        Err(SandboxError::IsolationUnavailable {
+            control: name.to_owned(),
+            reason: format!("{why}; list it under `allow_degraded` to do without"),
+        })
     }
 
     /// Notes when the guest goes without having been asked to.
@@ -689,13 +722,120 @@ impl<W: Walls> Inner<W> {
         Ok(offset)
     }
 
+    /// The connection for copying a directory, and a place for it.
+    async fn ready_for_directory(
+        &self,
+        path: &str,
+        operation: &str,
+    ) -> Result<(Session<W::Body>, tokio::sync::SemaphorePermit<'_>), SandboxError> {
+        request::path(path)?;
+        let session = self.ready(operation)?;
+        if session.link.version() < DIRECTORIES {
+            return Err(SandboxError::InvalidArgument {
+                what: "the guest of this sandbox is too old to copy directories".to_owned(),
+            });
+        }
+        let place = self.transfers.acquire_many(PLACES).await;
+        Ok((session, place.map_err(|_| SandboxError::ShuttingDown)?))
+    }
+
+    /// Copies a directory of the sandbox to where its nodes go, which is known with its permissions.
+    async fn harvest<H: Harvest>(
+        self: &Arc<Self>,
+        path: &str,
+        local: &Path,
+        begin: impl FnOnce(u32, u64) -> Result<H, SandboxError> + Send,
+    ) -> Result<Transferred, SandboxError> {
+        let (session, _place) = self.ready_for_directory(path, "give a directory").await?;
+        let stream = session.link.stream();
+        let _open = Transfer { link: &session.link, stream, over: false };
+        let limit = self.config.filesystem_config.scratch_mb << 20;
+        let nonsense = "the guest answered nonsense";
+        let walk = Request::Walk(path.as_bytes().to_vec());
+        let Event::Stat(Some(root)) = self.ask(&session, stream, path, &walk).await? else {
+            return Err(self.give_up(&session.guest, nonsense).await);
+        };
+        let mut harvest = begin(root.mode & 0o777, limit)?;
+        let failed = loop {
+            let Event::Nodes(nodes) = self.ask(&session, stream, path, &Request::More).await?
+            else {
+                break Fault::Nonsense(nonsense);
+            };
+            let last = nodes.is_empty();
+            // Files of the host are no affair of the threads that serve everyone.
+            let taken =
+                on_disk(move || match nodes.iter().try_for_each(|node| harvest.take(node)) {
+                    Ok(()) if last => harvest.finish().map(Err),
+                    Ok(()) => Ok(Ok(harvest)),
+                    Err(fault) => Err(fault),
+                });
+            match taken.await? {
+                Ok(Ok(more)) => harvest = more,
+                Ok(Err(done)) => return Ok(done),
+                Err(fault) => break fault,
+            }
+        };
+        Err(match failed {
+            Fault::Nonsense(what) => self.give_up(&session.guest, what).await,
+            Fault::TooLarge(size) => SandboxError::TransferTooLarge { size, limit },
+            Fault::Kernel(_) => directories::here(local, failed),
+            fault => directories::bound(path, fault),
+        })
+    }
+
+    /// Copies a directory of the host into the sandbox.
+    async fn plant(
+        self: &Arc<Self>,
+        local: &Path,
+        path: &str,
+    ) -> Result<Transferred, SandboxError> {
+        let (session, _place) = self.ready_for_directory(path, "take a directory").await?;
+        let limit = self.config.filesystem_config.scratch_mb << 20;
+        let stream = session.link.stream();
+        let mut open = Transfer { link: &session.link, stream, over: false };
+        let local_path = local.to_owned();
+        let mut walk = on_disk(move || directories::walk(&local_path)).await??;
+        let mode = walk.mode() & 0o777;
+        let named = path.trim_end_matches('/').as_bytes().to_vec();
+        self.ask(&session, stream, path, &Request::Plant { path: named, mode }).await?;
+        let mut course = Course::new(Bounds::of(limit));
+        let failed = |fault| match fault {
+            Fault::TooLarge(size) => SandboxError::TransferTooLarge { size, limit },
+            fault => directories::here(local, fault),
+        };
+        loop {
+            let step = on_disk(move || {
+                let nodes = walk.next(MAX_CHUNK)?;
+                let (last, mut carried) = (nodes.is_empty(), Vec::new());
+                for node in nodes {
+                    if course.take(&node)? {
+                        carried.push(node);
+                    }
+                }
+                Ok((walk, course, carried, last))
+            });
+            let (more, course_so_far, nodes, last) = step.await?.map_err(failed)?;
+            (walk, course) = (more, course_so_far);
+            if last {
+                break;
+            }
+            if !nodes.is_empty() {
+                self.ask(&session, stream, path, &Request::Nodes(nodes)).await?;
+            }
+        }
+        let done = course.finish().map_err(failed)?;
+        self.ask(&session, stream, path, &Request::Commit).await?;
+        open.over = true;
+        Ok(done)
+    }
+
     /// Why a command could not be started.
     fn not_started(&self, command: &Command, step: &str, errno: i32) -> SandboxError {
         if let Some(refusal) = self.walls.refusal(step, errno) {
             return refusal;
         }
         if matches!(step, "make a process" | "fork") && errno == libc::EAGAIN {
-            return SandboxError::ResourceLimit { kind: format!("{MAX_PROCESSES} processes") };
+            return SandboxError::ResourceLimit { kind: "processes".to_owned() };
         }
         let reason = match (step, errno) {
             ("execute", libc::ENOENT) => "not found".to_owned(),
@@ -748,6 +888,8 @@ fn refused(path: &str, refusal: Refusal) -> SandboxError {
         Refusal::TooMany => {
             SandboxError::ResourceLimit { kind: format!("{MAX_FILES} transfers at once") }
         }
+        Refusal::TooManyNodes => directories::bound(path, Fault::TooMany),
+        Refusal::TooDeep => directories::bound(path, Fault::TooDeep),
         Refusal::NoSuchStream => {
             SandboxError::AgentLost { cause: "the guest has forgotten the transfer".to_owned() }
         }
@@ -850,6 +992,27 @@ impl<W: Walls> Sandbox for Seat<W> {
         Ok(size)
     }
 
+    async fn upload_directory(
+        &self,
+        local: &Path,
+        remote: &str,
+    ) -> Result<Transferred, SandboxError> {
+        self.0.plant(local, remote).await
+    }
+
+    async fn download_directory(
+        &self,
+        remote: &str,
+        local: &Path,
+    ) -> Result<Transferred, SandboxError> {
+        let begin = |mode, bytes| directories::planting(local, mode, bytes);
+        self.0.harvest(remote, local, begin).await
+    }
+
+    async fn export(&self, remote: &str, archive: &Path) -> Result<Transferred, SandboxError> {
+        self.0.harvest(remote, archive, |_, bytes| Archive::begin(archive, bytes)).await
+    }
+
     async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>, SandboxError> {
         let mut bytes = Vec::new();
         self.0.read(path, Request::OpenPlain, max, &mut bytes).await?;
@@ -942,6 +1105,17 @@ async fn finished(
     }
 }
 
+/// Does something with files of the host.
+async fn on_disk<T: Send + 'static>(
+    act: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SandboxError> {
+    match tokio::task::spawn_blocking(act).await {
+        Ok(done) => Ok(done),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(SandboxError::ShuttingDown),
+    }
+}
+
 fn stat(found: Attributes) -> Stat {
     let seconds = Duration::from_secs(found.modified.unsigned_abs());
     let modified = if found.modified < 0 {
@@ -959,5 +1133,169 @@ fn stat(found: Attributes) -> Stat {
         size: found.size,
         mode: found.mode & 0o7777,
         modified: modified.unwrap_or(SystemTime::UNIX_EPOCH),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use symbiont_guest::protocol::{Decoder, Node};
+    use symbiont_types::{AgentId, FilesystemConfig, NetworkConfig, ResourceLimits, SecurityTier};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::link::FIRST_PING;
+
+    /// No walls, and a guest that answers about directories what it was told to.
+    #[derive(Debug)]
+    struct Scripted {
+        version: u32,
+        answers: Vec<Event>,
+    }
+
+    #[async_trait]
+    impl Walls for Scripted {
+        type Body = ();
+
+        async fn raise(&self) -> Result<Raised<()>, SandboxError> {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            tokio::spawn(answer(theirs, self.version, self.answers.clone()));
+            let link = greet(ours, [0; 32], |_, _| unreachable!("it greets")).await?;
+            Ok(Raised { body: (), link, report: IsolationReport::default() })
+        }
+
+        async fn raze(&self, (): &()) -> Result<(), SandboxError> {
+            Ok(())
+        }
+
+        async fn pause(&self, (): &()) -> Result<(), SandboxError> {
+            Ok(())
+        }
+
+        async fn resume(&self, (): &()) -> Result<(), SandboxError> {
+            Ok(())
+        }
+
+        fn oom_kills(&self, (): &()) -> Option<u64> {
+            None
+        }
+
+        async fn usage(&self, (): &()) -> Result<SandboxUsage, SandboxError> {
+            Ok(SandboxUsage::default())
+        }
+
+        fn refusal(&self, _: &str, _: i32) -> Option<SandboxError> {
+            None
+        }
+    }
+
+    /// A guest's life: a greeting, and the last of the answers again and again.
+    async fn answer(mut socket: UnixStream, version: u32, answers: Vec<Event>) {
+        let mut out = Vec::new();
+        Event::Hello { version, token: [0; 32], landlock: 0 }.encode(0, &mut out);
+        Event::Pong.encode(FIRST_PING, &mut out);
+        let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 1 << 16]);
+        let mut next = 0;
+        while socket.write_all(&out).await.is_ok() {
+            out.clear();
+            match socket.read(&mut buffer).await {
+                Ok(count @ 1..) => decoder.push(&buffer[..count]),
+                Ok(0) | Err(_) => return,
+            }
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                if !matches!(Request::decode(&frame), Ok(Some(Request::Close | Request::Shutdown)))
+                {
+                    answers[next.min(answers.len() - 1)].encode(frame.stream, &mut out);
+                    next += 1;
+                }
+            }
+        }
+    }
+
+    async fn scripted(version: u32, answers: Vec<Event>) -> Seat<Scripted> {
+        let config = SandboxConfig {
+            agent_id: AgentId::new(),
+            security_tier: SecurityTier::Tier1,
+            resource_limits: ResourceLimits::default(),
+            network_config: NetworkConfig::default(),
+            filesystem_config: FilesystemConfig { scratch_mb: 1, ..FilesystemConfig::default() },
+            environment_variables: HashMap::new(),
+        };
+        let walls = Scripted { version, answers };
+        let seat = Seat::new(walls, SandboxId::new(), config, IsolationReport::default(), false);
+        seat.start().await.unwrap();
+        seat
+    }
+
+    fn root() -> Event {
+        Event::Stat(Some(Attributes { mode: 0o40_755, size: 0, modified: 0 }))
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_lies_about_a_directory_is_given_up_and_nothing_is_made() {
+        let file = |name: &str, size| Node::File { name: name.into(), mode: 0o644, size };
+        let enter = |name: &str| Node::Enter { name: name.into(), mode: 0o755 };
+        let link = Node::Link { name: b"l".to_vec(), target: b"..".to_vec() };
+        let row = |nodes: Vec<Node>| vec![root(), Event::Nodes(nodes), Event::Nodes(Vec::new())];
+        let lies = [
+            row(vec![file("../out", 0)]),
+            row(vec![enter("a"), file("b/../../../out", 0), Node::Leave]),
+            row(vec![file("/tmp/out", 0)]),
+            row(vec![Node::Leave, file("out", 0)]),
+            row(vec![link, enter("l"), file("out", 0)]),
+            row(vec![enter("a")]),
+            row(vec![file("a", 1), Node::Data(vec![0; 2])]),
+            vec![Event::Done],
+            vec![Event::Stat(None)],
+            vec![root(), Event::Opened(7)],
+        ];
+        for answers in lies {
+            for archive in [false, true] {
+                let seat = scripted(3, answers.clone()).await;
+                let place = tempfile::tempdir().unwrap();
+                let local = place.path().join("it");
+                let told = match archive {
+                    false => seat.download_directory("x", &local).await,
+                    true => seat.export("x", &local).await,
+                };
+                let lost = matches!(told, Err(SandboxError::AgentLost { .. }));
+                assert!(lost, "{answers:?}: {told:?}");
+                assert!(matches!(seat.status(), SandboxStatus::Failed { .. }), "{answers:?}");
+                assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "{answers:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_never_ends_comes_to_an_end() {
+        let file = Node::File { name: b"a".to_vec(), mode: 0, size: 1 << 40 };
+        let data = || Event::Nodes(vec![Node::Data(vec![0; 1000])]);
+        let begun = Node::File { name: b"a".to_vec(), mode: 0, size: 1 << 20 };
+        for (answers, want) in [
+            (vec![root(), Event::Nodes(vec![file])], "TransferTooLarge"),
+            (vec![root(), Event::Nodes(vec![begun]), data()], "AgentLost"),
+            (vec![root(), Event::Refused(Refusal::TooDeep)], "ResourceLimit"),
+            (vec![root(), Event::Refused(Refusal::TooManyNodes)], "ResourceLimit"),
+            (vec![Event::Refused(Refusal::Errno(libc::ENOENT))], "PathForbidden"),
+        ] {
+            let seat = scripted(3, answers).await;
+            let place = tempfile::tempdir().unwrap();
+            let told = seat.download_directory("x", &place.path().join("it")).await;
+            let told = format!("{:?}", told.unwrap_err());
+            assert!(told.starts_with(want), "{told}");
+            assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guest_of_an_older_version_is_not_asked_for_directories() {
+        let seat = scripted(2, vec![Event::Done]).await;
+        let place = tempfile::tempdir().unwrap();
+        let told = seat.download_directory("x", &place.path().join("it")).await.unwrap_err();
+        assert!(told.to_string().contains("too old"), "{told}");
+        let told = seat.upload_directory(place.path(), "x").await.unwrap_err();
+        assert!(told.to_string().contains("too old"), "{told}");
+        assert_eq!(seat.status(), SandboxStatus::Running);
     }
 }

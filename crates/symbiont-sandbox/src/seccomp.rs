@@ -14,6 +14,8 @@ use std::sync::LazyLock;
 use sha2::{Digest, Sha256};
 use symbiont_guest::protocol::NAMESPACES;
 
+use crate::api::Profile;
+
 /// A system call: its name, as the filters of engines have it, and its number.
 type Call = (&'static str, i64);
 
@@ -34,33 +36,42 @@ const ALLOWED: &[Call] = calls! {
     SYS_getgroups SYS_getitimer SYS_getpeername SYS_getpgid SYS_getpid SYS_getppid SYS_getpriority
     SYS_getrandom SYS_getresgid SYS_getresuid SYS_getrlimit SYS_getrusage SYS_getsid SYS_getsockname
     SYS_getsockopt SYS_gettid SYS_gettimeofday SYS_getuid SYS_getxattr SYS_inotify_add_watch
-    SYS_inotify_init1 SYS_inotify_rm_watch SYS_io_cancel SYS_io_destroy SYS_io_getevents
-    SYS_io_setup SYS_io_submit SYS_ioprio_get SYS_ioprio_set SYS_kill SYS_landlock_add_rule
+    SYS_inotify_init1 SYS_inotify_rm_watch SYS_ioprio_get SYS_kill SYS_landlock_add_rule
     SYS_landlock_create_ruleset SYS_landlock_restrict_self SYS_lgetxattr SYS_linkat SYS_listen
     SYS_listxattr SYS_llistxattr SYS_lremovexattr SYS_lseek SYS_lsetxattr SYS_madvise SYS_membarrier
-    SYS_memfd_create SYS_mincore SYS_mkdirat SYS_mknodat SYS_mlock SYS_mlock2 SYS_mlockall SYS_mmap
-    SYS_mprotect SYS_mq_getsetattr SYS_mq_notify SYS_mq_open SYS_mq_timedreceive SYS_mq_timedsend
-    SYS_mq_unlink SYS_mremap SYS_mseal SYS_msgctl SYS_msgget SYS_msgrcv SYS_msgsnd SYS_msync
-    SYS_munlock SYS_munlockall SYS_munmap SYS_nanosleep SYS_newfstatat SYS_openat SYS_openat2
-    SYS_pidfd_open SYS_pidfd_send_signal SYS_pipe2 SYS_pkey_alloc SYS_pkey_free SYS_pkey_mprotect
-    SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2 SYS_prlimit64 SYS_process_mrelease
-    SYS_pselect6 SYS_pwrite64 SYS_pwritev SYS_pwritev2 SYS_read SYS_readahead SYS_readlinkat
-    SYS_readv SYS_recvfrom SYS_recvmmsg SYS_recvmsg SYS_remap_file_pages SYS_removexattr
+    SYS_memfd_create SYS_mincore SYS_mkdirat SYS_mmap SYS_mprotect SYS_mremap SYS_mseal SYS_msync
+    SYS_munmap SYS_nanosleep SYS_newfstatat SYS_openat SYS_openat2 SYS_pidfd_open
+    SYS_pidfd_send_signal SYS_pipe2 SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2
+    SYS_prlimit64 SYS_process_mrelease SYS_pselect6 SYS_pwrite64 SYS_pwritev SYS_pwritev2 SYS_read
+    SYS_readahead SYS_readlinkat SYS_readv SYS_recvfrom SYS_recvmmsg SYS_recvmsg SYS_removexattr
     SYS_renameat SYS_renameat2 SYS_restart_syscall SYS_rseq SYS_rt_sigaction SYS_rt_sigpending
     SYS_rt_sigprocmask SYS_rt_sigqueueinfo SYS_rt_sigreturn SYS_rt_sigsuspend SYS_rt_sigtimedwait
     SYS_rt_tgsigqueueinfo SYS_sched_get_priority_max SYS_sched_get_priority_min
     SYS_sched_getaffinity SYS_sched_getattr SYS_sched_getparam SYS_sched_getscheduler
-    SYS_sched_rr_get_interval SYS_sched_setattr SYS_sched_setparam SYS_sched_setscheduler
-    SYS_sched_yield SYS_semctl SYS_semget SYS_semop SYS_semtimedop SYS_sendfile SYS_sendmmsg
-    SYS_sendmsg SYS_sendto SYS_set_robust_list SYS_set_tid_address SYS_setfsgid SYS_setfsuid
-    SYS_setgid SYS_setgroups SYS_setitimer SYS_setpgid SYS_setpriority SYS_setregid SYS_setresgid
-    SYS_setresuid SYS_setreuid SYS_setrlimit SYS_setsid SYS_setsockopt SYS_setuid SYS_setxattr
-    SYS_shmat SYS_shmctl SYS_shmdt SYS_shmget SYS_shutdown SYS_sigaltstack SYS_signalfd4
+    SYS_sched_rr_get_interval SYS_sched_yield SYS_sendfile SYS_sendmmsg SYS_sendmsg SYS_sendto
+    SYS_set_robust_list SYS_set_tid_address SYS_setfsgid SYS_setfsuid SYS_setgid SYS_setgroups
+    SYS_setitimer SYS_setpgid SYS_setregid SYS_setresgid SYS_setresuid SYS_setreuid SYS_setrlimit
+    SYS_setsid SYS_setsockopt SYS_setuid SYS_setxattr SYS_shutdown SYS_sigaltstack SYS_signalfd4
     SYS_socketpair SYS_splice SYS_statfs SYS_statx SYS_symlinkat SYS_sync SYS_sync_file_range
     SYS_syncfs SYS_sysinfo SYS_tee SYS_tgkill SYS_timer_create SYS_timer_delete SYS_timer_getoverrun
     SYS_timer_gettime SYS_timer_settime SYS_timerfd_create SYS_timerfd_gettime SYS_timerfd_settime
-    SYS_times SYS_tkill SYS_truncate SYS_umask SYS_uname SYS_unlinkat SYS_utimensat SYS_vmsplice
-    SYS_wait4 SYS_waitid SYS_write SYS_writev
+    SYS_times SYS_tkill SYS_truncate SYS_umask SYS_uname SYS_unlinkat SYS_utimensat SYS_wait4
+    SYS_waitid SYS_write SYS_writev
+};
+
+/// Calls that the strict profile lacks.
+const NOT_STRICT: &[Call] = calls! {
+    SYS_io_cancel SYS_io_destroy SYS_io_getevents SYS_io_setup SYS_io_submit SYS_ioprio_set
+    SYS_mknodat SYS_mlock SYS_mlock2 SYS_mlockall SYS_mq_getsetattr SYS_mq_notify SYS_mq_open
+    SYS_mq_timedreceive SYS_mq_timedsend SYS_mq_unlink SYS_msgctl SYS_msgget SYS_msgrcv SYS_msgsnd
+    SYS_munlock SYS_munlockall SYS_pkey_alloc SYS_pkey_free SYS_pkey_mprotect SYS_remap_file_pages
+    SYS_sched_setattr SYS_sched_setparam SYS_sched_setscheduler SYS_semctl SYS_semget SYS_semop
+    SYS_semtimedop SYS_setpriority SYS_shmat SYS_shmctl SYS_shmdt SYS_shmget SYS_vmsplice
+};
+
+/// Calls that only the profile for debuggers and the like has.
+const COMPAT: &[Call] = calls! {
+    SYS_mbind SYS_process_vm_readv SYS_process_vm_writev SYS_ptrace SYS_set_mempolicy
 };
 
 /// Calls that only this architecture has: older forms of others, mostly.
@@ -68,12 +79,16 @@ const ALLOWED: &[Call] = calls! {
 const ALLOWED_HERE: &[Call] = calls! {
     SYS_access SYS_alarm SYS_arch_prctl SYS_chmod SYS_chown SYS_creat SYS_dup2 SYS_epoll_create
     SYS_epoll_wait SYS_eventfd SYS_fork SYS_futimesat SYS_getdents SYS_getpgrp SYS_inotify_init
-    SYS_lchown SYS_link SYS_lstat SYS_mkdir SYS_mknod SYS_open SYS_pause SYS_pipe SYS_poll
+    SYS_lchown SYS_link SYS_lstat SYS_mkdir SYS_open SYS_pause SYS_pipe SYS_poll
     SYS_readlink SYS_rename SYS_rmdir SYS_select SYS_signalfd SYS_stat SYS_symlink SYS_time
     SYS_unlink SYS_utime SYS_utimes SYS_vfork
 };
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_HERE: &[Call] = &[];
+#[cfg(target_arch = "x86_64")]
+const NOT_STRICT_HERE: &[Call] = calls! { SYS_mknod };
+#[cfg(not(target_arch = "x86_64"))]
+const NOT_STRICT_HERE: &[Call] = &[];
 
 /// Calls that are the same everywhere, and too new for the library that has the other numbers.
 const ALLOWED_NEW: &[Call] =
@@ -84,8 +99,13 @@ const JUDGED: &[Call] = calls! {
     SYS_clone SYS_clone3 SYS_ioctl SYS_personality SYS_sched_setaffinity SYS_seccomp SYS_socket
 };
 
-fn allowed() -> impl Iterator<Item = Call> {
-    ALLOWED.iter().chain(ALLOWED_HERE).chain(ALLOWED_NEW).copied()
+fn allowed(profile: Profile) -> impl Iterator<Item = Call> {
+    let lists: &[&[Call]] = match profile {
+        Profile::Strict => &[],
+        Profile::Default => &[NOT_STRICT, NOT_STRICT_HERE],
+        Profile::Compat => &[NOT_STRICT, NOT_STRICT_HERE, COMPAT],
+    };
+    [ALLOWED, ALLOWED_HERE, ALLOWED_NEW].iter().chain(lists).copied().flatten().copied()
 }
 
 /// What the guest itself needs beside that, to build its walls within a container.
@@ -113,18 +133,21 @@ const ARCH: u32 = 0xc000_00b7;
 /// Where the numbers of the x32 interface begin.
 const X32: u32 = 0x4000_0000;
 
-/// What the filter does, in a line, with the beginning of the hash of its strictest form.
-pub(crate) fn summary() -> String {
-    static SUMMARY: LazyLock<String> = LazyLock::new(|| {
-        let hash = Sha256::digest(encoded(false));
-        let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!(
-            "allow list of {} system calls, {} of them by their arguments (sha256 {hash})",
-            allowed().count() + JUDGED.len(),
-            JUDGED.len()
-        )
+/// What the filter of a profile does, in a line, with the beginning of the hash of its narrower form.
+pub(crate) fn summary(profile: Profile) -> String {
+    static SUMMARIES: LazyLock<[String; 3]> = LazyLock::new(|| {
+        Profile::ALL.map(|profile| {
+            let hash = Sha256::digest(encoded(profile, false));
+            let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            format!(
+                "{}: allow list of {} system calls, {} of them by their arguments (sha256 {hash})",
+                profile.name(),
+                allowed(profile).count() + JUDGED.len(),
+                JUDGED.len()
+            )
+        })
     });
-    SUMMARY.clone()
+    SUMMARIES[profile as usize].clone()
 }
 
 // Where `seccomp_data` has them; of arguments the lower half, on a little-endian machine.
@@ -150,17 +173,26 @@ const fn refuse(errno: i32) -> Instruction {
     (RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned())
 }
 
-/// The filters, each an array of `sock_filter` in bytes.
-///
-/// `affinity` says whether a program may choose its processors: not where the choice of them is
-/// all that limits its processor time.
-pub(crate) fn filters(affinity: bool) -> Vec<Vec<u8>> {
-    vec![encoded(affinity)]
+/// The filter of each profile, an array of `sock_filter` in bytes.
+#[derive(Debug)]
+pub(crate) struct Filters([Vec<u8>; 3]);
+
+impl Filters {
+    /// `affinity` says whether a program may choose its processors: not where the choice of them is
+    /// all that limits its processor time.
+    pub(crate) fn new(affinity: bool) -> Self {
+        Self(Profile::ALL.map(|profile| encoded(profile, affinity)))
+    }
+
+    /// What the guest is told for a profile.
+    pub(crate) fn of(&self, profile: Profile) -> Vec<Vec<u8>> {
+        vec![self.0[profile as usize].clone()]
+    }
 }
 
-fn encoded(affinity: bool) -> Vec<u8> {
+fn encoded(profile: Profile, affinity: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for (code, if_true, if_false, value) in program(affinity) {
+    for (code, if_true, if_false, value) in program(profile, affinity) {
         bytes.extend(code.to_ne_bytes());
         bytes.extend([if_true, if_false]);
         bytes.extend(value.to_ne_bytes());
@@ -170,8 +202,8 @@ fn encoded(affinity: bool) -> Vec<u8> {
 
 /// The filter around a container, as an engine reads it: what commands may call, and what the guest
 /// needs for its walls. Arguments are judged by the guest's own filter, which commands are under too.
-pub(crate) fn engine_profile() -> serde_json::Value {
-    let calls = allowed().chain(JUDGED.iter().copied());
+pub(crate) fn engine_profile(profile: Profile) -> serde_json::Value {
+    let calls = allowed(profile).chain(JUDGED.iter().copied());
     let names: Vec<&str> =
         calls.map(|(name, _)| name.strip_prefix("SYS_").unwrap_or(name)).chain(BUILDING).collect();
     serde_json::json!({
@@ -181,14 +213,14 @@ pub(crate) fn engine_profile() -> serde_json::Value {
     })
 }
 
-fn program(affinity: bool) -> Vec<Instruction> {
+fn program(profile: Profile, affinity: bool) -> Vec<Instruction> {
     // From each number on, until the next.
     let mut from = BTreeMap::from([
         (0, vec![refuse(libc::EPERM)]),
         (LAST_KNOWN + 1, vec![refuse(libc::ENOSYS)]),
         (X32, vec![KILL]),
     ]);
-    for (call, answer) in answers(affinity) {
+    for (call, answer) in answers(profile, affinity) {
         if let Ok(number @ ..=LAST_KNOWN) = u32::try_from(call) {
             from.insert(number, answer);
             from.entry(number + 1).or_insert_with(|| vec![refuse(libc::EPERM)]);
@@ -223,10 +255,21 @@ fn tree(ranges: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
     program
 }
 
+/// Allows a call whose argument is one of these.
+fn one_of(argument: u32, values: &[u32], errno: i32) -> Vec<Instruction> {
+    let mut program = vec![(LOAD, 0, 0, argument)];
+    for (value, further) in values.iter().zip((1..=values.len()).rev()) {
+        let further = u8::try_from(further).expect("there are a few of them");
+        program.push((JUMP_IF_EQUAL, further, 0, *value));
+    }
+    program.extend([refuse(errno), ALLOW]);
+    program
+}
+
 /// The calls that are not simply refused, and what is done with each.
-fn answers(affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
+fn answers(profile: Profile, affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
     let mut answers: Vec<(i64, Vec<Instruction>)> =
-        allowed().map(|(_, call)| (call, vec![ALLOW])).collect();
+        allowed(profile).map(|(_, call)| (call, vec![ALLOW])).collect();
     let none_of = |argument: u32, bits: u32| {
         vec![(LOAD, 0, 0, argument), (JUMP_IF_ANY, 0, 1, bits), refuse(libc::EPERM), ALLOW]
     };
@@ -252,32 +295,31 @@ fn answers(affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
             ALLOW,
         ],
     ));
-    // Only the ordinary one, and asking.
-    answers.push((
-        libc::SYS_personality,
-        vec![
-            (LOAD, 0, 0, argument(0)),
-            (JUMP_IF_EQUAL, 1, 0, 0),
-            (JUMP_IF_EQUAL, 0, 1, u32::MAX),
-            ALLOW,
-            refuse(libc::EPERM),
-        ],
-    ));
+    // Only the ordinary one, and asking; debuggers want addresses that are the same each time.
+    let fixed = libc::ADDR_NO_RANDOMIZE.cast_unsigned();
+    let persons: &[u32] = match profile {
+        Profile::Strict | Profile::Default => &[0, u32::MAX],
+        Profile::Compat => &[0, u32::MAX, fixed],
+    };
+    answers.push((libc::SYS_personality, one_of(argument(0), persons, libc::EPERM)));
     // Those between processes and for the internet.
     let family = |family: i32| family.cast_unsigned();
     answers.push((
         libc::SYS_socket,
-        vec![
-            (LOAD, 0, 0, argument(0)),
-            (JUMP_IF_EQUAL, 5, 0, family(libc::AF_UNIX)),
-            (JUMP_IF_EQUAL, 4, 0, family(libc::AF_INET)),
-            (JUMP_IF_EQUAL, 3, 0, family(libc::AF_INET6)),
-            (JUMP_IF_EQUAL, 0, 3, family(libc::AF_NETLINK)),
-            (LOAD, 0, 0, argument(2)),
-            (JUMP_IF_EQUAL, 0, 1, family(libc::NETLINK_ROUTE)),
-            ALLOW,
-            refuse(libc::EAFNOSUPPORT),
-        ],
+        match profile {
+            Profile::Strict => one_of(argument(0), &[family(libc::AF_UNIX)], libc::EAFNOSUPPORT),
+            Profile::Default | Profile::Compat => vec![
+                (LOAD, 0, 0, argument(0)),
+                (JUMP_IF_EQUAL, 5, 0, family(libc::AF_UNIX)),
+                (JUMP_IF_EQUAL, 4, 0, family(libc::AF_INET)),
+                (JUMP_IF_EQUAL, 3, 0, family(libc::AF_INET6)),
+                (JUMP_IF_EQUAL, 0, 3, family(libc::AF_NETLINK)),
+                (LOAD, 0, 0, argument(2)),
+                (JUMP_IF_EQUAL, 0, 1, family(libc::NETLINK_ROUTE)),
+                ALLOW,
+                refuse(libc::EAFNOSUPPORT),
+            ],
+        },
     ));
     let choice = if affinity { ALLOW } else { refuse(libc::EPERM) };
     answers.push((libc::SYS_sched_setaffinity, vec![choice]));
@@ -286,6 +328,8 @@ fn answers(affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// What the kernel would do with a call, and after how many instructions.
@@ -311,10 +355,12 @@ mod tests {
 
     #[test]
     fn every_call_is_answered_as_the_table_says() {
-        for affinity in [true, false] {
-            let program = program(affinity);
+        for (profile, affinity) in
+            Profile::ALL.into_iter().flat_map(|profile| [(profile, true), (profile, false)])
+        {
+            let program = program(profile, affinity);
             assert!(program.len() <= 4096, "the kernel takes no more");
-            let of_table: BTreeMap<u32, Vec<Instruction>> = answers(affinity)
+            let of_table: BTreeMap<u32, Vec<Instruction>> = answers(profile, affinity)
                 .into_iter()
                 .map(|(call, answer)| (u32::try_from(call).unwrap(), answer))
                 .collect();
@@ -336,9 +382,14 @@ mod tests {
     /// What becomes of a call with these arguments: an error number, or 0.
     #[track_caller]
     fn check(affinity: bool, call: i64, arguments: [u32; 3], want: i32) {
+        check_in(Profile::Default, affinity, call, arguments, want);
+    }
+
+    #[track_caller]
+    fn check_in(profile: Profile, affinity: bool, call: i64, arguments: [u32; 3], want: i32) {
         let number = u32::try_from(call).unwrap();
         let want = if want == 0 { ALLOW.3 } else { refuse(want).3 };
-        assert_eq!(judge(&program(affinity), ARCH, number, arguments).0, want, "{call}");
+        assert_eq!(judge(&program(profile, affinity), ARCH, number, arguments).0, want, "{call}");
     }
 
     #[test]
@@ -370,6 +421,43 @@ mod tests {
         check(true, libc::SYS_sched_setaffinity, [0; 3], 0);
         check(false, libc::SYS_sched_setaffinity, [0; 3], libc::EPERM);
         check(false, libc::SYS_sched_getaffinity, [0; 3], 0);
+    }
+
+    #[test]
+    fn profiles_differ_in_what_they_allow() {
+        use Profile::{Compat, Default, Strict};
+        let calls = |profile| allowed(profile).map(|(_, call)| call).collect::<BTreeSet<_>>();
+        assert!(
+            calls(Strict).is_subset(&calls(Default)) && calls(Default).is_subset(&calls(Compat))
+        );
+        let fixed = libc::ADDR_NO_RANDOMIZE.cast_unsigned();
+        let [unix, inet] = [libc::AF_UNIX, libc::AF_INET].map(i32::cast_unsigned);
+        let (no, family) = (libc::EPERM, libc::EAFNOSUPPORT);
+        for (call, first, want) in [
+            (libc::SYS_read, 0, [0, 0, 0]),
+            (libc::SYS_shmget, 0, [no, 0, 0]),
+            (libc::SYS_mknodat, 0, [no, 0, 0]),
+            (libc::SYS_socket, unix, [0, 0, 0]),
+            (libc::SYS_socket, inet, [family, 0, 0]),
+            (libc::SYS_ptrace, 0, [no, no, 0]),
+            (libc::SYS_process_vm_readv, 0, [no, no, 0]),
+            (libc::SYS_personality, 0, [0, 0, 0]),
+            (libc::SYS_personality, fixed, [no, no, 0]),
+            (libc::SYS_personality, fixed | 1, [no, no, no]),
+            (libc::SYS_unshare, 0, [no, no, no]),
+            (libc::SYS_clone, NAMESPACES.cast_unsigned(), [no, no, no]),
+        ] {
+            for (profile, want) in Profile::ALL.into_iter().zip(want) {
+                check_in(profile, true, call, [first, 0, 0], want);
+            }
+        }
+        let summaries = Profile::ALL.map(summary);
+        assert!(
+            summaries[0].starts_with("strict: ") && summaries[0] != summaries[1],
+            "{summaries:?}"
+        );
+        let hash = |text: &str| text.split("sha256 ").nth(1).map(str::to_owned);
+        assert!(hash(&summaries[1]) != hash(&summaries[2]), "{summaries:?}");
     }
 
     #[test]
@@ -433,6 +521,8 @@ mod tests {
             libc::SYS_setdomainname,
         ] {
             check(true, call, [0; 3], libc::EPERM);
+            let traces = COMPAT.iter().any(|(_, traced)| *traced == call);
+            check_in(Profile::Compat, true, call, [0; 3], if traces { 0 } else { libc::EPERM });
         }
         #[cfg(target_arch = "x86_64")]
         for call in [libc::SYS_modify_ldt, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_uselib] {
@@ -442,7 +532,7 @@ mod tests {
 
     #[test]
     fn an_engine_allows_what_commands_and_the_guest_need() {
-        let profile = engine_profile();
+        let profile = engine_profile(Profile::Default);
         let names: Vec<&str> = profile["syscalls"][0]["names"]
             .as_array()
             .unwrap()

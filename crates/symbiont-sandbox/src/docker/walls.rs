@@ -12,14 +12,13 @@ use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::api::{CgroupLayout, IsolationReport, SandboxUsage};
+use crate::api::{CgroupLayout, IsolationReport, Options, SandboxUsage};
 use crate::cgroup::Group;
 use crate::docker::Host;
 use crate::docker::engine::{Content, SHORT};
 use crate::docker::image::{Base, GUEST_PATH};
 use crate::instance::Range;
 use crate::link::FIRST_PING;
-use crate::request::MAX_PROCESSES;
 use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;
 
@@ -37,6 +36,7 @@ pub(crate) struct DockerWalls {
     name: String,
     id: SandboxId,
     config: SandboxConfig,
+    options: Options,
     base: Base,
     setup: Setup,
 }
@@ -54,12 +54,13 @@ impl DockerWalls {
         host: Arc<Host>,
         id: SandboxId,
         config: SandboxConfig,
+        options: &Options,
         base: Base,
         mut setup: Setup,
     ) -> Self {
         setup.token = token();
         let name = format!("sbx-{}", id.as_uuid().simple());
-        Self { host, name, id, config, base, setup }
+        Self { host, name, id, config, options: options.clone(), base, setup }
     }
 
     /// What will be in force, as far as it is known before there is a container.
@@ -69,10 +70,14 @@ impl DockerWalls {
             driver: "docker".to_owned(),
             limits: vec![
                 format!("memory {} MiB", limits.memory_mb),
-                format!("processes {MAX_PROCESSES}"),
+                format!("processes {}", self.options.processes),
                 format!("processor cores {}", limits.cpu_cores),
             ],
-            degraded: vec!["disk and network traffic: not limited by this driver".to_owned()],
+            degraded: [
+                self.host.missing.clone(),
+                vec!["disk and network traffic: not limited by this driver".to_owned()],
+            ]
+            .concat(),
             ..IsolationReport::default()
         }
     }
@@ -92,7 +97,7 @@ impl DockerWalls {
                 Base::Busybox => "built-in busybox, read-only".to_owned(),
                 Base::Image(name) => format!("image {name}, read-only"),
             },
-            seccomp: Some(seccomp::summary()),
+            seccomp: Some(seccomp::summary(self.options.profile)),
             ..self.planned()
         };
         if group.is_none() {
@@ -136,7 +141,7 @@ impl DockerWalls {
                     "no-new-privileges",
                     // The guest builds walls of its own, which the engine's own filter and profile
                     // forbid; commands run under the guest's filter as well.
-                    format!("seccomp={}", seccomp::engine_profile()),
+                    format!("seccomp={}", seccomp::engine_profile(self.options.profile)),
                     "apparmor=unconfined",
                 ],
                 // The kernel shows a new view of /proc only where no part of it is covered. Commands see
@@ -147,7 +152,7 @@ impl DockerWalls {
                 "MemorySwap": memory,
                 "NanoCpus": nano_cpus,
                 "CpusetCpus": self.processors(),
-                "PidsLimit": MAX_PROCESSES,
+                "PidsLimit": self.options.processes,
                 "Ulimits": [{ "Name": "core", "Soft": 0, "Hard": 0 }],
                 "IpcMode": "private",
                 "LogConfig": { "Type": "none", "Config": {} },

@@ -11,12 +11,11 @@ use symbiont_guest::protocol::{Entry, Request, Setup};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::api::{IsolationReport, SandboxUsage};
+use crate::api::{IsolationReport, Options, SandboxUsage};
 use crate::family::Family;
 use crate::gvisor::{Host, OLDEST, remove, spec};
 use crate::layout;
 use crate::link::FIRST_PING;
-use crate::request::MAX_PROCESSES;
 use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;
 
@@ -24,9 +23,9 @@ use crate::seccomp;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Memory that the sandbox's own kernel takes, beside what is in the sandbox.
 const OVERHEAD_MB: u64 = 96;
-/// Threads of the host that the sandbox's own kernel may have. It has some for each process within,
-/// and falls when it gets no more.
-const THREADS: u64 = 16 * MAX_PROCESSES;
+/// Threads of the host that the sandbox's own kernel may have for each process within. It has some for
+/// each of them, and falls when it gets no more.
+const THREADS: u64 = 16;
 /// The end of what `runsc` complains about that is kept.
 const MAX_COMPLAINT: usize = 4096;
 
@@ -36,6 +35,7 @@ pub(crate) struct GvisorWalls {
     host: Arc<Host>,
     name: String,
     config: SandboxConfig,
+    options: Options,
     entries: Vec<Entry>,
     setup: Setup,
 }
@@ -53,6 +53,7 @@ impl GvisorWalls {
         host: Arc<Host>,
         id: SandboxId,
         config: SandboxConfig,
+        options: &Options,
         mut setup: Setup,
     ) -> Result<Self, SandboxError> {
         // The guest finds them there.
@@ -62,7 +63,7 @@ impl GvisorWalls {
         let cores = config.resource_limits.cpu_cores;
         setup.processors = layout::processors(&host.processors, cores);
         let name = format!("sbx-{}", id.as_uuid().simple());
-        Ok(Self { host, name, config, entries, setup })
+        Ok(Self { host, name, config, options: options.clone(), entries, setup })
     }
 
     /// What will be in force, as far as it is known before there is a sandbox.
@@ -75,7 +76,7 @@ impl GvisorWalls {
             let memory = limits.memory_mb;
             in_force.push(format!("memory {memory} MiB, and {OVERHEAD_MB} for its own kernel"));
         }
-        in_force.push(format!("processes {MAX_PROCESSES}"));
+        in_force.push(format!("processes {}", self.options.processes));
         if has("cpu") {
             in_force.push(format!("processor cores {}", limits.cpu_cores));
         }
@@ -134,7 +135,10 @@ impl GvisorWalls {
             capabilities_dropped: true,
             network: "none".to_owned(),
             rootfs: format!("{:?}, read-only", self.config.filesystem_config.rootfs),
-            seccomp: Some(format!("{} (by its own kernel)", seccomp::summary())),
+            seccomp: Some(format!(
+                "{} (by its own kernel)",
+                seccomp::summary(self.options.profile)
+            )),
             ..self.planned()
         }
     }
@@ -197,7 +201,7 @@ impl Walls for GvisorWalls {
         let mut group = self
             .host
             .cgroups
-            .create(&self.name, &limits, THREADS)
+            .create(&self.name, &limits, THREADS * self.options.processes)
             .map_err(|e| cleared(failed("make the control groups", &e)))?;
         let mut child = match self.spawn(&directory, theirs.into()) {
             Ok(child) => child,

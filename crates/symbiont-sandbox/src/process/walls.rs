@@ -9,14 +9,13 @@ use async_trait::async_trait;
 use symbiont_guest::protocol::{Request, Setup};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
 
-use crate::api::{IsolationReport, SandboxUsage};
+use crate::api::{IsolationReport, Options, SandboxUsage};
 use crate::cgroup::Group;
 use crate::family::Family;
 use crate::instance::Range;
 use crate::layout;
 use crate::link::FIRST_PING;
 use crate::process::Host;
-use crate::request::MAX_PROCESSES;
 use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;
 
@@ -29,6 +28,7 @@ pub(crate) struct ProcessWalls {
     host: Arc<Host>,
     name: String,
     config: SandboxConfig,
+    options: Options,
     setup: Setup,
 }
 
@@ -44,6 +44,7 @@ impl ProcessWalls {
         host: Arc<Host>,
         id: SandboxId,
         config: SandboxConfig,
+        options: &Options,
         mut setup: Setup,
     ) -> Result<Self, SandboxError> {
         let name = format!("sbx-{}", id.as_uuid().simple());
@@ -62,12 +63,12 @@ impl ProcessWalls {
                 what: "the root or the mounts have too many entries".to_owned(),
             });
         }
-        Ok(Self { host, name, config, setup })
+        Ok(Self { host, name, config, options: options.clone(), setup })
     }
 
     /// What will be in force, as far as it is known before the guest has said so.
     pub(crate) fn planned(&self) -> IsolationReport {
-        planned_report(&self.host, &self.config)
+        planned_report(&self.host, &self.config, self.options.processes)
     }
 
     /// What is in force.
@@ -83,7 +84,7 @@ impl ProcessWalls {
             capabilities_dropped: true,
             network: "none".to_owned(),
             rootfs: format!("{:?}, read-only", self.config.filesystem_config.rootfs),
-            seccomp: Some(seccomp::summary()),
+            seccomp: Some(seccomp::summary(self.options.profile)),
             ..self.planned()
         }
     }
@@ -126,9 +127,9 @@ impl Walls for ProcessWalls {
             .map_err(|e| failed("run the guest", &e))?;
         let pid = child.id();
         // While the guest gets going.
+        let limits = &self.config.resource_limits;
         let (group, made) =
-            match self.host.cgroups.create(&self.name, &self.config.resource_limits, MAX_PROCESSES)
-            {
+            match self.host.cgroups.create(&self.name, limits, self.options.processes) {
                 Ok(group) => (group, Ok(())),
                 Err(error) => (Group::default(), Err(failed("make the control groups", &error))),
             };
@@ -191,14 +192,14 @@ impl Walls for ProcessWalls {
 }
 
 /// What will be in force, as far as it is known before the guest has said so.
-fn planned_report(host: &Host, config: &SandboxConfig) -> IsolationReport {
+fn planned_report(host: &Host, config: &SandboxConfig, processes: u64) -> IsolationReport {
     let limits = &config.resource_limits;
     let mut in_force = Vec::new();
     if host.cgroups.has("memory") {
         in_force.push(format!("memory {} MiB", limits.memory_mb));
     }
     if host.cgroups.has("pids") {
-        in_force.push(format!("processes {MAX_PROCESSES}"));
+        in_force.push(format!("processes {processes}"));
     }
     if host.cgroups.has("cpu") {
         in_force.push(format!("processor cores {}", limits.cpu_cores));

@@ -1,10 +1,13 @@
 //! Sandboxes as callers see them, on this machine's kernel.
 
 mod conformance;
+mod directories;
 mod docker;
 mod gvisor;
 mod landlock;
+mod profiles;
 mod programs;
+mod rounds;
 mod streams;
 
 use std::collections::HashMap;
