@@ -13,6 +13,7 @@ use symbiont_types::{
     SandboxError, SandboxId, SandboxStatus, SecurityTier,
 };
 
+use crate::request::{MAX_PROCESSES, invalid};
 use crate::running::Process;
 
 /// Makes sandboxes of one tier.
@@ -29,12 +30,85 @@ pub trait Driver: Debug + Send + Sync {
 
     /// Prepares a sandbox; [`Sandbox::start`] brings it up.
     ///
-    /// Everything in `config` is checked here, before anything is made.
+    /// Everything in `config` and `options` is checked here, before anything is made.
+    async fn create_with(
+        &self,
+        id: SandboxId,
+        config: &SandboxConfig,
+        options: &Options,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError>;
+
+    /// The same for who would rather have a sandbox without some limits than none: what this host
+    /// can't hold is in [`IsolationReport::degraded`].
     async fn create(
         &self,
         id: SandboxId,
         config: &SandboxConfig,
-    ) -> Result<Arc<dyn Sandbox>, SandboxError>;
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        self.create_with(id, config, &Options::lenient()).await
+    }
+}
+
+/// What is asked of a sandbox beside its [`SandboxConfig`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Processes and threads that it may have at once, from 16 to 4096; the guest's own few count.
+    pub processes: u64,
+    /// Limits that it may be without where the host can't hold them. Without any other of them
+    /// there is no sandbox.
+    pub allow_degraded: Vec<Control>,
+}
+
+impl Options {
+    /// The default limit of processes, and no limit that must be held.
+    pub fn lenient() -> Self {
+        Self { allow_degraded: Control::ALL.to_vec(), ..Self::default() }
+    }
+}
+
+impl Default for Options {
+    /// 256 processes; every limit is held, or there is no sandbox.
+    fn default() -> Self {
+        Self { processes: MAX_PROCESSES, allow_degraded: Vec::new() }
+    }
+}
+
+/// A limit that a sandbox is asked for, and that a host may be unable to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Control {
+    /// The memory of all its processes together.
+    Memory,
+    /// The number of its processes.
+    Processes,
+    /// Its share of processor time.
+    ProcessorTime,
+}
+
+impl Control {
+    /// Every one of them.
+    pub const ALL: [Self; 3] = [Self::Memory, Self::Processes, Self::ProcessorTime];
+
+    /// What it is called in settings, and what a line of [`IsolationReport::degraded`] about it
+    /// begins with.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::ProcessorTime => "processor time",
+        }
+    }
+}
+
+impl std::str::FromStr for Control {
+    type Err = SandboxError;
+
+    fn from_str(name: &str) -> Result<Self, SandboxError> {
+        let found = Self::ALL.into_iter().find(|control| control.name() == name);
+        found.ok_or_else(|| {
+            let all = Self::ALL.map(Self::name).join("`, `");
+            invalid(format!("no limit is called `{}`; there are `{all}`", name.escape_debug()))
+        })
+    }
 }
 
 /// Whether a driver works on this host.
@@ -78,10 +152,11 @@ pub(crate) async fn probe(
         Ok((result, report)) if result.is_success() => Probe {
             available: true,
             detail: format!(
-                "namespaces {}; users: {}; control groups {:?}",
+                "namespaces {}; users: {}; control groups {:?}{}",
                 report.namespaces.join(" "),
                 report.user_mapping,
-                report.cgroup
+                report.cgroup,
+                report.landlock.map_or_else(String::new, |version| format!("; Landlock {version}"))
             ),
             degraded: report.degraded,
         },

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use symbiont_types::{RootFilesystem, SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
-use crate::api::{self, Driver, Probe, Sandbox};
+use crate::api::{self, Driver, Options, Probe, Sandbox};
 use crate::cgroup::{self, Cgroups};
 use crate::instance::{self, Instance};
 use crate::layout::{self, Root};
@@ -76,7 +76,7 @@ struct Host {
     date: Option<u32>,
     platform: String,
     guest: OwnedFd,
-    /// This instance's directory, with the guest in it as a file.
+    /// This instance's directory, with the guest in it as a file. It goes with the instance.
     directory: PathBuf,
     _instance: Instance,
     cgroups: Cgroups,
@@ -121,11 +121,12 @@ impl GvisorDriver {
             platform.unwrap_or_else(|| date.and_then(best).unwrap_or("ptrace").to_owned());
 
         let found = cgroup::read_found();
-        let (instance, meeting) = Instance::meet(state_dir, |name| cgroup::bases(&found, name))?;
+        let (instance, meeting) =
+            Instance::meet(state_dir, None, |name| cgroup::bases(&found, name))?;
         let all = meeting.join("gvisor");
-        sweep(&all, &instance);
         let directory = all.join(&instance.name);
         prepare(&directory).map_err(failed(format!("the directory `{}`", directory.display())))?;
+        step!("an instance has a directory", instance.name);
         let guest = guest_in_memory().map_err(failed("the guest can't be kept".to_owned()))?;
         let cgroups = Cgroups::new(&instance.name, &found);
         let filters = seccomp::filters(cgroups.has("cpu"));
@@ -150,8 +151,10 @@ impl GvisorDriver {
         &self,
         id: SandboxId,
         config: &SandboxConfig,
+        options: &Options,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        request::sandbox(config, self.name(), self.tier())?;
+        let missing = &self.host.cgroups.missing;
+        request::sandbox(config, options, missing, self.name(), self.tier())?;
         let files = &config.filesystem_config;
         if let RootFilesystem::Image(image) = &files.rootfs {
             return Err(SandboxError::ImageMissing {
@@ -170,8 +173,9 @@ impl GvisorDriver {
         }
         let whole = self.host.cgroups.has("memory");
         let filters = self.host.filters.clone();
-        let setup = layout::plan(config, Root::Host(&self.host.files), whole, filters)?;
-        let walls = GvisorWalls::new(Arc::clone(&self.host), id, config.clone(), setup)?;
+        let setup = layout::plan(config, options, Root::Host(&self.host.files), whole, filters)?;
+        let host = Arc::clone(&self.host);
+        let walls = GvisorWalls::new(host, id, config.clone(), options.processes, setup)?;
         let report = walls.planned();
         Ok(Arc::new(Seat::new(walls, id, config.clone(), report)))
     }
@@ -188,22 +192,16 @@ impl Driver for GvisorDriver {
     }
 
     async fn probe(&self) -> Probe {
-        api::probe(self.tier(), |id, config| self.plan(id, config)).await
+        api::probe(self.tier(), |id, config| self.plan(id, config, &Options::lenient())).await
     }
 
-    async fn create(
+    async fn create_with(
         &self,
         id: SandboxId,
         config: &SandboxConfig,
+        options: &Options,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        self.plan(id, config)
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        // What stays is removed by whoever comes next.
-        let _swept_later = remove(&self.directory);
+        self.plan(id, config, options)
     }
 }
 
@@ -249,22 +247,12 @@ fn prepare(directory: &Path) -> io::Result<()> {
     file.write_all(GUEST)
 }
 
-/// Removes the directories of instances that are dead.
-fn sweep(all: &Path, instance: &Instance) {
-    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
-        if let Some(name) = entry.file_name().to_str()
-            && instance::is_ours(name)
-            && !instance.is_alive(name)
-            && let Err(error) = remove(&entry.path())
-        {
-            tracing::warn!(instance = name, %error, "a dead instance's directory stays");
-        }
-    }
-}
-
-/// Removes a directory of ours with all that is in it, unless something is mounted there: that is not
+/// Removes a directory of an instance or a sandbox with all that is in it, unless something is mounted there: that is not
 /// ours to empty. That it is gone already is no failure.
-fn remove(directory: &Path) -> io::Result<()> {
+pub(crate) fn remove(directory: &Path) -> io::Result<()> {
+    if !directory.exists() {
+        return Ok(());
+    }
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let within = |line: &str| {
         line.split(' ').nth(4).is_some_and(|point| Path::new(point).starts_with(directory))

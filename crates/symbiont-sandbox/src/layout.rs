@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use symbiont_guest::protocol::{Entry, Setup, VERSIONS};
 use symbiont_types::{FilesystemConfig, Mount, RootFilesystem, SandboxConfig, SandboxError};
 
-use crate::request::{MAX_PROCESSES, invalid, path};
+use crate::api::Options;
+use crate::request::{invalid, path};
 
 const MAX_MOUNTS: usize = 64;
 /// The most bytes of `/tmp` and of `/dev/shm`.
@@ -51,6 +52,7 @@ impl Room {
 /// What the guest is told, but for what differs from sandbox to sandbox of one shape.
 pub(crate) fn plan(
     config: &SandboxConfig,
+    options: &Options,
     root: Root<'_>,
     whole_limits: bool,
     filters: Vec<Vec<u8>>,
@@ -60,7 +62,7 @@ pub(crate) fn plan(
         (libc::RLIMIT_NOFILE, 1024),
         (libc::RLIMIT_CORE, 0),
         // Counted for the user within the sandbox, beside the control group.
-        (libc::RLIMIT_NPROC, MAX_PROCESSES),
+        (libc::RLIMIT_NPROC, options.processes),
     ];
     if !whole_limits {
         limits.push((libc::RLIMIT_DATA, config.resource_limits.memory_mb << 20));

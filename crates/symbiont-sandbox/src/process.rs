@@ -16,7 +16,8 @@
 //!
 //! # What is not here
 //!
-//! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Images, egress, snapshots and a journal of sandboxes come with later drivers and pages.
+//! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Images, egress and
+//! snapshots come with later pages.
 
 mod walls;
 
@@ -30,7 +31,7 @@ use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
-use crate::api::{self, Driver, Probe, Sandbox};
+use crate::api::{self, Driver, Options, Probe, Sandbox};
 use crate::cgroup::{self, Cgroups};
 use crate::instance::{self, Instance};
 use crate::layout::{self, Root};
@@ -86,7 +87,7 @@ impl ProcessDriver {
     /// Removes what instances that are dead have left in control groups.
     pub fn new(state_dir: Option<&Path>) -> Result<Self, SandboxError> {
         let found = cgroup::read_found();
-        let (instance, _) = Instance::meet(state_dir, |name| cgroup::bases(&found, name))?;
+        let (instance, _) = Instance::meet(state_dir, None, |name| cgroup::bases(&found, name))?;
         let cgroups = Cgroups::new(&instance.name, &found);
         let guest = guest_in_memory().map_err(|error| SandboxError::BackendUnavailable {
             reason: format!("the guest can't be kept in memory: {error}"),
@@ -103,12 +104,15 @@ impl ProcessDriver {
         &self,
         id: SandboxId,
         config: &SandboxConfig,
+        options: &Options,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        request::sandbox(config, self.name(), self.tier())?;
+        let missing = &self.host.cgroups.missing;
+        request::sandbox(config, options, missing, self.name(), self.tier())?;
         let whole = self.host.cgroups.has("memory");
-        let setup =
-            layout::plan(config, Root::Host(&self.host.files), whole, self.host.filters.clone())?;
-        let walls = ProcessWalls::new(Arc::clone(&self.host), id, config.clone(), setup)?;
+        let root = Root::Host(&self.host.files);
+        let setup = layout::plan(config, options, root, whole, self.host.filters.clone())?;
+        let host = Arc::clone(&self.host);
+        let walls = ProcessWalls::new(host, id, config.clone(), options.processes, setup)?;
         let report = walls.planned();
         Ok(Arc::new(Seat::new(walls, id, config.clone(), report)))
     }
@@ -125,19 +129,21 @@ impl Driver for ProcessDriver {
     }
 
     async fn probe(&self) -> Probe {
-        let probe = api::probe(self.tier(), |id, config| self.plan(id, config)).await;
+        let probe =
+            api::probe(self.tier(), |id, config| self.plan(id, config, &Options::lenient())).await;
         match probe.available {
             true => probe,
             false => Probe { degraded: self.host.cgroups.missing.clone(), ..probe },
         }
     }
 
-    async fn create(
+    async fn create_with(
         &self,
         id: SandboxId,
         config: &SandboxConfig,
+        options: &Options,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        self.plan(id, config)
+        self.plan(id, config, options)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use symbiont_guest::protocol::{Exec, MAX_ARGUMENTS};
 use symbiont_types::{NetworkMode, ResourceLimits, SandboxConfig, SandboxError, SecurityTier};
 
-use crate::api::Command;
+use crate::api::{Command, Control, Options};
 
 /// What the environment always has. Callers may set other values, but not unset them.
 const DEFAULTS: [(&str, &str); 4] = [
@@ -32,7 +32,7 @@ const LOADING: [&str; 12] = [
     "RUBYLIB",
     "RUBYOPT",
 ];
-/// Processes of one sandbox, our own few included.
+/// Processes of one sandbox unless something else is asked, our own few included.
 pub(crate) const MAX_PROCESSES: u64 = 256;
 const MAX_VARIABLES: usize = 128;
 const MAX_VALUE: usize = 4096;
@@ -40,8 +40,12 @@ const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
 
 /// Refuses a sandbox that can't be, or that no driver serves yet.
+///
+/// `missing` are the lines that tell what limits this host can't hold.
 pub(crate) fn sandbox(
     config: &SandboxConfig,
+    options: &Options,
+    missing: &[String],
     driver: &str,
     tier: SecurityTier,
 ) -> Result<(), SandboxError> {
@@ -64,7 +68,29 @@ pub(crate) fn sandbox(
     if !files.workdir.starts_with('/') {
         return Err(invalid(format!("the working directory `{}` is not absolute", files.workdir)));
     }
-    environment(&config.environment_variables.iter().collect::<Vec<_>>())
+    environment(&config.environment_variables.iter().collect::<Vec<_>>())?;
+    if !(16..=4096).contains(&options.processes) {
+        return Err(invalid("the limit of processes must be from 16 to 4096"));
+    }
+    held(options, missing)
+}
+
+/// Refuses a sandbox whose limits this host can't hold, unless it may be without them.
+fn held(options: &Options, missing: &[String]) -> Result<(), SandboxError> {
+    for control in Control::ALL {
+        let why = missing.iter().find_map(|line| {
+            line.strip_prefix(control.name()).and_then(|rest| rest.strip_prefix(": "))
+        });
+        if let Some(why) = why
+            && !options.allow_degraded.contains(&control)
+        {
+            return Err(SandboxError::IsolationUnavailable {
+                control: control.name().to_owned(),
+                reason: format!("{why}; list it under `allow_degraded` to do without"),
+            });
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn invalid(what: impl Into<String>) -> SandboxError {
@@ -246,6 +272,30 @@ mod tests {
         for text in ["x", "..x", "..\\x", "%2e%2e/x", "/tmp/a b\n", &"x".repeat(255), "…/emoji🦀"]
         {
             check_path(text, true);
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_not_held_is_one_that_may_be_done_without() {
+        let lines = ["memory: why", "processes: why", "processor time: why", "disk: why"];
+        let lines = lines.map(str::to_owned);
+        let named = |result: Result<(), SandboxError>| match result {
+            Ok(()) => "held".to_owned(),
+            Err(SandboxError::IsolationUnavailable { control, .. }) => control,
+            Err(other) => panic!("{other}"),
+        };
+        use Control::{Memory, Processes, ProcessorTime};
+        for (missing, allowed, want) in [
+            (&lines[..0], vec![], "held"),
+            (&lines[3..], vec![], "held"),
+            (&lines[..], vec![], "memory"),
+            (&lines[..], vec![Memory], "processes"),
+            (&lines[..], vec![Processes, Memory], "processor time"),
+            (&lines[..], vec![Processes, Memory, ProcessorTime], "held"),
+            (&lines[1..2], vec![Memory, ProcessorTime], "processes"),
+        ] {
+            let options = Options { allow_degraded: allowed, ..Options::default() };
+            assert_eq!(named(held(&options, missing)), want, "{missing:?} {options:?}");
         }
     }
 

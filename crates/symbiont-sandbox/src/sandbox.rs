@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::api::{Command, DirEntry, EntryKind, IsolationReport, Sandbox, SandboxUsage, Stat};
 use crate::files::{Bytes, Local, Sink, Source, Unfinished, forbidden};
 use crate::link::{Begun, Ended, Fate, Kept, Link, Lost, Pipe};
-use crate::request::{self, MAX_PROCESSES};
+use crate::request;
 use crate::running::Process;
 
 /// How long the guest may take to stand.
@@ -53,6 +53,11 @@ pub(crate) trait Walls: std::fmt::Debug + Send + Sync + 'static {
     /// Ends the guest, which has been asked to end, and removes all that belongs to it. May be called
     /// again after it failed.
     async fn raze(&self, body: &Self::Body) -> Result<(), SandboxError>;
+
+    /// Tries again to remove what could not be removed when [`Walls::raise`] failed.
+    async fn clear(&self) -> Result<(), SandboxError> {
+        Ok(())
+    }
 
     /// Stops all that runs within, the guest included; all of it stands still when this returns.
     async fn pause(&self, body: &Self::Body) -> Result<(), SandboxError>;
@@ -472,8 +477,9 @@ impl<W: Walls> Inner<W> {
             state.status = SandboxStatus::Destroying;
             state.guest.clone()
         };
-        if let Some(guest) = guest {
-            self.end(&guest).await?;
+        match guest {
+            Some(guest) => self.end(&guest).await?,
+            None => self.walls.clear().await?,
         }
         let mut state = lock(&self.state);
         state.guest = None;
@@ -678,8 +684,9 @@ impl<W: Walls> Inner<W> {
             return refusal;
         }
         if matches!(step, "make a process" | "fork") && errno == libc::EAGAIN {
-            return SandboxError::ResourceLimit { kind: format!("{MAX_PROCESSES} processes") };
+            return SandboxError::ResourceLimit { kind: "processes".to_owned() };
         }
+        let missing = (step, errno) == ("execute", libc::ENOENT);
         let reason = match (step, errno) {
             ("execute", libc::ENOENT) => "not found".to_owned(),
             ("execute", libc::EACCES) => "it can't be executed".to_owned(),
@@ -690,7 +697,7 @@ impl<W: Walls> Inner<W> {
             }
             _ => format!("{step}: {}", errno_text(errno)),
         };
-        SandboxError::ExecFailed { command: command.program.clone(), reason }
+        SandboxError::ExecFailed { command: command.program.clone(), reason, missing }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The walls of the docker driver: a container, and within it those that the guest builds everywhere.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use crate::docker::engine::{Content, SHORT};
 use crate::docker::image::{Base, GUEST_PATH};
 use crate::instance::Range;
 use crate::link::FIRST_PING;
-use crate::request::MAX_PROCESSES;
 use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;
 
@@ -37,8 +37,11 @@ pub(crate) struct DockerWalls {
     name: String,
     id: SandboxId,
     config: SandboxConfig,
+    processes: u64,
     base: Base,
     setup: Setup,
+    /// Whether the engine was asked for a container that is not known to be gone.
+    intended: AtomicBool,
 }
 
 /// A container and what was taken for it.
@@ -54,12 +57,13 @@ impl DockerWalls {
         host: Arc<Host>,
         id: SandboxId,
         config: SandboxConfig,
+        processes: u64,
         base: Base,
         mut setup: Setup,
     ) -> Self {
         setup.token = token();
         let name = format!("sbx-{}", id.as_uuid().simple());
-        Self { host, name, id, config, base, setup }
+        Self { host, name, id, config, processes, base, setup, intended: AtomicBool::new(false) }
     }
 
     /// What will be in force, as far as it is known before there is a container.
@@ -69,10 +73,14 @@ impl DockerWalls {
             driver: "docker".to_owned(),
             limits: vec![
                 format!("memory {} MiB", limits.memory_mb),
-                format!("processes {MAX_PROCESSES}"),
+                format!("processes {}", self.processes),
                 format!("processor cores {}", limits.cpu_cores),
             ],
-            degraded: vec!["disk and network traffic: not limited by this driver".to_owned()],
+            degraded: [
+                self.host.missing.clone(),
+                vec!["disk and network traffic: not limited by this driver".to_owned()],
+            ]
+            .concat(),
             ..IsolationReport::default()
         }
     }
@@ -147,7 +155,7 @@ impl DockerWalls {
                 "MemorySwap": memory,
                 "NanoCpus": nano_cpus,
                 "CpusetCpus": self.processors(),
-                "PidsLimit": MAX_PROCESSES,
+                "PidsLimit": self.processes,
                 "Ulimits": [{ "Name": "core", "Soft": 0, "Hard": 0 }],
                 "IpcMode": "private",
                 "LogConfig": { "Type": "none", "Config": {} },
@@ -178,13 +186,22 @@ impl DockerWalls {
     async fn boot(&self, user: u32) -> Result<(UnixStream, Option<Group>), SandboxError> {
         let engine = &self.host.engine;
         let image = self.host.images.with_guest(engine, &self.base, crate::GUEST).await?;
+        step!("it has an image", self.name);
         let container = self.container(&image, user);
         let path = format!("/containers/create?name={}", self.name);
+        self.host.instance.intend().map_err(|error| SandboxError::CreateFailed {
+            reason: format!("write down that there may be a container: {error}"),
+        })?;
+        self.intended.store(true, Ordering::Relaxed);
+        step!("a container is intended", self.name);
         engine.must("make a container", Method::POST, &path, Content::Json(&container)).await?;
+        step!("a container is there", self.name);
         let query = "/attach?stream=1&stdin=1&stdout=1&stderr=1";
         let attached = engine.hijack("attach to a container", &self.path(query)).await?;
+        step!("it is attached to", self.name);
         let start = self.path("/start");
         engine.must("start a container", Method::POST, &start, Content::Nothing).await?;
+        step!("it is started", self.name);
         let failed = |error: io::Error| SandboxError::CreateFailed {
             reason: format!("make a socket: {error}"),
         };
@@ -226,7 +243,20 @@ impl DockerWalls {
         Err(SandboxError::BackendUnavailable { reason })
     }
 
+    /// Removes the container, if there may be one.
     async fn remove(&self) -> Result<(), SandboxError> {
+        if !self.intended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.remove_container().await?;
+        if self.intended.swap(false, Ordering::Relaxed) {
+            self.host.instance.done();
+        }
+        step!("a container is gone", self.name);
+        Ok(())
+    }
+
+    async fn remove_container(&self) -> Result<(), SandboxError> {
         let engine = &self.host.engine;
         let begun = tokio::time::Instant::now();
         let path = self.path("?force=1&v=1");
@@ -286,6 +316,10 @@ impl Walls for DockerWalls {
             self.host.instance.return_ids(range);
         }
         Ok(())
+    }
+
+    async fn clear(&self) -> Result<(), SandboxError> {
+        self.remove().await
     }
 
     fn oom_kills(&self, body: &Body) -> Option<u64> {

@@ -16,7 +16,6 @@ use crate::family::Family;
 use crate::gvisor::{Host, OLDEST, remove, spec};
 use crate::layout;
 use crate::link::FIRST_PING;
-use crate::request::MAX_PROCESSES;
 use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;
 
@@ -24,9 +23,9 @@ use crate::seccomp;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Memory that the sandbox's own kernel takes, beside what is in the sandbox.
 const OVERHEAD_MB: u64 = 96;
-/// Threads of the host that the sandbox's own kernel may have. It has some for each process within,
-/// and falls when it gets no more.
-const THREADS: u64 = 16 * MAX_PROCESSES;
+/// Threads of the host that the sandbox's own kernel may have for each process within. It has some for
+/// each of them, and falls when it gets no more.
+const THREADS: u64 = 16;
 /// The end of what `runsc` complains about that is kept.
 const MAX_COMPLAINT: usize = 4096;
 
@@ -36,6 +35,7 @@ pub(crate) struct GvisorWalls {
     host: Arc<Host>,
     name: String,
     config: SandboxConfig,
+    processes: u64,
     entries: Vec<Entry>,
     setup: Setup,
 }
@@ -53,6 +53,7 @@ impl GvisorWalls {
         host: Arc<Host>,
         id: SandboxId,
         config: SandboxConfig,
+        processes: u64,
         mut setup: Setup,
     ) -> Result<Self, SandboxError> {
         // The guest finds them there.
@@ -62,7 +63,7 @@ impl GvisorWalls {
         let cores = config.resource_limits.cpu_cores;
         setup.processors = layout::processors(&host.processors, cores);
         let name = format!("sbx-{}", id.as_uuid().simple());
-        Ok(Self { host, name, config, entries, setup })
+        Ok(Self { host, name, config, processes, entries, setup })
     }
 
     /// What will be in force, as far as it is known before there is a sandbox.
@@ -75,7 +76,7 @@ impl GvisorWalls {
             let memory = limits.memory_mb;
             in_force.push(format!("memory {memory} MiB, and {OVERHEAD_MB} for its own kernel"));
         }
-        in_force.push(format!("processes {MAX_PROCESSES}"));
+        in_force.push(format!("processes {}", self.processes));
         if has("cpu") {
             in_force.push(format!("processor cores {}", limits.cpu_cores));
         }
@@ -186,6 +187,7 @@ impl Walls for GvisorWalls {
         let guest = self.host.directory.join(spec::GUEST_FILE);
         spec::make(&directory, &guest, &self.entries, &self.setup.hostname)
             .map_err(|e| cleared(failed("make the sandbox's directory", &e)))?;
+        step!("it has a directory", self.name);
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()
             .and_then(|(ours, theirs)| ours.set_nonblocking(true).map(|()| (ours, theirs)))
             .map_err(|e| cleared(failed("make a socket", &e)))?;
@@ -194,8 +196,9 @@ impl Walls for GvisorWalls {
         let mut group = self
             .host
             .cgroups
-            .create(&self.name, &limits, THREADS)
+            .create(&self.name, &limits, THREADS * self.processes)
             .map_err(|e| cleared(failed("make the control groups", &e)))?;
+        step!("it has control groups", self.name);
         let mut child = match self.spawn(&directory, theirs.into()) {
             Ok(child) => child,
             Err(error) => {
@@ -203,6 +206,7 @@ impl Walls for GvisorWalls {
                 return Err(cleared(failed("run runsc", &error)));
             }
         };
+        step!("runsc is there", self.name);
         let complaint = Arc::default();
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(keep_the_end(stderr, Arc::clone(&complaint)));
@@ -218,6 +222,7 @@ impl Walls for GvisorWalls {
             tokio::io::AsyncWriteExt::write_all(&mut socket, &frames)
                 .await
                 .map_err(|e| failed("send the set-up", &e))?;
+            step!("the guest begins", self.name);
             greet(socket, self.setup.token, not_set_up).await
         };
         match result.await {
@@ -233,6 +238,7 @@ impl Walls for GvisorWalls {
 
     async fn raze(&self, body: &Body) -> Result<(), SandboxError> {
         body.family.end().await?;
+        step!("its processes and groups are gone", self.name);
         remove(&body.directory).map_err(|error| SandboxError::BackendUnavailable {
             reason: format!("`{}` can't be removed: {error}", body.directory.display()),
         })

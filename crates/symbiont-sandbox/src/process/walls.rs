@@ -16,7 +16,6 @@ use crate::instance::Range;
 use crate::layout;
 use crate::link::FIRST_PING;
 use crate::process::Host;
-use crate::request::MAX_PROCESSES;
 use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;
 
@@ -29,6 +28,7 @@ pub(crate) struct ProcessWalls {
     host: Arc<Host>,
     name: String,
     config: SandboxConfig,
+    processes: u64,
     setup: Setup,
 }
 
@@ -44,6 +44,7 @@ impl ProcessWalls {
         host: Arc<Host>,
         id: SandboxId,
         config: SandboxConfig,
+        processes: u64,
         mut setup: Setup,
     ) -> Result<Self, SandboxError> {
         let name = format!("sbx-{}", id.as_uuid().simple());
@@ -62,12 +63,12 @@ impl ProcessWalls {
                 what: "the root or the mounts have too many entries".to_owned(),
             });
         }
-        Ok(Self { host, name, config, setup })
+        Ok(Self { host, name, config, processes, setup })
     }
 
     /// What will be in force, as far as it is known before the guest has said so.
     pub(crate) fn planned(&self) -> IsolationReport {
-        planned_report(&self.host, &self.config)
+        planned_report(&self.host, &self.config, self.processes)
     }
 
     /// What is in force.
@@ -102,6 +103,7 @@ impl Walls for ProcessWalls {
         } else {
             None
         };
+        step!("ids are taken", self.name);
         let mut setup = self.setup.clone();
         setup.first_id = ids.as_ref().map(|range| range.first);
         let mut first = Vec::new();
@@ -124,15 +126,17 @@ impl Walls for ProcessWalls {
             .process_group(0)
             .spawn()
             .map_err(|e| failed("run the guest", &e))?;
+        step!("the guest is there", self.name);
         let pid = child.id();
         // While the guest gets going.
-        let (group, made) =
-            match self.host.cgroups.create(&self.name, &self.config.resource_limits, MAX_PROCESSES)
-            {
-                Ok(group) => (group, Ok(())),
-                Err(error) => (Group::default(), Err(failed("make the control groups", &error))),
-            };
+        let limits = &self.config.resource_limits;
+        let (group, made) = match self.host.cgroups.create(&self.name, limits, self.processes) {
+            Ok(group) => (group, Ok(())),
+            Err(error) => (Group::default(), Err(failed("make the control groups", &error))),
+        };
+        step!("it has control groups", self.name);
         let placed = pid.map_or(Ok(()), |pid| group.add(pid));
+        step!("the guest is placed", self.name);
         let body = Body { family: Family::new(child, group), ids: Mutex::new(ids) };
         let result = async {
             made?;
@@ -142,6 +146,7 @@ impl Walls for ProcessWalls {
             Request::Go.encode(0, &mut frames);
             Request::Ping.encode(FIRST_PING, &mut frames);
             std::io::Write::write_all(&mut &ours, &frames).map_err(|e| failed("begin", &e))?;
+            step!("the guest begins", self.name);
             let socket =
                 tokio::net::UnixStream::from_std(ours).map_err(|e| failed("make a socket", &e))?;
             greet(socket, self.setup.token, not_set_up).await
@@ -163,6 +168,7 @@ impl Walls for ProcessWalls {
     async fn raze(&self, body: &Body) -> Result<(), SandboxError> {
         // The agent has asked for its parent's death, and everything else for the agent's.
         body.family.end().await?;
+        step!("it is gone", self.name);
         if let Some(range) = lock(&body.ids).take() {
             self.host.instance.return_ids(range);
         }
@@ -191,14 +197,14 @@ impl Walls for ProcessWalls {
 }
 
 /// What will be in force, as far as it is known before the guest has said so.
-fn planned_report(host: &Host, config: &SandboxConfig) -> IsolationReport {
+fn planned_report(host: &Host, config: &SandboxConfig, processes: u64) -> IsolationReport {
     let limits = &config.resource_limits;
     let mut in_force = Vec::new();
     if host.cgroups.has("memory") {
         in_force.push(format!("memory {} MiB", limits.memory_mb));
     }
     if host.cgroups.has("pids") {
-        in_force.push(format!("processes {MAX_PROCESSES}"));
+        in_force.push(format!("processes {processes}"));
     }
     if host.cgroups.has("cpu") {
         in_force.push(format!("processor cores {}", limits.cpu_cores));

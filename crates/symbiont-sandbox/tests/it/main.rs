@@ -2,6 +2,7 @@
 
 mod docker;
 mod gvisor;
+mod journal;
 mod landlock;
 mod programs;
 mod streams;
