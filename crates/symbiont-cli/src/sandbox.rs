@@ -9,9 +9,12 @@
 //!   process of its own (`keeper.rs`), and goes with it.
 
 mod doctor;
+mod keeper;
+mod kept;
 mod run;
 mod streams;
 mod wanted;
+mod wire;
 
 use clap::Subcommand;
 use symbiont_runtime::{CommandResult, SandboxError};
@@ -31,12 +34,25 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     Run(run::Arguments),
+    Create(kept::Create),
+    List(kept::List),
+    Exec(kept::Exec),
+    Cp(kept::Copy),
+    Destroy(kept::Destroy),
     Doctor(doctor::Arguments),
+    #[command(hide = true)]
+    Keep(keeper::Arguments),
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
         Subcommands::Run(arguments) => run::run(arguments).await,
+        Subcommands::Create(arguments) => kept::create(arguments).await,
+        Subcommands::List(arguments) => kept::list(&arguments).await,
+        Subcommands::Exec(arguments) => kept::exec(arguments).await,
+        Subcommands::Cp(arguments) => kept::copy(&arguments).await,
+        Subcommands::Destroy(arguments) => kept::destroy(&arguments).await,
+        Subcommands::Keep(arguments) => keeper::run(arguments).await,
         Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
     }
 }

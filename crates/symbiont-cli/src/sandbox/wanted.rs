@@ -7,9 +7,8 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use symbiont_runtime::{
     AgentId, CgroupLayout, Control, DefaultSandboxOrchestrator, Duration, FilesystemConfig,
-    HashMap, IsolationReport, NetworkConfig, ResourceLimits, RootFilesystem, SandboxConfig,
-    SandboxExt, SandboxId, SandboxOptions, SandboxOrchestrator, SandboxOrchestratorConfig,
-    SecurityTier, Tier1,
+    IsolationReport, NetworkConfig, ResourceLimits, RootFilesystem, SandboxConfig, SandboxExt,
+    SandboxId, SandboxOptions, SandboxOrchestrator, SandboxOrchestratorConfig, SecurityTier, Tier1,
 };
 
 use crate::screen::{DIM, styled};
@@ -85,14 +84,7 @@ impl Wanted {
     pub(super) fn read(self, timeout: Duration) -> Result<Request, Failure> {
         let (tier, tier1) = tier(self.tier, self.driver)?;
         let rootfs = root(self.rootfs.as_deref(), self.driver)?;
-        let mut environment = HashMap::new();
-        for pair in &self.environment {
-            let (name, value) = pair.split_once('=').ok_or_else(|| {
-                Failure::usage(format!("--env `{pair}` has no value"))
-                    .help("write it as --env NAME=VALUE; nothing is taken from this environment")
-            })?;
-            environment.insert(name.to_owned(), value.to_owned());
-        }
+        let environment = variables(&self.environment)?;
         let files = self.files.iter().map(|given| file(given)).collect::<Result<_, _>>()?;
         let mut allow_degraded = self.allow_degraded;
         for (control, asked) in [
@@ -124,7 +116,7 @@ impl Wanted {
                 },
                 network_config: NetworkConfig::default(),
                 filesystem_config: FilesystemConfig { rootfs, ..FilesystemConfig::default() },
-                environment_variables: environment,
+                environment_variables: environment.into_iter().collect(),
             },
             options,
             files,
@@ -156,6 +148,16 @@ impl Request {
         };
         made.await.map_err(super::failure)
     }
+}
+
+/// The names and values of variables.
+pub(super) fn variables(given: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let pair = |pair: &String| match pair.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(Failure::usage(format!("--env `{pair}` has no value"))
+            .help("write it as --env NAME=VALUE; nothing is taken from this environment")),
+    };
+    given.iter().map(pair).collect()
 }
 
 fn tier(tier: Option<u8>, driver: Option<DriverName>) -> Result<(SecurityTier, Tier1), Failure> {

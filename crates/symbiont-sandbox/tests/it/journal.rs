@@ -68,7 +68,7 @@ impl tracing::Subscriber for Killer {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut told = Told::default();
         event.record(&mut told);
-        println!("step {}: {}", told.of, told.what);
+        println!("\ntold: {}: {}", told.of, told.what);
         if self.told.fetch_add(1, Ordering::SeqCst) + 1 == self.at {
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
                 .unwrap();
@@ -129,7 +129,7 @@ fn host(driver: &str, engine: Option<&Path>, at: usize) -> (BTreeSet<String>, us
         0 => assert!(output.status.success() && text.contains("over"), "{text}"),
         _ => assert_eq!(output.status.signal(), Some(9), "{text}"),
     }
-    let steps = text.lines().filter_map(|line| line.split_once("step ").map(|(_, step)| step));
+    let steps = text.lines().filter_map(|line| line.strip_prefix("told: "));
     let names: Vec<_> = steps.map(|step| step.split_once(": ").unwrap().0.to_owned()).collect();
     let count = names.len();
     (names.into_iter().collect(), count)
