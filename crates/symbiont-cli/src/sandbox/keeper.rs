@@ -36,7 +36,7 @@ const CHUNK: usize = 64 << 10;
 pub(crate) struct Arguments {
     #[command(flatten)]
     wanted: Wanted,
-    #[arg(long, value_parser = wanted::duration)]
+    #[arg(long, value_parser = wanted::duration, default_value = "1h")]
     lease: Duration,
 }
 
@@ -92,8 +92,9 @@ fn listen(place: &std::path::Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Lets go of the streams of whoever started it.
+/// Lets go of the streams and the directory of whoever started it.
 fn let_go() -> std::io::Result<()> {
+    std::env::set_current_dir("/")?;
     let nothing = fs::File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(&nothing)?;
     rustix::stdio::dup2_stderr(&nothing)?;
@@ -174,6 +175,7 @@ async fn status(held: &Held) -> Value {
             "id": held.id.to_string(),
             "status": format!("{status:?}").to_lowercase(),
             "driver": report.driver,
+            "keeper": std::process::id(),
             "created": seconds(held.since),
             "ends": seconds(held.since + held.lease),
             "isolation": wanted::described(&report),

@@ -111,12 +111,11 @@ pub(super) async fn create(arguments: Create) -> Result<Exit, Failure> {
         Failure::new(Exit::NoSandbox, format!("no keeper could be started: {error}"))
     };
     let itself = std::env::current_exe().map_err(cannot)?;
-    // As they were given, in their order.
+    // As they were given: the keeper reads them as this command does.
     let given = std::env::args_os().skip_while(|word| word != "create").skip(1);
     let mut keeper = tokio::process::Command::new(itself)
         .args(["sandbox", "keep"])
         .args(given)
-        .arg(format!("--lease={}ms", arguments.lease.as_millis()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -211,7 +210,13 @@ async fn ask(stream: &mut UnixStream, request: &Value, exit: Exit) -> Result<Val
     let answer: Value = asked
         .await
         .map_err(|error| Failure::new(exit, format!("the sandbox's keeper has gone: {error}")))?;
-    wire::understood(&answer)?;
+    match wire::understood(&answer) {
+        // What the sandbox refuses is a failure of what was asked.
+        Err(refused) if refused.exit.code() == Exit::NoSandbox.code() => {
+            return Err(Failure { exit, ..refused });
+        }
+        understood => understood?,
+    };
     Ok(answer)
 }
 

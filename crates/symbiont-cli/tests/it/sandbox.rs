@@ -339,3 +339,183 @@ fn the_examples_of_help_run() {
         }
     }
 }
+
+/// A sandbox that is kept, destroyed when the test is over.
+struct Kept(String);
+
+impl Kept {
+    fn new(options: &[&str]) -> Self {
+        let output = symbiont()
+            .args(["sandbox", "create", "--lease", "10m"])
+            .args(options)
+            .output()
+            .expect("it starts");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        Self(String::from_utf8(output.stdout).expect("text").trim().to_owned())
+    }
+
+    fn exec(&self, script: &str) -> Command {
+        let mut command = symbiont();
+        command.args(["sandbox", "exec", &self.0, "--", "sh", "-c", script]).stdin(Stdio::null());
+        command
+    }
+
+    fn says(&self, script: &str) -> (Option<i32>, String) {
+        let output = self.exec(script).output().expect("it starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &err(&output))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _gone_already = symbiont().args(["sandbox", "destroy", &self.0]).output();
+    }
+}
+
+fn asked(arguments: &[&str]) -> Output {
+    symbiont().arg("sandbox").args(arguments).output().expect("it starts")
+}
+
+fn listed(id: &str) -> Option<serde_json::Value> {
+    let output = asked(&["list", "-o", "json"]);
+    let all: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    all.into_iter().find(|status| status["id"] == id)
+}
+
+#[test]
+fn a_sandbox_is_kept_until_it_is_destroyed() {
+    each(|driver| {
+        let kept = Kept::new(&[driver, &["--env", "A=b", "--pids", "64"]].concat());
+        assert_eq!(kept.says("echo $A > note; exit 3"), (Some(3), String::new()));
+        assert_eq!(kept.says("cat note; echo x >&2"), (Some(0), "b\nx\n".to_owned()));
+        let status = listed(&kept.0).expect("it is there");
+        assert_eq!((&status["status"], &status["driver"]), (&"running".into(), &driver[3].into()));
+        let text = asked(&["list"]);
+        assert!(String::from_utf8_lossy(&text.stdout).contains(&kept.0), "{text:?}");
+        let gone = asked(&["destroy", &kept.0]);
+        assert_eq!((gone.status.code(), err(&gone).as_str()), (Some(0), ""));
+        assert!(listed(&kept.0).is_none());
+        let (code, told) = kept.says("true");
+        assert!(code == Some(125) && told.contains("no sandbox"), "{told}");
+        assert_eq!(asked(&["destroy", &kept.0]).status.code(), Some(1));
+    });
+}
+
+#[test]
+fn a_kept_one_s_commands_are_talked_to_as_one_s_own() {
+    let kept = Kept::new(&[]);
+    let bytes: Vec<u8> =
+        (0..1_500_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+    let mut child =
+        kept.exec("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = bytes.clone();
+    let feed = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it ends");
+    feed.join().expect("no panic").expect("it is all read");
+    assert!(output.status.success() && output.stdout == bytes, "{} bytes", output.stdout.len());
+    // A signal is not behind what the command does not read.
+    let mut child = kept
+        .exec("trap 'exit 7' TERM; echo begun; while :; do sleep 0.1; done")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut first = [0; 6];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("it begins");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let feed = std::thread::spawn(move || stdin.write_all(&vec![0; 4 << 20]));
+    signal(&child, "TERM");
+    assert_eq!(child.wait().expect("it ends").code(), Some(7));
+    assert!(feed.join().expect("no panic").is_err(), "nobody read it");
+    // One whose caller is killed is killed.
+    let marker = format!("kept-{}", std::process::id());
+    let mut child = kept
+        .exec(&format!("echo begun; : {marker}; sleep 600; :"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("it begins");
+    assert!(processes(&marker) > 0);
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    let begun = std::time::Instant::now();
+    while processes(&marker) > 0 {
+        assert!(begun.elapsed().as_secs() < 10, "it still runs");
+        std::thread::yield_now();
+    }
+    for (script, code) in [("kill -9 $$", 137), ("exec nothing-like-it", 127)] {
+        assert_eq!(kept.says(script).0, Some(code), "{script}");
+    }
+    let absent = asked(&["exec", &kept.0, "--", "no-such-command"]);
+    assert_eq!(absent.status.code(), Some(127), "{absent:?}");
+    let late = asked(&["exec", "--timeout", "300ms", &kept.0, "--", "sleep", "60"]);
+    assert_eq!(late.status.code(), Some(124), "{late:?}");
+}
+
+#[test]
+fn files_go_in_and_come_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    std::fs::write(at("in"), "content").expect("written");
+    let kept = Kept::new(&[]);
+    let inside = |path: &str| format!("{}:{path}", kept.0);
+    let copied = |from: &str, to: &str| {
+        let output = asked(&["cp", from, to]);
+        (output.status.code(), err(&output))
+    };
+    assert_eq!(copied(&at("in"), &inside("sub/x")), (Some(0), String::new()));
+    assert_eq!(kept.says("cat sub/x"), (Some(0), "content".to_owned()));
+    assert_eq!(copied(&inside("/workspace/sub/x"), &at("out")), (Some(0), String::new()));
+    assert_eq!(std::fs::read_to_string(at("out")).expect("it is there"), "content");
+    assert_eq!(copied(&inside("sub/x"), &at("")), (Some(0), String::new()));
+    assert_eq!(std::fs::read_to_string(at("x")).expect("it is there"), "content");
+    for (from, to, code, why) in [
+        (at(""), inside("x"), 2, "is a directory"),
+        (at("nothing"), inside("x"), 2, "No such file"),
+        (at("in"), at("y"), 2, "ID:PATH"),
+        (inside("sub"), at("y"), 1, "not a regular file"),
+        (inside("nothing"), at("y"), 1, "No such file"),
+        (at("in"), inside("/etc/x"), 1, "leads out of"),
+        (at("in"), inside("../x"), 1, "`..` is not followed"),
+    ] {
+        let (got, told) = copied(&from, &to);
+        assert!(told.contains(why), "{from} {to}: {told}");
+        assert_eq!(got, Some(code), "{from} {to}: {told}");
+    }
+}
+
+#[test]
+fn a_lease_ends_and_a_keeper_that_is_killed_is_gone() {
+    let output = asked(&["create", "--lease", "2s"]);
+    let id = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+    assert!(listed(&id).is_some(), "it is there for two seconds");
+    let begun = std::time::Instant::now();
+    while listed(&id).is_some() {
+        assert!(begun.elapsed().as_secs() < 20, "its lease is over");
+    }
+    // The keeper of another is killed, and its sandbox with it.
+    let kept = Kept::new(&[]);
+    let marker = format!("of-a-keeper-{}", std::process::id());
+    let script = format!("echo begun; : {marker}; sleep 600; :");
+    let mut running = kept.exec(&script).stdout(Stdio::piped()).spawn().expect("it starts");
+    running.stdout.as_mut().expect("a pipe").read_exact(&mut [0; 6]).expect("it begins");
+    let keeper = listed(&kept.0).expect("it is there")["keeper"].to_string();
+    let environment = std::fs::read(format!("/proc/{keeper}/environ")).expect("it runs");
+    assert!(environment.is_empty(), "it has nothing of this environment");
+    let killed = Command::new("kill").args(["-9", &keeper]).status().expect("kill starts");
+    assert!(killed.success());
+    assert_eq!(running.wait().expect("it ends").code(), Some(125));
+    let begun = std::time::Instant::now();
+    while processes(&marker) > 0 {
+        assert!(begun.elapsed().as_secs() < 10, "something of it still runs");
+    }
+    assert!(listed(&kept.0).is_none());
+    // What is wrong is told by the command that was asked.
+    let wrong = asked(&["create", "--memory", "1"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert!(err(&wrong).contains("memory_mb"), "{}", err(&wrong));
+    let third = asked(&["create", "--tier", "3"]);
+    assert_eq!((third.status.code(), third.stdout.as_slice()), (Some(125), &b""[..]), "{third:?}");
+    assert!(err(&third).contains("ask for Tier2"), "{}", err(&third));
+}
