@@ -49,7 +49,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 /// What the kernel says of itself.
-struct Host {
+pub(crate) struct Host {
     kernel: Option<String>,
     user: Option<u32>,
     user_namespaces: Result<(), String>,
@@ -57,7 +57,7 @@ struct Host {
 }
 
 impl Host {
-    fn look() -> Self {
+    pub(crate) fn look() -> Self {
         let text = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
         let kernel = text("/proc/sys/kernel/osrelease");
         let user = text("/proc/self/status").and_then(|status| {
@@ -91,6 +91,50 @@ impl Host {
         };
         Self { kernel, user, user_namespaces, cgroups }
     }
+
+    fn row(name: &str, words: &str) -> String {
+        format!("  {} {words}\n", styled(DIM, &format!("{name:<16}")))
+    }
+
+    /// For people.
+    pub(crate) fn rows(&self) -> String {
+        let unknown = || "not known".to_owned();
+        let user = match self.user {
+            Some(0) => "root".to_owned(),
+            Some(id) => format!("an ordinary user ({id})"),
+            None => unknown(),
+        };
+        let namespaces = match &self.user_namespaces {
+            Ok(()) => "there".to_owned(),
+            Err(why) => styled(CARE, why),
+        };
+        let groups = match &self.cgroups {
+            Ok(version) => (*version).to_owned(),
+            Err(why) => styled(CARE, why),
+        };
+        [
+            ("kernel", self.kernel.as_deref().map_or_else(unknown, text::line)),
+            ("user", user),
+            ("user namespaces", namespaces),
+            ("control groups", groups),
+        ]
+        .map(|(name, words)| Self::row(name, &words))
+        .concat()
+    }
+
+    /// For programs.
+    pub(crate) fn described(&self) -> Value {
+        let (namespaces, groups) = (&self.user_namespaces, &self.cgroups);
+        json!({
+            "kernel": self.kernel,
+            "uid": self.user,
+            "user_namespaces": {
+                "available": namespaces.is_ok(),
+                "detail": namespaces.as_ref().err(),
+            },
+            "cgroups": { "version": groups.as_ref().ok(), "detail": groups.as_ref().err() },
+        })
+    }
 }
 
 struct Findings {
@@ -117,33 +161,9 @@ impl Findings {
             out.push_str(&format!("  {}  {mark}  {}\n", tier.tier, text::line(&words)));
         }
         out.push_str(&format!("\n{}\n", styled(BOLD, "Host")));
-        let mut row = |name: &str, words: String| {
-            out.push_str(&format!("  {} {words}\n", styled(DIM, &format!("{name:<16}"))));
-        };
+        out.push_str(&self.host.rows());
         let unknown = || "not known".to_owned();
-        row("kernel", self.host.kernel.as_deref().map_or_else(unknown, text::line));
-        row(
-            "user",
-            match self.host.user {
-                Some(0) => "root".to_owned(),
-                Some(id) => format!("an ordinary user ({id})"),
-                None => unknown(),
-            },
-        );
-        row(
-            "user namespaces",
-            match &self.host.user_namespaces {
-                Ok(()) => "there".to_owned(),
-                Err(why) => styled(CARE, why),
-            },
-        );
-        row(
-            "control groups",
-            match &self.host.cgroups {
-                Ok(version) => (*version).to_owned(),
-                Err(why) => styled(CARE, why),
-            },
-        );
+        let mut row = |name: &str, words: String| out.push_str(&Host::row(name, &words));
         for (name, kind) in [("memory", ResourceKind::Memory), ("cores", ResourceKind::Cpu)] {
             let words = self.resources.kind(kind).map_or_else(unknown, |status| {
                 let figure = |number: f64| match kind {
@@ -195,15 +215,11 @@ impl Findings {
                 })
             })
             .collect();
-        json!({
-            "fit": self.is_fit(),
-            "tiers": tiers,
-            "kernel": self.host.kernel,
-            "uid": self.host.user,
-            "user_namespaces": { "available": self.host.user_namespaces.is_ok(), "detail": self.host.user_namespaces.as_ref().err() },
-            "cgroups": { "version": self.host.cgroups.as_ref().ok(), "detail": self.host.cgroups.as_ref().err() },
-            "resources": resources,
-            "degraded": self.resources.degraded,
-        })
+        let mut all = self.host.described();
+        all["fit"] = json!(self.is_fit());
+        all["tiers"] = json!(tiers);
+        all["resources"] = json!(resources);
+        all["degraded"] = json!(self.resources.degraded);
+        all
     }
 }

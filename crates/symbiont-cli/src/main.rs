@@ -21,6 +21,7 @@ mod lsp;
 mod policy;
 mod repl;
 mod run;
+mod sandbox;
 mod screen;
 mod text;
 mod timeline;
@@ -45,6 +46,10 @@ pub(crate) enum Exit {
     TierUnavailable,
     /// A signal of this number ended the run.
     Signal(u8),
+    /// A command in a sandbox ended with this code, or with what stands for how it ended.
+    Command(u8),
+    /// There is no sandbox for a command, or something of it could not be removed.
+    NoSandbox,
 }
 
 impl Exit {
@@ -56,6 +61,8 @@ impl Exit {
             Self::PolicyDenied => 3,
             Self::TierUnavailable => 4,
             Self::Signal(number) => 128 + number,
+            Self::Command(code) => code,
+            Self::NoSandbox => 125,
         }
     }
 }
@@ -108,7 +115,8 @@ Exit codes:
   3  the run ended with a PolicyDenied that its program did not catch
   4  the run ended with a TierUnavailable that its program did not catch
   130, 143, 129  ended by Ctrl-C, SIGTERM or SIGHUP: the sandbox is gone, the data directory whole;
-                 a second signal ends the command where it stands";
+                 a second signal ends the command where it stands
+  `sandbox run` and `sandbox exec` end as the command does that they run, see their --help";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -141,6 +149,7 @@ enum Subcommands {
     Tool(tool::Arguments),
     Lsp(lsp::Arguments),
     Repl(repl::Arguments),
+    Sandbox(sandbox::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -181,6 +190,7 @@ fn main() -> ExitCode {
             Subcommands::Tool(arguments) => tool::run(&arguments),
             Subcommands::Lsp(arguments) => lsp::run(&arguments),
             Subcommands::Repl(arguments) => repl::run(arguments).await,
+            Subcommands::Sandbox(arguments) => sandbox::run(arguments).await,
         }
     });
     // A reader of standard error that has stopped reading must not keep the process.

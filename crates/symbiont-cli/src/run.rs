@@ -20,10 +20,10 @@ use symbiont_dsl::definition::{AgentDefinition, Checked, SourceKind, classify};
 use symbiont_dsl::diagnostic::{Severity, render};
 use symbiont_dsl::syntax::MAX_SOURCE;
 use symbiont_runtime::{
-    AddressRange, AgentConfig, AgentId, AgentState, AuditEvent, Duration, ErrorHandlerConfig,
-    ExecutionMode, HashMap, HttpConfig, LifecycleConfig, LifecycleController, LifecycleError,
-    Priority, Profile, REMEMBERS_AS, ResourceLimits, RunFailure, RunOutcome, RunReport, Runtime,
-    RuntimeConfig, SecurityTier, Tools,
+    AddressRange, AgentConfig, AgentId, AgentState, AuditEvent, Control, Duration,
+    ErrorHandlerConfig, ExecutionMode, HashMap, HttpConfig, LifecycleConfig, LifecycleController,
+    LifecycleError, Priority, Profile, REMEMBERS_AS, ResourceLimits, RunFailure, RunOutcome,
+    RunReport, Runtime, RuntimeConfig, SandboxOrchestratorConfig, SecurityTier, Tools,
 };
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -378,6 +378,11 @@ impl Cast {
 async fn open(config: RuntimeConfig) -> Result<Runtime, Failure> {
     let config = RuntimeConfig {
         profile: Profile::Dev,
+        // What the host can't hold is told with the sandbox.
+        sandbox: SandboxOrchestratorConfig {
+            allow_degraded: vec![Control::Memory, Control::Processes, Control::ProcessorTime],
+            ..Default::default()
+        },
         // A person is watching: what fails is shown, and not tried again behind their back.
         errors: ErrorHandlerConfig { enable_auto_recovery: false, ..Default::default() },
         lifecycle: LifecycleConfig {

@@ -128,7 +128,7 @@ impl Runtime {
             ..config.sandbox
         };
         let sandbox =
-            DefaultSandboxOrchestrator::builder(sandbox).journal(journal.clone()).build()?;
+            DefaultSandboxOrchestrator::builder(sandbox).journal(journal.clone()).build().await?;
         let sandbox = Arc::new(sandbox);
         let resources = DefaultResourceManager::builder(config.resources)
             .directory(Arc::clone(&directory))

@@ -9,6 +9,7 @@
 //!   can't have keeps nobody from what needs no sandbox.
 //! - A path of a sandbox is resolved inside it, never on the host.
 //! - `destroy_sandbox` is fine from every state, and fine twice.
+//! - What a process that was killed has left is removed by the orchestrator that starts next.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,17 +18,35 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 pub use symbiont_sandbox::{
-    Command, DirEntry, IsolationReport, Process, ProcessInput, ProcessOutput, SandboxUsage, Stat,
-    TerminalSize,
+    CgroupLayout, Command, Control, DirEntry, IsolationReport, Options as SandboxOptions, Process,
+    ProcessInput, ProcessOutput, SandboxUsage, Stat, TerminalSize, kept as kept_sandboxes,
 };
-use symbiont_sandbox::{Driver, Probe, ProcessDriver, Sandbox};
+use symbiont_sandbox::{
+    Claim, DockerDriver, Driver, GvisorDriver, GvisorOptions, Probe, ProcessDriver, Sandbox, reap,
+};
 use symbiont_types::{
-    AgentId, AuditEventType, CommandResult, SandboxConfig, SandboxError, SandboxId, SandboxStatus,
-    SecurityTier, TierStatus,
+    AgentId, AuditEventType, CommandResult, RootFilesystem, SandboxConfig, SandboxError, SandboxId,
+    SandboxStatus, SecurityTier, TierStatus,
 };
+use tokio::sync::OnceCell;
 
 use crate::clock::Clock;
 use crate::journal::{Change, Journal};
+
+/// Whether a driver works on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverStatus {
+    /// What it is called in settings.
+    pub driver: String,
+    /// The tier that it serves.
+    pub tier: SecurityTier,
+    /// Whether a command ran in a sandbox of its.
+    pub available: bool,
+    /// What is in force, or why it does not work and what to do about it.
+    pub detail: String,
+    /// What this host can't apply.
+    pub degraded: Vec<String>,
+}
 
 /// Makes sandboxes and runs commands in them.
 #[async_trait]
@@ -117,6 +136,17 @@ pub trait SandboxOrchestrator: Send + Sync {
 /// What the runtime asks beside the reference's calls.
 #[async_trait]
 pub trait SandboxExt: SandboxOrchestrator {
+    /// Makes a sandbox with more to say about it than its configuration has room for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxOrchestrator::create_sandbox`].
+    async fn create_with(
+        &self,
+        config: SandboxConfig,
+        options: SandboxOptions,
+    ) -> Result<SandboxId, SandboxError>;
+
     /// Runs a command with its own environment, input, directory, timeout and cap.
     ///
     /// # Errors
@@ -182,7 +212,7 @@ pub trait SandboxExt: SandboxOrchestrator {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `InvalidState`, `BackendUnavailable` when this host can't.
+    /// `NotFound`, `InvalidState`, `Unsupported` when this host can't.
     async fn pause(&self, id: SandboxId) -> Result<(), SandboxError>;
 
     /// Lets go on what was paused.
@@ -209,6 +239,9 @@ pub trait SandboxExt: SandboxOrchestrator {
     /// Which tiers this host has, found out by trying.
     async fn tiers(&self) -> Vec<TierStatus>;
 
+    /// Which drivers work on this host, found out by trying, and why the others do not.
+    async fn drivers(&self) -> Vec<DriverStatus>;
+
     /// Destroys everything and takes nothing more. May be called twice.
     async fn shutdown(&self);
 }
@@ -216,12 +249,20 @@ pub trait SandboxExt: SandboxOrchestrator {
 /// Settings of the sandbox orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxOrchestratorConfig {
-    /// Where it keeps what it must find again, a directory that is its user's alone; `None` is
-    /// `/run/user/UID/symbiont`, or `symbiont-UID` among the temporary files where the host has no
-    /// such directory. Root's is always `/run/symbiont`.
+    /// Where it keeps what it must find again, a directory that is its user's alone and that one process
+    /// at a time may have; `None` is one that processes share, `/run/user/UID/symbiont`, or
+    /// `symbiont-UID` among the temporary files where the host has no such directory. What several
+    /// processes of root must agree on is in `/run/symbiont` always.
     pub state_directory: Option<PathBuf>,
     /// Drivers that may be used, by name. One that this version does not have is refused.
     pub drivers: Vec<String>,
+    /// Which of them serves Tier1.
+    pub tier1: Tier1,
+    /// The socket of the engine behind the docker driver; `None` is `/var/run/docker.sock`.
+    pub engine_socket: Option<PathBuf>,
+    /// Limits that a sandbox may be without where the host can't hold them. Without any other of
+    /// them there is no sandbox.
+    pub allow_degraded: Vec<Control>,
     /// Whether a virtual machine may be emulated in software where the host has no other.
     pub allow_emulation: bool,
     /// The most sandboxes at a time.
@@ -231,11 +272,14 @@ pub struct SandboxOrchestratorConfig {
 }
 
 impl Default for SandboxOrchestratorConfig {
-    /// The process driver, no emulation, 256 sandboxes, 1 MiB of output.
+    /// Every driver, every limit held, no emulation, 256 sandboxes, 1 MiB of output.
     fn default() -> Self {
         Self {
             state_directory: None,
-            drivers: vec!["process".to_owned()],
+            drivers: Kind::ALL.map(|kind| kind.name().to_owned()).into(),
+            tier1: Tier1::Auto,
+            engine_socket: None,
+            allow_degraded: Vec::new(),
             allow_emulation: false,
             max_sandboxes: 256,
             output_cap: 1024 * 1024,
@@ -243,30 +287,110 @@ impl Default for SandboxOrchestratorConfig {
     }
 }
 
+/// Which driver serves Tier1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tier1 {
+    /// Docker for a sandbox whose files come from an image, the process driver for any other.
+    #[default]
+    Auto,
+    /// Docker; a sandbox that names no root has a busybox.
+    Docker,
+    /// The process driver, which serves no images.
+    Process,
+}
+
+/// The drivers of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Process,
+    Docker,
+    Gvisor,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Process, Self::Docker, Self::Gvisor];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Docker => "docker",
+            Self::Gvisor => "gvisor",
+        }
+    }
+}
+
+/// Which driver serves a tier and a root, if the settings allow one; otherwise why none does.
+fn choose(
+    tier: SecurityTier,
+    tier1: Tier1,
+    rootfs: &RootFilesystem,
+    allowed: impl Fn(Kind) -> bool,
+) -> Result<Kind, String> {
+    let kind = match (tier, tier1) {
+        (SecurityTier::Tier1, Tier1::Docker) => Kind::Docker,
+        (SecurityTier::Tier1, Tier1::Process) => Kind::Process,
+        (SecurityTier::Tier1, Tier1::Auto) => match rootfs {
+            RootFilesystem::Image(_) => Kind::Docker,
+            RootFilesystem::Host | RootFilesystem::Dir(_) => Kind::Process,
+        },
+        (SecurityTier::Tier2, _) => Kind::Gvisor,
+        (SecurityTier::Tier3, _) => {
+            return Err(
+                "this version has no microVM driver yet; Tier1 (process, docker) and Tier2 \
+                        (gvisor) are served: ask for Tier2, the stronger of them"
+                    .to_owned(),
+            );
+        }
+    };
+    if allowed(kind) {
+        return Ok(kind);
+    }
+    // A root that either can serve goes to the other one.
+    if (kind, tier1, rootfs) == (Kind::Process, Tier1::Auto, &RootFilesystem::Host)
+        && allowed(Kind::Docker)
+    {
+        return Ok(Kind::Docker);
+    }
+    Err(format!("the `{}` driver is switched off in the configuration", kind.name()))
+}
+
 /// The orchestrator over the drivers of this host.
 #[derive(Debug)]
 pub struct DefaultSandboxOrchestrator {
     max_sandboxes: usize,
     output_cap: usize,
+    tier1: Tier1,
+    allow_degraded: Vec<Control>,
     journal: Journal,
+    state_directory: Option<PathBuf>,
+    /// That the state directory is ours, until everything is destroyed.
+    claim: Mutex<Option<Claim>>,
+    engine_socket: Option<PathBuf>,
     drivers: Vec<Candidate>,
     sandboxes: Mutex<Boxes>,
 }
 
-/// A driver that the settings allow, or why it can't be used here.
+/// A driver that the settings allow, made when it is first needed. One that could not be made is
+/// tried again by whoever needs it next: an engine may have been started meanwhile.
 #[derive(Debug)]
 struct Candidate {
-    tier: SecurityTier,
-    driver: Result<Arc<dyn Driver>, SandboxError>,
+    kind: Kind,
+    driver: OnceCell<Arc<dyn Driver>>,
+    /// What trying it has shown, once it has worked.
+    works: OnceCell<Probe>,
 }
 
 impl Candidate {
-    /// The driver, or the refusal of its tier.
-    fn driver(&self) -> Result<&Arc<dyn Driver>, SandboxError> {
-        self.driver.as_ref().map_err(|error| match error {
-            SandboxError::IsolationUnavailable { .. } => error.clone(),
-            other => SandboxError::TierUnavailable { tier: self.tier, reason: other.to_string() },
-        })
+    /// Tries its driver, unless it has worked before.
+    async fn probe(&self, driver: &Arc<dyn Driver>) -> Probe {
+        if let Some(probe) = self.works.get() {
+            return probe.clone();
+        }
+        let probe = driver.probe().await;
+        if probe.available {
+            let _somebody_was_faster = self.works.set(probe.clone());
+        }
+        probe
     }
 }
 
@@ -355,7 +479,7 @@ impl DefaultSandboxOrchestrator {
     ///
     /// `InvalidArgument` for settings that make no sense.
     pub async fn new(config: SandboxOrchestratorConfig) -> Result<Self, SandboxError> {
-        Self::builder(config).build()
+        Self::builder(config).build().await
     }
 
     /// An orchestrator over what [`SandboxOrchestratorBuilder::journal`] says.
@@ -372,10 +496,69 @@ impl DefaultSandboxOrchestrator {
         boxes.by_id.get(&id).cloned().ok_or(SandboxError::NotFound { sandbox_id: id })
     }
 
-    fn driver(&self, tier: SecurityTier) -> Result<&Arc<dyn Driver>, SandboxError> {
-        match self.drivers.iter().find(|candidate| candidate.tier == tier) {
-            Some(candidate) => candidate.driver(),
-            None => Err(SandboxError::TierUnavailable { tier, reason: unserved(tier).to_owned() }),
+    /// The driver for a tier and a root, made if it is not there.
+    async fn driver(
+        &self,
+        tier: SecurityTier,
+        rootfs: &RootFilesystem,
+    ) -> Result<(&Candidate, &Arc<dyn Driver>), SandboxError> {
+        let unserved = |reason: String| SandboxError::TierUnavailable { tier, reason };
+        let candidate = |kind| self.drivers.iter().find(|candidate| candidate.kind == kind);
+        let kind = choose(tier, self.tier1, rootfs, |kind| candidate(kind).is_some());
+        let kind = kind.map_err(unserved)?;
+        let candidate = candidate(kind).expect("what was chosen is allowed");
+        let made = candidate.driver.get_or_try_init(|| self.make(kind)).await;
+        made.map(|driver| (candidate, driver)).map_err(|error| match error {
+            SandboxError::IsolationUnavailable { .. } => error,
+            // What it says of itself is a part of the sentence here.
+            SandboxError::BackendUnavailable { reason } => unserved(reason),
+            other => unserved(other.to_string()),
+        })
+    }
+
+    /// A driver; what dead processes have left is removed by it.
+    async fn make(&self, kind: Kind) -> Result<Arc<dyn Driver>, SandboxError> {
+        let state = self.state_directory.as_deref();
+        let made: Result<Arc<dyn Driver>, SandboxError> = match kind {
+            Kind::Process => ProcessDriver::new(state).map(|driver| Arc::new(driver) as _),
+            Kind::Docker => {
+                let driver = DockerDriver::new(state, self.engine_socket.clone()).await;
+                driver.map(|driver| Arc::new(driver) as _)
+            }
+            Kind::Gvisor => {
+                let driver = GvisorDriver::new(state, GvisorOptions::default()).await;
+                driver.map(|driver| Arc::new(driver) as _)
+            }
+        };
+        if let Err(error) = &made {
+            tracing::warn!(driver = kind.name(), %error, "a driver can't be used");
+        }
+        made
+    }
+
+    /// Tries a driver out.
+    async fn probe(&self, kind: Kind) -> DriverStatus {
+        let tier = match kind {
+            Kind::Process | Kind::Docker => SecurityTier::Tier1,
+            Kind::Gvisor => SecurityTier::Tier2,
+        };
+        let status = |available, detail, degraded| DriverStatus {
+            driver: kind.name().to_owned(),
+            tier,
+            available,
+            detail,
+            degraded,
+        };
+        let Some(candidate) = self.drivers.iter().find(|candidate| candidate.kind == kind) else {
+            return status(false, "it is switched off in the configuration".to_owned(), Vec::new());
+        };
+        match candidate.driver.get_or_try_init(|| self.make(kind)).await {
+            Ok(driver) => {
+                let Probe { available, detail, degraded } = candidate.probe(driver).await;
+                status(available, detail, degraded)
+            }
+            Err(SandboxError::BackendUnavailable { reason }) => status(false, reason, Vec::new()),
+            Err(error) => status(false, error.to_string(), Vec::new()),
         }
     }
 
@@ -417,19 +600,6 @@ fn degraded(report: &IsolationReport) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Why a tier without a driver is not served.
-fn unserved(tier: SecurityTier) -> &'static str {
-    match tier {
-        SecurityTier::Tier1 => "the `process` driver is switched off in the configuration",
-        SecurityTier::Tier2 => {
-            "this version has no gVisor driver yet; only Tier1 (the process driver) is served"
-        }
-        SecurityTier::Tier3 => {
-            "this version has no microVM driver yet; only Tier1 (the process driver) is served"
-        }
-    }
-}
-
 impl SandboxOrchestratorBuilder {
     /// Uses `journal`.
     #[must_use]
@@ -439,16 +609,21 @@ impl SandboxOrchestratorBuilder {
 
     /// The orchestrator.
     ///
-    /// A driver that can't be used here is no error: whoever asks for its tier is told why.
+    /// What processes that were killed have left of their sandboxes is removed here. A driver that can't
+    /// be used here is no error: whoever asks for its tier is told why.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for settings that make no sense.
-    pub fn build(self) -> Result<DefaultSandboxOrchestrator, SandboxError> {
+    /// `InvalidArgument` for settings that make no sense, and when another process has the state
+    /// directory.
+    pub async fn build(self) -> Result<DefaultSandboxOrchestrator, SandboxError> {
         let invalid = |what: &str| Err(SandboxError::InvalidArgument { what: what.to_owned() });
         let SandboxOrchestratorConfig {
             state_directory,
             drivers,
+            tier1,
+            engine_socket,
+            allow_degraded,
             allow_emulation,
             max_sandboxes,
             output_cap,
@@ -461,28 +636,45 @@ impl SandboxOrchestratorBuilder {
                 "`allow_emulation` needs a microVM driver, which this version does not have yet",
             );
         }
-        if let Some(unknown) = drivers.iter().find(|name| *name != "process") {
+        let known = |name: &String| Kind::ALL.into_iter().find(|kind| kind.name() == name);
+        if let Some(unknown) = drivers.iter().find(|name| known(name).is_none()) {
             let what = format!(
-                "no driver `{}` in this version: there is `process`",
-                unknown.escape_debug()
+                "no driver `{}` in this version: there are `{}`",
+                unknown.escape_debug(),
+                Kind::ALL.map(Kind::name).join("`, `")
             );
             return Err(SandboxError::InvalidArgument { what });
         }
-        let drivers = if drivers.is_empty() {
-            Vec::new()
-        } else {
-            let driver = ProcessDriver::new(state_directory.as_deref());
-            let driver = driver.map(|driver| Arc::new(driver) as Arc<dyn Driver>);
-            if let Err(error) = &driver {
-                tracing::warn!(%error, "the process driver can't be used");
+        let claim = match state_directory.as_deref().map(Claim::take).transpose() {
+            Ok(claim) => claim,
+            Err(error @ SandboxError::InvalidArgument { .. }) => return Err(error),
+            Err(error) => {
+                // Drivers that need it say so to whoever needs them.
+                tracing::warn!(%error, "the state directory can't be used");
+                None
             }
-            vec![Candidate { tier: SecurityTier::Tier1, driver }]
         };
+        match reap(state_directory.as_deref()).await {
+            Ok(left) => {
+                for what in left {
+                    tracing::warn!(%what, "something of a process that has ended can't be removed");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "nobody could look for what others have left"),
+        }
+        let allowed = Kind::ALL.into_iter().filter(|kind| drivers.iter().any(|n| n == kind.name()));
         Ok(DefaultSandboxOrchestrator {
             max_sandboxes,
             output_cap,
+            tier1,
+            allow_degraded,
             journal: self.journal,
-            drivers,
+            state_directory,
+            claim: Mutex::new(claim),
+            engine_socket,
+            drivers: allowed
+                .map(|kind| Candidate { kind, driver: OnceCell::new(), works: OnceCell::new() })
+                .collect(),
             sandboxes: Mutex::default(),
         })
     }
@@ -491,52 +683,8 @@ impl SandboxOrchestratorBuilder {
 #[async_trait]
 impl SandboxOrchestrator for DefaultSandboxOrchestrator {
     async fn create_sandbox(&self, config: SandboxConfig) -> Result<SandboxId, SandboxError> {
-        let driver = Arc::clone(self.driver(config.security_tier)?);
-        self.lock().take(self.max_sandboxes)?;
-        let mut place = Place { boxes: &self.sandboxes, kept: false };
-        let id = SandboxId::new();
-        let made = driver.create(id, &config).await;
-        let mut late = None;
-        let outcome = match made {
-            Err(error) => Err(error),
-            Ok(sandbox) => {
-                let mut boxes = self.lock();
-                if boxes.closed {
-                    late = Some(sandbox);
-                    Err(SandboxError::ShuttingDown)
-                } else {
-                    let timeout = config.resource_limits.execution_timeout;
-                    let agent_id = config.agent_id;
-                    let entry = Entry { sandbox, agent_id, timeout, placed: true };
-                    boxes.by_id.insert(id, entry);
-                    place.kept = true;
-                    Ok(id)
-                }
-            }
-        };
-        drop(place);
-        if let Some(sandbox) = late {
-            sandbox.destroy().await?;
-        }
-        let entry = self.journal.event(AuditEventType::SecurityEvent, "sandbox.created");
-        let entry = entry.agent(config.agent_id).with("sandbox", id).with("driver", driver.name());
-        match &outcome {
-            Ok(_) => {
-                let entry = entry.details(format!(
-                    "{} by the {} driver",
-                    config.security_tier,
-                    driver.name()
-                ));
-                self.record(Change::new().record(entry)).await;
-            }
-            Err(error) => {
-                let entry = entry.with("failed", "true").details(error.to_string());
-                self.record(Change::new().record(entry)).await;
-            }
-        }
-        outcome
+        self.create_with(config, SandboxOptions::default()).await
     }
-
     async fn start_sandbox(&self, sandbox_id: SandboxId) -> Result<(), SandboxError> {
         let entry = self.entry(sandbox_id)?;
         entry.sandbox.start().await?;
@@ -619,6 +767,60 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
 
 #[async_trait]
 impl SandboxExt for DefaultSandboxOrchestrator {
+    async fn create_with(
+        &self,
+        config: SandboxConfig,
+        options: SandboxOptions,
+    ) -> Result<SandboxId, SandboxError> {
+        let rootfs = &config.filesystem_config.rootfs;
+        let driver = Arc::clone(self.driver(config.security_tier, rootfs).await?.1);
+        let mut options = options;
+        options.allow_degraded.extend(&self.allow_degraded);
+        self.lock().take(self.max_sandboxes)?;
+        let mut place = Place { boxes: &self.sandboxes, kept: false };
+        let id = SandboxId::new();
+        let made = driver.create_with(id, &config, &options).await;
+        let mut late = None;
+        let outcome = match made {
+            Err(error) => Err(error),
+            Ok(sandbox) => {
+                let mut boxes = self.lock();
+                if boxes.closed {
+                    late = Some(sandbox);
+                    Err(SandboxError::ShuttingDown)
+                } else {
+                    let timeout = config.resource_limits.execution_timeout;
+                    let agent_id = config.agent_id;
+                    let entry = Entry { sandbox, agent_id, timeout, placed: true };
+                    boxes.by_id.insert(id, entry);
+                    place.kept = true;
+                    Ok(id)
+                }
+            }
+        };
+        drop(place);
+        if let Some(sandbox) = late {
+            sandbox.destroy().await?;
+        }
+        let entry = self.journal.event(AuditEventType::SecurityEvent, "sandbox.created");
+        let entry = entry.agent(config.agent_id).with("sandbox", id).with("driver", driver.name());
+        match &outcome {
+            Ok(_) => {
+                let entry = entry.details(format!(
+                    "{} by the {} driver",
+                    config.security_tier,
+                    driver.name()
+                ));
+                self.record(Change::new().record(entry)).await;
+            }
+            Err(error) => {
+                let entry = entry.with("failed", "true").details(error.to_string());
+                self.record(Change::new().record(entry)).await;
+            }
+        }
+        outcome
+    }
+
     async fn execute(
         &self,
         id: SandboxId,
@@ -685,7 +887,7 @@ impl SandboxExt for DefaultSandboxOrchestrator {
     async fn tiers(&self) -> Vec<TierStatus> {
         let mut tiers = Vec::new();
         for tier in SecurityTier::ALL {
-            tiers.push(match self.driver(tier) {
+            tiers.push(match self.driver(tier, &RootFilesystem::Host).await {
                 Err(error) => {
                     let detail = match error {
                         SandboxError::TierUnavailable { reason, .. } => reason,
@@ -693,8 +895,8 @@ impl SandboxExt for DefaultSandboxOrchestrator {
                     };
                     TierStatus { tier, driver: None, detail }
                 }
-                Ok(driver) => {
-                    let Probe { available, mut detail, degraded } = driver.probe().await;
+                Ok((candidate, driver)) => {
+                    let Probe { available, mut detail, degraded } = candidate.probe(driver).await;
                     if !degraded.is_empty() {
                         detail = format!("{detail}; not applied here: {}", degraded.join("; "));
                     }
@@ -704,6 +906,14 @@ impl SandboxExt for DefaultSandboxOrchestrator {
             });
         }
         tiers
+    }
+
+    async fn drivers(&self) -> Vec<DriverStatus> {
+        let mut all = Vec::new();
+        for kind in Kind::ALL {
+            all.push(self.probe(kind).await);
+        }
+        all
     }
 
     async fn shutdown(&self) {
@@ -716,6 +926,42 @@ impl SandboxExt for DefaultSandboxOrchestrator {
             if let Err(error) = self.destroy_sandbox(id).await {
                 tracing::error!(sandbox_id = %id, %error, "a sandbox could not be destroyed");
             }
+        }
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tier_and_root_has_its_driver() {
+        use RootFilesystem::{Dir, Host, Image};
+        use SecurityTier::{Tier1 as T1, Tier2 as T2, Tier3 as T3};
+        let image = || Image("x".to_owned());
+        let dir = || Dir("/x".into());
+        let all = &Kind::ALL[..];
+        let only = |kind: Kind| vec![kind];
+        let (no_process, no_docker) = ([Kind::Docker, Kind::Gvisor], [Kind::Process, Kind::Gvisor]);
+        for (tier, tier1, rootfs, allowed, want) in [
+            (T1, Tier1::Auto, Host, all, "process"),
+            (T1, Tier1::Auto, dir(), all, "process"),
+            (T1, Tier1::Auto, image(), all, "docker"),
+            (T1, Tier1::Docker, Host, all, "docker"),
+            (T1, Tier1::Process, image(), all, "process"),
+            (T2, Tier1::Docker, Host, all, "gvisor"),
+            (T3, Tier1::Auto, Host, all, "! this version has no microVM driver"),
+            (T1, Tier1::Auto, Host, &no_process[..], "docker"),
+            (T1, Tier1::Auto, dir(), &no_process[..], "! the `process` driver is switched off"),
+            (T1, Tier1::Process, Host, &no_process[..], "! the `process` driver is switched off"),
+            (T1, Tier1::Auto, image(), &no_docker[..], "! the `docker` driver is switched off"),
+            (T2, Tier1::Auto, Host, &only(Kind::Process)[..], "! the `gvisor` driver is switched"),
+            (T1, Tier1::Auto, Host, &only(Kind::Gvisor)[..], "! the `process` driver is switched"),
+        ] {
+            let chosen = choose(tier, tier1, &rootfs, |kind| allowed.contains(&kind));
+            let got = chosen.map_or_else(|why| format!("! {why}"), |kind| kind.name().to_owned());
+            assert!(got.starts_with(want), "{tier} {tier1:?} {rootfs:?} {allowed:?}: {got}");
         }
     }
 }

@@ -327,6 +327,7 @@ fn prepare(found: &Found, name: &str) -> io::Result<Option<Hierarchy>> {
     }
     let base = own.join(name);
     fs::create_dir(&base)?;
+    step!("an instance has a control group", name);
     if found.v2
         && let Err(error) = enable(&base, &found.controllers)
     {

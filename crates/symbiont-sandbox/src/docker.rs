@@ -10,8 +10,10 @@
 //! - Nothing of the host is mounted into a container. It has no capability, no network, and a root that
 //!   can't be written.
 //! - When this process ends, the guest reads the end of its input and the container ends. What is
-//!   left of it is removed by the next instance with the same state directory, which knows it by its
-//!   labels; containers of anyone else are not touched.
+//!   left of it is removed by whoever starts next with the same state directory, which has the engine
+//!   in the record of the dead instance, and knows the container by its labels; containers of anyone
+//!   else are not touched.
+//! - Before an engine is asked for a container it is written down that it may have been.
 //!
 //! # What is not here
 //!
@@ -27,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use symbiont_types::{RootFilesystem, SandboxConfig, SandboxError, SandboxId, SecurityTier};
 
@@ -64,6 +66,8 @@ struct Host {
     root: bool,
     /// Of the engine's machine.
     processors: u64,
+    /// What the engine says it is.
+    version: String,
     /// Limits that the engine can't hold, and why.
     missing: Vec<String>,
 }
@@ -85,33 +89,48 @@ impl Host {
             PLACE: self.instance.place,
         })
     }
+}
 
-    /// Removes what instances that are dead have left.
-    async fn sweep(&self) -> Result<(), SandboxError> {
-        let filter = json!({ "label": [format!("{PLACE}={}", self.instance.place)] });
-        let path = format!("/containers/json?all=1&filters={}", quoted(&filter.to_string()));
-        let answer =
-            self.engine.must("list containers", Method::GET, &path, Content::Nothing).await?;
-        for container in answer.json().as_array().into_iter().flatten() {
-            let labels = &container["Labels"];
-            let (Some(id), Some(name)) = (container["Id"].as_str(), labels[INSTANCE].as_str())
-            else {
-                continue;
-            };
-            if labels[PLACE] != *self.instance.place || self.instance.is_alive(name) {
-                continue;
-            }
-            let path = format!("/containers/{}?force=1&v=1", quoted(id));
-            let gone = self
-                .engine
-                .ask("remove a container", Method::DELETE, &path, Content::Nothing, engine::SHORT)
-                .await;
-            if let Err(error) = gone {
-                tracing::warn!(container = id, %error, "a dead instance's container stays");
-            }
+/// Removes the containers of instances of a place that are dead, and nothing without both labels.
+async fn remove_dead(
+    engine: &Engine,
+    place: &str,
+    is_dead: impl Fn(&str) -> bool,
+) -> Result<(), SandboxError> {
+    let filter = json!({ "label": [format!("{PLACE}={place}")] });
+    let path = format!("/containers/json?all=1&filters={}", quoted(&filter.to_string()));
+    let answer = engine.must("list containers", Method::GET, &path, Content::Nothing).await?;
+    let mut left = Ok(());
+    for container in answer.json().as_array().into_iter().flatten() {
+        let labels = &container["Labels"];
+        let (Some(id), Some(name)) = (container["Id"].as_str(), labels[INSTANCE].as_str()) else {
+            continue;
+        };
+        if labels[PLACE] != *place || !is_dead(name) {
+            continue;
         }
-        Ok(())
+        let path = format!("/containers/{}?force=1&v=1", quoted(id));
+        let what = "remove a container";
+        let gone = engine.ask(what, Method::DELETE, &path, Content::Nothing, engine::SHORT).await;
+        let gone = gone.and_then(|answer| match answer.status {
+            // Somebody else is at it.
+            StatusCode::NOT_FOUND | StatusCode::CONFLICT => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => Err(SandboxError::BackendUnavailable {
+                reason: format!("docker: {what}: {}", answer.message()),
+            }),
+        });
+        if let Err(error) = gone {
+            tracing::warn!(container = id, %error, "a dead instance's container stays");
+            left = Err(error);
+        }
     }
+    left
+}
+
+/// Removes the containers that one dead instance has left in the engine behind a socket.
+pub(crate) async fn sweep(socket: &Path, place: &str, name: &str) -> Result<(), SandboxError> {
+    remove_dead(&Engine::at(socket), place, |other| other == name).await
 }
 
 impl DockerDriver {
@@ -127,14 +146,15 @@ impl DockerDriver {
         state_dir: Option<&Path>,
         socket: Option<PathBuf>,
     ) -> Result<Self, SandboxError> {
-        let engine = Engine::at(&socket.unwrap_or_else(|| PathBuf::from(SOCKET)));
+        let socket = socket.unwrap_or_else(|| PathBuf::from(SOCKET));
+        let engine = Engine::at(&socket);
         let info = engine.must("ask what it is", Method::GET, "/info", Content::Nothing).await;
         let info = info.map_err(|error| match error {
             SandboxError::CreateFailed { reason } => SandboxError::BackendUnavailable { reason },
             other => other,
         })?;
         let info = info.json();
-        let (instance, _) = Instance::meet(state_dir, |_| Vec::new())?;
+        let (instance, _) = Instance::meet(state_dir, Some(&socket), |_| Vec::new())?;
         let host = Host {
             engine,
             images: Images::default(),
@@ -142,9 +162,15 @@ impl DockerDriver {
             filters: seccomp::Filters::new(true),
             root: instance::gives_ids(),
             processors: info["NCPU"].as_u64().unwrap_or(1),
+            version: info["ServerVersion"].as_str().unwrap_or("of no version").to_owned(),
             missing: missing(&info),
         };
-        host.sweep().await?;
+        let (place, instance) = (&host.instance.place, &host.instance);
+        // Those that come to light late are not among the recorded ones any more: all of a place count.
+        let swept = remove_dead(&host.engine, place, |name| !instance.is_alive(name)).await;
+        if let Err(error) = swept {
+            tracing::warn!(%error, "something of dead instances stays");
+        }
         Ok(Self { host: Arc::new(host) })
     }
 
@@ -198,8 +224,10 @@ impl Driver for DockerDriver {
     }
 
     async fn probe(&self) -> Probe {
-        crate::api::probe(self.tier(), |id, config| self.plan(id, config, &Options::lenient()))
-            .await
+        let plan = |id, config: &_| self.plan(id, config, &Options::lenient());
+        let probe = crate::api::probe(self.tier(), plan).await;
+        let engine = &self.host.version;
+        Probe { detail: format!("engine {engine}; {}", probe.detail), ..probe }
     }
 
     async fn create_with(

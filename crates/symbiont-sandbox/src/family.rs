@@ -83,7 +83,16 @@ impl Family {
         let failed = |error: std::io::Error| SandboxError::BackendUnavailable {
             reason: format!("it can't be paused: {error}"),
         };
-        lock(&self.group).freeze(true).map_err(failed)?;
+        lock(&self.group).freeze(true).map_err(|error| match error.kind() {
+            std::io::ErrorKind::Unsupported => SandboxError::Unsupported {
+                operation: "be paused".to_owned(),
+                reason: format!(
+                    "{error}: it takes control groups of version 2, or the `freezer` of version 1, \
+                     that this process may write to"
+                ),
+            },
+            _ => failed(error),
+        })?;
         let start = Instant::now();
         while !lock(&self.group).is_frozen() {
             if start.elapsed() >= STANDSTILL {

@@ -78,7 +78,7 @@ struct Host {
     date: Option<u32>,
     platform: String,
     guest: OwnedFd,
-    /// This instance's directory, with the guest in it as a file.
+    /// This instance's directory, with the guest in it as a file. It goes with the instance.
     directory: PathBuf,
     _instance: Instance,
     cgroups: Cgroups,
@@ -123,11 +123,12 @@ impl GvisorDriver {
             platform.unwrap_or_else(|| date.and_then(best).unwrap_or("ptrace").to_owned());
 
         let found = cgroup::read_found();
-        let (instance, meeting) = Instance::meet(state_dir, |name| cgroup::bases(&found, name))?;
+        let (instance, meeting) =
+            Instance::meet(state_dir, None, |name| cgroup::bases(&found, name))?;
         let all = meeting.join("gvisor");
-        sweep(&all, &instance);
         let directory = all.join(&instance.name);
         prepare(&directory).map_err(failed(format!("the directory `{}`", directory.display())))?;
+        step!("an instance has a directory", instance.name);
         let guest = guest_in_memory().map_err(failed("the guest can't be kept".to_owned()))?;
         let cgroups = Cgroups::new(&instance.name, &found);
         let filters = seccomp::Filters::new(cgroups.has("cpu"));
@@ -206,13 +207,6 @@ impl Driver for GvisorDriver {
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        // What stays is removed by whoever comes next.
-        let _swept_later = remove(&self.directory);
-    }
-}
-
 /// Where `runsc` is, and what it says it is.
 async fn ask_version(program: Option<PathBuf>) -> Result<(PathBuf, String), SandboxError> {
     let unavailable = |reason: String| SandboxError::BackendUnavailable { reason };
@@ -255,22 +249,12 @@ fn prepare(directory: &Path) -> io::Result<()> {
     file.write_all(GUEST)
 }
 
-/// Removes the directories of instances that are dead.
-fn sweep(all: &Path, instance: &Instance) {
-    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
-        if let Some(name) = entry.file_name().to_str()
-            && instance::is_ours(name)
-            && !instance.is_alive(name)
-            && let Err(error) = remove(&entry.path())
-        {
-            tracing::warn!(instance = name, %error, "a dead instance's directory stays");
-        }
-    }
-}
-
-/// Removes a directory of ours with all that is in it, unless something is mounted there: that is not
+/// Removes a directory of an instance or a sandbox with all that is in it, unless something is mounted there: that is not
 /// ours to empty. That it is gone already is no failure.
-fn remove(directory: &Path) -> io::Result<()> {
+pub(crate) fn remove(directory: &Path) -> io::Result<()> {
+    if !directory.exists() {
+        return Ok(());
+    }
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let within = |line: &str| {
         line.split(' ').nth(4).is_some_and(|point| Path::new(point).starts_with(directory))

@@ -11,7 +11,8 @@
 //! - A command is reported only when everything it started is gone.
 //! - Whatever comes out of a sandbox is hostile: its frames are bounded and checked, its paths are
 //!   resolved inside and never on the host.
-//! - Nothing outlives a sandbox: no process, no mount, no control group.
+//! - Nothing outlives a sandbox: no process, no mount, no control group. What a process that was
+//!   killed has left is removed by the next one, or by [`reap`].
 //!
 //! # What is not here
 //!
@@ -20,6 +21,14 @@
 //! error.
 
 #![warn(missing_docs)]
+
+/// Tells whoever listens in that something of what has this name is there now, or gone: between any two
+/// of these, this process may be ended.
+macro_rules! step {
+    ($what:literal, $of:expr) => {
+        tracing::trace!(target: "symbiont_sandbox::step", of = %$of, $what)
+    };
+}
 
 mod api;
 mod cgroup;
@@ -43,6 +52,7 @@ pub use api::{
 };
 pub use docker::DockerDriver;
 pub use gvisor::{GvisorDriver, GvisorOptions};
+pub use instance::{Claim, kept, reap};
 pub use process::ProcessDriver;
 pub use running::{Process, ProcessInput, ProcessOutput};
 pub use symbiont_guest::protocol::Omission;

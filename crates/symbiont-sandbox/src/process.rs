@@ -16,7 +16,8 @@
 //!
 //! # What is not here
 //!
-//! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Images, egress, snapshots and a journal of sandboxes come with later drivers and pages.
+//! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Images, egress and
+//! snapshots come with later pages.
 
 mod walls;
 
@@ -86,7 +87,7 @@ impl ProcessDriver {
     /// Removes what instances that are dead have left in control groups.
     pub fn new(state_dir: Option<&Path>) -> Result<Self, SandboxError> {
         let found = cgroup::read_found();
-        let (instance, _) = Instance::meet(state_dir, |name| cgroup::bases(&found, name))?;
+        let (instance, _) = Instance::meet(state_dir, None, |name| cgroup::bases(&found, name))?;
         let cgroups = Cgroups::new(&instance.name, &found);
         let guest = guest_in_memory().map_err(|error| SandboxError::BackendUnavailable {
             reason: format!("the guest can't be kept in memory: {error}"),

@@ -61,6 +61,11 @@ pub(crate) trait Walls: std::fmt::Debug + Send + Sync + 'static {
     /// again after it failed.
     async fn raze(&self, body: &Self::Body) -> Result<(), SandboxError>;
 
+    /// Tries again to remove what could not be removed when [`Walls::raise`] failed.
+    async fn clear(&self) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
     /// Stops all that runs within, the guest included; all of it stands still when this returns.
     async fn pause(&self, body: &Self::Body) -> Result<(), SandboxError>;
 
@@ -521,8 +526,9 @@ impl<W: Walls> Inner<W> {
             state.status = SandboxStatus::Destroying;
             state.guest.clone()
         };
-        if let Some(guest) = guest {
-            self.end(&guest).await?;
+        match guest {
+            Some(guest) => self.end(&guest).await?,
+            None => self.walls.clear().await?,
         }
         let mut state = lock(&self.state);
         state.guest = None;
@@ -837,6 +843,7 @@ impl<W: Walls> Inner<W> {
         if matches!(step, "make a process" | "fork") && errno == libc::EAGAIN {
             return SandboxError::ResourceLimit { kind: "processes".to_owned() };
         }
+        let missing = (step, errno) == ("execute", libc::ENOENT);
         let reason = match (step, errno) {
             ("execute", libc::ENOENT) => "not found".to_owned(),
             ("execute", libc::EACCES) => "it can't be executed".to_owned(),
@@ -847,7 +854,7 @@ impl<W: Walls> Inner<W> {
             }
             _ => format!("{step}: {}", errno_text(errno)),
         };
-        SandboxError::ExecFailed { command: command.program.clone(), reason }
+        SandboxError::ExecFailed { command: command.program.clone(), reason, missing }
     }
 }
 

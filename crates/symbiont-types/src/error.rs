@@ -453,6 +453,8 @@ pub enum SandboxError {
         command: String,
         /// Why.
         reason: String,
+        /// Whether that is because there is no such program.
+        missing: bool,
     },
     /// Creation, start or a transfer took too long.
     #[error("{operation} took longer than {after:?}")]
@@ -505,6 +507,14 @@ pub enum SandboxError {
         /// Which one.
         control: String,
         /// Why, and what to do.
+        reason: String,
+    },
+    /// This kind of sandbox, or this host, can't do that at all.
+    #[error("the sandbox can't {operation}: {reason}")]
+    Unsupported {
+        /// What was asked of it.
+        operation: String,
+        /// Why, and what does instead.
         reason: String,
     },
     /// An argument makes no sense.

@@ -10,6 +10,7 @@ mod policy;
 mod programs;
 mod readme;
 mod repl;
+mod sandbox;
 mod tools;
 mod trail;
 

@@ -65,6 +65,7 @@ pub(crate) fn classify(error: &RuntimeError) -> ErrorType {
             | SandboxError::NotRegular { .. }
             | SandboxError::TransferTooLarge { .. }
             | SandboxError::IsolationUnavailable { .. }
+            | SandboxError::Unsupported { .. }
             | SandboxError::InvalidArgument { .. }
             | SandboxError::AgentLost { .. }
             | SandboxError::BackendUnavailable { .. }

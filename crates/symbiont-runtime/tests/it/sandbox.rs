@@ -133,6 +133,21 @@ async fn drivers_are_those_that_are_named() {
         }
         orchestrator.shutdown().await;
     }
+    let config = sandbox_config();
+    let one = |tier1, name: &str| {
+        let drivers = vec![name.to_owned()];
+        orchestrator(move |c| (c.tier1, c.drivers) = (tier1, drivers))
+    };
+    let pinned = one(Tier1::Docker, "process").await.unwrap();
+    let error = pinned.create_sandbox(config.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("`docker` driver is switched off"), "{error}");
+    let third = SandboxConfig { security_tier: SecurityTier::Tier3, ..config };
+    let error = pinned.create_sandbox(third).await.unwrap_err();
+    assert!(
+        matches!(&error, SandboxError::TierUnavailable { tier: SecurityTier::Tier3, reason }
+            if reason.contains("ask for Tier2")),
+        "{error}"
+    );
     let error = orchestrator(|c| c.drivers = vec!["other".to_owned()]).await.unwrap_err();
     assert!(error.to_string().contains("no driver `other`"), "{error}");
 }
@@ -149,8 +164,39 @@ async fn a_tier_says_what_its_driver_can_not_apply() {
     let orchestrator = orchestrator(|_| ()).await.unwrap();
     let tiers = orchestrator.tiers().await;
     assert!(tiers[0].detail.contains("not applied here: "), "{}", tiers[0].detail);
-    assert!(tiers[1].driver.is_none() && tiers[2].driver.is_none());
+    // Each of the others serves, or says why not.
+    for tier in &tiers[1..] {
+        assert!(tier.driver.is_some() || tier.detail.contains(' '), "{tier:?}");
+    }
+    let drivers = orchestrator.drivers().await;
+    let names: Vec<_> = drivers.iter().map(|driver| driver.driver.as_str()).collect();
+    assert_eq!(names, ["process", "docker", "gvisor"]);
+    assert!(drivers[0].available && !drivers[0].detail.is_empty(), "{drivers:?}");
+    assert!(drivers.iter().all(|driver| !driver.detail.is_empty()), "{drivers:?}");
     orchestrator.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_state_directory_is_one_process_s() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("state");
+    let ours = || orchestrator(|c| c.state_directory = Some(place.clone()));
+    let first = ours().await.unwrap();
+    let error = ours().await.unwrap_err();
+    let holder = format!("in use by process {}", std::process::id());
+    assert!(
+        matches!(&error, SandboxError::InvalidArgument { what } if what.contains(&holder)),
+        "{error}"
+    );
+    first.shutdown().await;
+    ours().await.unwrap().shutdown().await;
+    // Those that name none run side by side.
+    let (one, other) = (orchestrator(|_| ()).await.unwrap(), orchestrator(|_| ()).await.unwrap());
+    for orchestrator in [&one, &other] {
+        assert!(orchestrator.create_sandbox(sandbox_config()).await.is_ok());
+    }
+    one.shutdown().await;
+    other.shutdown().await;
 }
 
 /// Only [`without_a_driver_what_needs_no_sandbox_runs`] starts it so that it does something.

@@ -1,6 +1,7 @@
 //! The walls of the docker driver: a container, and within it those that the guest builds everywhere.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub(crate) struct DockerWalls {
     options: Options,
     base: Base,
     setup: Setup,
+    /// Whether the engine was asked for a container that is not known to be gone.
+    intended: AtomicBool,
 }
 
 /// A container and what was taken for it.
@@ -60,7 +63,8 @@ impl DockerWalls {
     ) -> Self {
         setup.token = token();
         let name = format!("sbx-{}", id.as_uuid().simple());
-        Self { host, name, id, config, options: options.clone(), base, setup }
+        let (options, intended) = (options.clone(), AtomicBool::new(false));
+        Self { host, name, id, config, options, base, setup, intended }
     }
 
     /// What will be in force, as far as it is known before there is a container.
@@ -183,13 +187,22 @@ impl DockerWalls {
     async fn boot(&self, user: u32) -> Result<(UnixStream, Option<Group>), SandboxError> {
         let engine = &self.host.engine;
         let image = self.host.images.with_guest(engine, &self.base, crate::GUEST).await?;
+        step!("it has an image", self.name);
         let container = self.container(&image, user);
         let path = format!("/containers/create?name={}", self.name);
+        self.host.instance.intend().map_err(|error| SandboxError::CreateFailed {
+            reason: format!("write down that there may be a container: {error}"),
+        })?;
+        self.intended.store(true, Ordering::Relaxed);
+        step!("a container is intended", self.name);
         engine.must("make a container", Method::POST, &path, Content::Json(&container)).await?;
+        step!("a container is there", self.name);
         let query = "/attach?stream=1&stdin=1&stdout=1&stderr=1";
         let attached = engine.hijack("attach to a container", &self.path(query)).await?;
+        step!("it is attached to", self.name);
         let start = self.path("/start");
         engine.must("start a container", Method::POST, &start, Content::Nothing).await?;
+        step!("it is started", self.name);
         let failed = |error: io::Error| SandboxError::CreateFailed {
             reason: format!("make a socket: {error}"),
         };
@@ -231,7 +244,20 @@ impl DockerWalls {
         Err(SandboxError::BackendUnavailable { reason })
     }
 
+    /// Removes the container, if there may be one.
     async fn remove(&self) -> Result<(), SandboxError> {
+        if !self.intended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.remove_container().await?;
+        if self.intended.swap(false, Ordering::Relaxed) {
+            self.host.instance.done();
+        }
+        step!("a container is gone", self.name);
+        Ok(())
+    }
+
+    async fn remove_container(&self) -> Result<(), SandboxError> {
         let engine = &self.host.engine;
         let begun = tokio::time::Instant::now();
         let path = self.path("?force=1&v=1");
@@ -291,6 +317,10 @@ impl Walls for DockerWalls {
             self.host.instance.return_ids(range);
         }
         Ok(())
+    }
+
+    async fn clear(&self) -> Result<(), SandboxError> {
+        self.remove().await
     }
 
     fn oom_kills(&self, body: &Body) -> Option<u64> {

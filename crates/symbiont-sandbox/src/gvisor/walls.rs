@@ -193,6 +193,7 @@ impl Walls for GvisorWalls {
         let guest = self.host.directory.join(spec::GUEST_FILE);
         spec::make(&directory, &guest, &self.entries, &self.setup.hostname)
             .map_err(|e| cleared(failed("make the sandbox's directory", &e)))?;
+        step!("it has a directory", self.name);
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()
             .and_then(|(ours, theirs)| ours.set_nonblocking(true).map(|()| (ours, theirs)))
             .map_err(|e| cleared(failed("make a socket", &e)))?;
@@ -203,6 +204,7 @@ impl Walls for GvisorWalls {
             .cgroups
             .create(&self.name, &limits, THREADS * self.options.processes)
             .map_err(|e| cleared(failed("make the control groups", &e)))?;
+        step!("it has control groups", self.name);
         let mut child = match self.spawn(&directory, theirs.into()) {
             Ok(child) => child,
             Err(error) => {
@@ -210,6 +212,7 @@ impl Walls for GvisorWalls {
                 return Err(cleared(failed("run runsc", &error)));
             }
         };
+        step!("runsc is there", self.name);
         let complaint = Arc::default();
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(keep_the_end(stderr, Arc::clone(&complaint)));
@@ -225,6 +228,7 @@ impl Walls for GvisorWalls {
             tokio::io::AsyncWriteExt::write_all(&mut socket, &frames)
                 .await
                 .map_err(|e| failed("send the set-up", &e))?;
+            step!("the guest begins", self.name);
             greet(socket, self.setup.token, not_set_up).await
         };
         match result.await {
@@ -240,6 +244,7 @@ impl Walls for GvisorWalls {
 
     async fn raze(&self, body: &Body) -> Result<(), SandboxError> {
         body.family.end().await?;
+        step!("its processes and groups are gone", self.name);
         remove(&body.directory).map_err(|error| SandboxError::BackendUnavailable {
             reason: format!("`{}` can't be removed: {error}", body.directory.display()),
         })

@@ -103,6 +103,7 @@ impl Walls for ProcessWalls {
         } else {
             None
         };
+        step!("ids are taken", self.name);
         let mut setup = self.setup.clone();
         setup.first_id = ids.as_ref().map(|range| range.first);
         let mut first = Vec::new();
@@ -125,6 +126,7 @@ impl Walls for ProcessWalls {
             .process_group(0)
             .spawn()
             .map_err(|e| failed("run the guest", &e))?;
+        step!("the guest is there", self.name);
         let pid = child.id();
         // While the guest gets going.
         let limits = &self.config.resource_limits;
@@ -134,6 +136,7 @@ impl Walls for ProcessWalls {
                 Err(error) => (Group::default(), Err(failed("make the control groups", &error))),
             };
         let placed = pid.map_or(Ok(()), |pid| group.add(pid));
+        step!("the guest is placed", self.name);
         let body = Body { family: Family::new(child, group), ids: Mutex::new(ids) };
         let result = async {
             made?;
@@ -143,6 +146,7 @@ impl Walls for ProcessWalls {
             Request::Go.encode(0, &mut frames);
             Request::Ping.encode(FIRST_PING, &mut frames);
             std::io::Write::write_all(&mut &ours, &frames).map_err(|e| failed("begin", &e))?;
+            step!("the guest begins", self.name);
             let socket =
                 tokio::net::UnixStream::from_std(ours).map_err(|e| failed("make a socket", &e))?;
             greet(socket, self.setup.token, not_set_up).await
@@ -164,6 +168,7 @@ impl Walls for ProcessWalls {
     async fn raze(&self, body: &Body) -> Result<(), SandboxError> {
         // The agent has asked for its parent's death, and everything else for the agent's.
         body.family.end().await?;
+        step!("it is gone", self.name);
         if let Some(range) = lock(&body.ids).take() {
             self.host.instance.return_ids(range);
         }

@@ -4,6 +4,7 @@ mod conformance;
 mod directories;
 mod docker;
 mod gvisor;
+mod journal;
 mod landlock;
 mod profiles;
 mod programs;

@@ -249,7 +249,7 @@ fn a_pause_stops_everything_and_no_more() {
         let mut stdout = process.stdout.take().unwrap();
         stdout.read_u8().await.unwrap();
         match sandbox.pause().await {
-            Err(SandboxError::BackendUnavailable { reason }) => {
+            Err(SandboxError::Unsupported { reason, .. }) => {
                 eprintln!("not run: {reason}");
                 assert_eq!(sandbox.status(), SandboxStatus::Running);
                 assert_eq!(told(&sandbox.exec(shell("echo on")).await), "0:on\n");

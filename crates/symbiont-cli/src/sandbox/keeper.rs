@@ -1,0 +1,323 @@
+//! The process that holds a sandbox between commands.
+//!
+//! # What holds
+//!
+//! - It is in a session of its own, and holds nothing of whoever started it once it has said that the
+//!   sandbox is there.
+//! - Only its own user reaches it: its socket is in a folder that is that user's alone.
+//! - The sandbox goes when it is destroyed, when its lease is over, and with the keeper in any case.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use symbiont_runtime::{
+    Command, DefaultSandboxOrchestrator, Duration, Process, ProcessInput, ProcessOutput,
+    SandboxError, SandboxExt, SandboxId, SandboxOrchestrator, SystemTime, TerminalSize,
+    kept_sandboxes,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::streams::Signals;
+use super::wanted::{self, Wanted};
+use super::{failure, wire};
+use crate::{Exit, Failure};
+
+/// What is passed on at once.
+const CHUNK: usize = 64 << 10;
+
+/// Holds a sandbox. Started by `create`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    wanted: Wanted,
+    #[arg(long, value_parser = wanted::duration, default_value = "1h")]
+    lease: Duration,
+}
+
+/// What every connection needs.
+struct Held {
+    orchestrator: DefaultSandboxOrchestrator,
+    id: SandboxId,
+    since: SystemTime,
+    lease: Duration,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    // Whoever started it is not its leader any more, whatever happens to them.
+    let _leads_one_already = rustix::process::setsid();
+    let mut signals = Signals::listen()?;
+    let request = arguments.wanted.read(arguments.lease)?;
+    let orchestrator = request.orchestrator().await?;
+    let mut id = None;
+    let made = tokio::select! {
+        made = request.make(&orchestrator, &mut id) => made,
+        number = signals.next() => return wanted::cleared(&orchestrator, id, Ok(Exit::Signal(number))).await,
+    };
+    let id = match (made, id) {
+        (Ok(()), Some(id)) => id,
+        (made, id) => {
+            return wanted::cleared(&orchestrator, id, made.map(|()| Exit::NoSandbox)).await;
+        }
+    };
+    let place = kept_sandboxes().map_err(failure)?.join(format!("{id}.sock"));
+    let held = Held { orchestrator, id, since: SystemTime::now(), lease: arguments.lease };
+    let held = Arc::new(held);
+    let kept = match listen(&place) {
+        Ok(listener) => {
+            println!("{id}");
+            let_go().map_err(unkept)?;
+            keep(&held, &listener, &mut signals).await
+        }
+        Err(error) => Err(unkept(error)),
+    };
+    let ended = wanted::cleared(&held.orchestrator, Some(id), kept.map(|_| Exit::Success)).await;
+    // The last thing: who finds it gone finds nothing of the sandbox.
+    let _nobody_was_told_of_it = fs::remove_file(&place);
+    ended
+}
+
+fn unkept(error: std::io::Error) -> Failure {
+    Failure::new(Exit::NoSandbox, format!("the sandbox can't be kept: {error}"))
+}
+
+fn listen(place: &std::path::Path) -> std::io::Result<UnixListener> {
+    let listener = UnixListener::bind(place)?;
+    fs::set_permissions(place, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Lets go of the streams and the directory of whoever started it.
+fn let_go() -> std::io::Result<()> {
+    std::env::set_current_dir("/")?;
+    let nothing = fs::File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&nothing)?;
+    rustix::stdio::dup2_stderr(&nothing)?;
+    Ok(())
+}
+
+/// Serves until the sandbox is to go. Whoever asked for that is told when this is dropped.
+async fn keep(
+    held: &Arc<Held>,
+    listener: &UnixListener,
+    signals: &mut Signals,
+) -> Result<Option<UnixStream>, Failure> {
+    let (over, mut is_over) = mpsc::channel(1);
+    let mut served = JoinSet::new();
+    let lease = tokio::time::sleep(held.lease);
+    let mut lease = std::pin::pin!(lease);
+    loop {
+        tokio::select! {
+            () = &mut lease => return Ok(None),
+            _ = signals.next() => return Ok(None),
+            asked = is_over.recv() => {
+                // It answers once the sandbox is gone.
+                served.abort_all();
+                return Ok(asked);
+            }
+            accepted = listener.accept() => {
+                let (stream, _) = accepted.map_err(unkept)?;
+                let (held, over) = (Arc::clone(held), over.clone());
+                served.spawn(async move { serve(&held, stream, over).await });
+            }
+            Some(_) = served.join_next() => {}
+        }
+    }
+}
+
+/// Answers one connection. One that breaks is nobody's failure but its own.
+async fn serve(held: &Held, mut stream: UnixStream, over: mpsc::Sender<UnixStream>) {
+    let Ok(request) = wire::receive_request(&mut stream).await else { return };
+    let path = |name: &str| request[name].as_str().unwrap_or_default();
+    let (orchestrator, id) = (&held.orchestrator, held.id);
+    let answer = match path("do") {
+        "status" => status(held).await,
+        "upload" => done(orchestrator.upload_file(id, path("from"), path("to")).await),
+        "download" => done(orchestrator.download_file(id, path("from"), path("to")).await),
+        "exec" => return exec(held, stream, &request).await,
+        "destroy" => {
+            let destroyed = orchestrator.destroy_sandbox(id).await;
+            let is_gone = destroyed.is_ok();
+            let answer = done(destroyed).to_string();
+            let _whoever_asked_has_gone =
+                wire::send(&mut stream, wire::ANSWER, answer.as_bytes()).await;
+            if is_gone {
+                let _ending_already = over.send(stream).await;
+            }
+            return;
+        }
+        other => wire::refused(&Failure::usage(format!("this keeper can't `{other}`"))),
+    };
+    let answer = answer.to_string();
+    let _whoever_asked_has_gone = wire::send(&mut stream, wire::ANSWER, answer.as_bytes()).await;
+}
+
+fn done(result: Result<(), SandboxError>) -> Value {
+    match result {
+        Ok(()) => json!({ "exit": 0 }),
+        Err(error) => wire::refused(&failure(error)),
+    }
+}
+
+async fn status(held: &Held) -> Value {
+    let seconds = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default()
+    };
+    let told = async {
+        let status = held.orchestrator.get_sandbox_status(held.id).await?;
+        let report = held.orchestrator.isolation(held.id).await?;
+        Ok(json!({
+            "id": held.id.to_string(),
+            "status": format!("{status:?}").to_lowercase(),
+            "driver": report.driver,
+            "keeper": std::process::id(),
+            "created": seconds(held.since),
+            "ends": seconds(held.since + held.lease),
+            "isolation": wanted::described(&report),
+        }))
+    };
+    told.await.unwrap_or_else(|error| wire::refused(&failure(error)))
+}
+
+/// Runs a command whose streams are frames.
+async fn exec(held: &Held, stream: UnixStream, request: &Value) {
+    let words = request["command"].as_array().into_iter().flatten();
+    let mut words = words.filter_map(Value::as_str).map(str::to_owned);
+    let mut command = Command::new(words.next().unwrap_or_default()).args(words);
+    for pair in request["env"].as_array().into_iter().flatten() {
+        if let (Some(name), Some(value)) = (pair[0].as_str(), pair[1].as_str()) {
+            command.env.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    command.timeout = Duration::from_millis(request["timeout_ms"].as_u64().unwrap_or_default());
+    command.terminal = size(&request["rows"], &request["columns"]);
+    let (from, mut to) = stream.into_split();
+    let mut incoming = incoming(from);
+    let (frames, mut queue) = mpsc::channel::<(u8, Vec<u8>)>(4);
+    let writer = async move {
+        while let Some((kind, payload)) = queue.recv().await {
+            if wire::send(&mut to, kind, &payload).await.is_err() {
+                return;
+            }
+        }
+    };
+    let work = async {
+        let result = match held.orchestrator.spawn(held.id, command).await {
+            Err(error) => Err(error),
+            Ok(mut process) => {
+                let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
+                let (typed, input) = mpsc::unbounded_channel();
+                let streams = async {
+                    tokio::join!(
+                        outward(stdout, wire::OUTPUT, &frames),
+                        outward(stderr, wire::ERROR_OUTPUT, &frames),
+                    )
+                };
+                let feed = feed(process.stdin.take(), input, &frames);
+                let (mut streams, mut feed) = (std::pin::pin!(streams), std::pin::pin!(feed));
+                let (mut typed, mut is_fed, mut result) = (Some(typed), false, None);
+                loop {
+                    tokio::select! {
+                        _ = &mut streams => break,
+                        () = &mut feed, if !is_fed => is_fed = true,
+                        ended = process.wait(), if result.is_none() => {
+                            result = Some(ended);
+                            // It reads no more.
+                            typed = None;
+                        }
+                        frame = incoming.recv() => match frame {
+                            Some((kind, payload)) => take(kind, &payload, &process, &mut typed),
+                            // The command goes with whoever wanted it.
+                            None => return,
+                        },
+                    }
+                }
+                match result {
+                    Some(result) => result,
+                    None => process.wait().await,
+                }
+            }
+        };
+        let answer = wire::ended(&result).to_string().into_bytes();
+        let _it_has_gone = frames.send((wire::ANSWER, answer)).await;
+        drop(frames);
+    };
+    tokio::join!(writer, work);
+}
+
+/// The frames that come in, until there are no more. They are read apart from what waits for them, so
+/// that none is read by half.
+fn incoming(mut from: OwnedReadHalf) -> mpsc::Receiver<(u8, Vec<u8>)> {
+    let (found, incoming) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Ok(Some(frame)) = wire::receive(&mut from).await {
+            if found.send(frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    incoming
+}
+
+fn size(rows: &Value, columns: &Value) -> Option<TerminalSize> {
+    let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
+    Some(TerminalSize { rows: number(rows)?, columns: number(columns)? })
+}
+
+/// Takes what is typed, a signal, or another size. What is typed is bounded by what was written, which
+/// whoever sends it waits for, so that a signal is never behind it.
+fn take(
+    kind: u8,
+    payload: &[u8],
+    process: &Process,
+    typed: &mut Option<mpsc::UnboundedSender<Vec<u8>>>,
+) {
+    match (kind, payload) {
+        (wire::INPUT, bytes) => {
+            if let Some(typed) = typed {
+                let _it_reads_no_more = typed.send(bytes.to_vec());
+            }
+        }
+        (wire::INPUT_END, _) => *typed = None,
+        (wire::SIGNAL, [number]) => {
+            let _over_already = process.signal((*number).into());
+        }
+        (wire::RESIZE, [a, b, c, d]) => process.resize(TerminalSize {
+            rows: u16::from_be_bytes([*a, *b]),
+            columns: u16::from_be_bytes([*c, *d]),
+        }),
+        (_, _) => {}
+    }
+}
+
+/// Gives a command its input, and says what it has taken.
+async fn feed(
+    stdin: Option<ProcessInput>,
+    mut typed: mpsc::UnboundedReceiver<Vec<u8>>,
+    frames: &mpsc::Sender<(u8, Vec<u8>)>,
+) {
+    let Some(mut stdin) = stdin else { return };
+    while let Some(bytes) = typed.recv().await {
+        if stdin.write_all(&bytes).await.is_err() {
+            return; // It reads no more, and nobody is told that it may type more.
+        }
+        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let _it_has_gone = frames.send((wire::TAKEN, count.to_vec())).await;
+    }
+}
+
+/// Passes an output on as frames.
+async fn outward(output: Option<ProcessOutput>, kind: u8, frames: &mpsc::Sender<(u8, Vec<u8>)>) {
+    let Some(mut output) = output else { return };
+    let mut buffer = vec![0; CHUNK];
+    while let Ok(count @ 1..) = output.read(&mut buffer).await {
+        if frames.send((kind, buffer[..count].to_vec())).await.is_err() {
+            return;
+        }
+    }
+}

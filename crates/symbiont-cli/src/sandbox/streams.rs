@@ -1,0 +1,224 @@
+//! This command's own streams, terminal and signals as those of a command in a sandbox.
+
+use std::io::{self, ErrorKind, IsTerminal};
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use symbiont_runtime::{Command, Process, ProcessInput, ProcessOutput, TerminalSize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::{exit, failure};
+use crate::{Exit, Failure};
+
+/// What ends a program that writes to a reader that has gone.
+const BROKEN_PIPE: u8 = 13;
+/// What is read at once.
+const CHUNK: usize = 64 << 10;
+
+/// The signals that are meant for the command.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(Exit::NoSandbox, format!("no signal can be caught: {error}"))
+            })
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+            quit: listen(SignalKind::quit())?,
+        })
+    }
+
+    /// The number of the next one.
+    pub(super) async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+            _ = self.hang_up.recv() => 1,
+            _ = self.quit.recv() => 3,
+        }
+    }
+}
+
+/// The terminal that this command has, raw until this is dropped: what is typed is for the other
+/// side to understand.
+pub(super) struct Terminal {
+    before: Termios,
+    resized: Signal,
+}
+
+impl Terminal {
+    /// The terminal, if both input and output are one.
+    pub(super) fn open() -> Option<Self> {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return None;
+        }
+        let before = tcgetattr(rustix::stdio::stdin()).ok()?;
+        let resized = signal(SignalKind::window_change()).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw).ok()?;
+        Some(Self { before, resized })
+    }
+
+    pub(super) fn size() -> TerminalSize {
+        match tcgetwinsize(rustix::stdio::stdout()) {
+            Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
+                TerminalSize { rows: size.ws_row, columns: size.ws_col }
+            }
+            Ok(_) | Err(_) => TerminalSize { rows: 24, columns: 80 },
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _it_has_gone = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &self.before);
+    }
+}
+
+/// Resolves when the terminal has another size.
+async fn resized(terminal: &mut Option<Terminal>) {
+    match terminal {
+        Some(terminal) => drop(terminal.resized.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// A command as it was typed, and its terminal if it is to have one.
+pub(super) fn command(typed: Vec<String>, terminal: Option<&Terminal>) -> Command {
+    let mut words = typed.into_iter();
+    let mut command = Command::new(words.next().unwrap_or_default()).args(words);
+    if terminal.is_some() {
+        command.terminal = Some(Terminal::size());
+        // What every terminal understands: which one it is here is nobody's affair inside.
+        command.env.push(("TERM".to_owned(), "xterm".to_owned()));
+    }
+    command
+}
+
+/// A command that runs, here or held by a keeper.
+pub(super) trait Running {
+    type Input: AsyncWrite + Send + Unpin + 'static;
+    type Output: AsyncRead + Unpin;
+
+    /// Its input and its outputs, given once.
+    fn streams(&mut self) -> (Option<Self::Input>, [Option<Self::Output>; 2]);
+    async fn wait(&mut self) -> Result<Exit, Failure>;
+    fn signal(&self, number: u8);
+    fn resize(&self, size: TerminalSize);
+}
+
+impl Running for Process {
+    type Input = ProcessInput;
+    type Output = ProcessOutput;
+
+    fn streams(&mut self) -> (Option<ProcessInput>, [Option<ProcessOutput>; 2]) {
+        (self.stdin.take(), [self.stdout.take(), self.stderr.take()])
+    }
+
+    async fn wait(&mut self) -> Result<Exit, Failure> {
+        Self::wait(self).await.map(|result| exit(&result)).map_err(failure)
+    }
+
+    fn signal(&self, number: u8) {
+        // Every number that is sent is one of a signal.
+        let _over_already = Self::signal(self, number.into());
+    }
+
+    fn resize(&self, size: TerminalSize) {
+        Self::resize(self, size);
+    }
+}
+
+/// Passes everything in both directions until the command has ended, and gives how.
+pub(super) async fn attach(
+    process: &mut impl Running,
+    signals: &mut Signals,
+    mut terminal: Option<Terminal>,
+) -> Result<Exit, Failure> {
+    let (mut stdin, [stdout, stderr]) = process.streams();
+    let (unread, mut gone) = mpsc::channel(2);
+    let outward = async {
+        tokio::join!(
+            pass(stdout, tokio::io::stdout(), unread.clone()),
+            pass(stderr, tokio::io::stderr(), unread),
+        )
+    };
+    let mut outward = std::pin::pin!(outward);
+    let inward = tokio::spawn(async move {
+        let Some(to) = &mut stdin else { return };
+        let (mut from, mut buffer) = (tokio::io::stdin(), vec![0; CHUNK]);
+        // Whoever can't be read any more has ended, and so has one who does not read.
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            if to.write_all(&buffer[..count]).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut written = None;
+    let ended = loop {
+        tokio::select! {
+            ended = process.wait() => break ended,
+            both = &mut outward, if written.is_none() => written = Some(both),
+            // As the kernel would: it has nobody to write for.
+            Some(()) = gone.recv() => process.signal(BROKEN_PIPE),
+            number = signals.next() => process.signal(number),
+            () = resized(&mut terminal) => process.resize(Terminal::size()),
+        }
+    };
+    inward.abort();
+    let written = match written {
+        Some(both) => both,
+        // Its last words, unless nobody wants to wait for whoever reads them.
+        None => tokio::select! {
+            both = &mut outward => both,
+            number = signals.next() => return Ok(Exit::Signal(number)),
+        },
+    };
+    drop(terminal);
+    let ended = ended?;
+    let (Ok(()), Ok(())) = written else {
+        let (stdout, stderr) = written;
+        let error = stdout.and(stderr).err().unwrap_or_else(|| ErrorKind::Other.into());
+        let what = format!("the command's output could not be written: {error}");
+        return Err(Failure::new(Exit::NoSandbox, what));
+    };
+    Ok(ended)
+}
+
+/// Passes output on as it comes. A reader that has gone is told to `gone`, and no failure.
+async fn pass(
+    output: Option<impl AsyncRead + Unpin>,
+    mut to: impl AsyncWrite + Unpin,
+    gone: mpsc::Sender<()>,
+) -> io::Result<()> {
+    let Some(mut from) = output else { return Ok(()) };
+    let mut buffer = vec![0; CHUNK];
+    // How it ended is told by its end, also if it was lost.
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let written = async {
+            to.write_all(&buffer[..count]).await?;
+            to.flush().await
+        };
+        match written.await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                let _over_already = gone.send(()).await;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,521 @@
+//! `sandbox`: commands of people in sandboxes.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::{root, symbiont};
+
+/// Where an engine listens that was started for the tests, or the host's own.
+fn engine() -> PathBuf {
+    std::env::var_os("SYMBIONT_TEST_DOCKER").unwrap_or("/var/run/docker.sock".into()).into()
+}
+
+/// `sandbox run`, with these options and this command.
+fn begin(options: &[&str], command: &[&str]) -> Command {
+    let mut begun = symbiont();
+    begun.args(["sandbox", "run"]).args(options).arg("--").args(command);
+    begun.stdin(Stdio::null());
+    begun
+}
+
+fn ran(options: &[&str], command: &[&str]) -> Output {
+    begin(options, command).output().expect("it starts")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// How a command in a shell ends, and what it writes.
+#[track_caller]
+fn check(options: &[&str], script: &str, code: i32, out: &str) {
+    let output = ran(options, &["sh", "-c", script]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((output.status.code(), &*told), (Some(code), out), "{script}: {}", err(&output));
+}
+
+/// The names of drivers that work here, as options; what does not is said.
+fn drivers() -> Vec<Vec<String>> {
+    let engine = engine();
+    let engine = engine.to_str().expect("text");
+    let doctor = symbiont()
+        .args(["sandbox", "doctor", "-o", "json", "--engine", engine])
+        .output()
+        .expect("it starts");
+    let found: serde_json::Value = serde_json::from_slice(&doctor.stdout).expect("JSON");
+    let mut names = Vec::new();
+    for driver in found["drivers"].as_array().expect("drivers") {
+        let name = driver["driver"].as_str().expect("a name");
+        match driver["available"] == true {
+            true => names.push(["--engine", engine, "--driver", name].map(str::to_owned).into()),
+            false => eprintln!("not run: {name}: {}", driver["detail"]),
+        }
+    }
+    assert_eq!(doctor.status.code(), Some(i32::from(names.is_empty())));
+    names
+}
+
+/// Does the same with every driver that works here.
+fn each(test: impl Fn(&[&str])) {
+    for driver in drivers() {
+        test(&driver.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn it_ends_as_its_command_ends() {
+    each(|driver| {
+        for (script, code, out) in [
+            ("exit 3", 3, ""),
+            ("echo out; echo err >&2", 0, "out\n"),
+            ("kill -TERM $$", 143, ""),
+            ("kill -9 $$", 137, ""),
+            ("pwd; nproc", 0, "/workspace\n1\n"),
+            ("echo a > /workspace/a && echo b > /tmp/b && cat /workspace/a /tmp/b", 0, "a\nb\n"),
+            ("{ echo x > /usr/x; } 2>/dev/null || echo sealed", 0, "sealed\n"),
+        ] {
+            let output = ran(driver, &["sh", "-c", script]);
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert_eq!((output.status.code(), &*told), (Some(code), out), "{driver:?} {script}");
+        }
+        let ends = |command: &[&str], code: i32| {
+            let output = ran(driver, command);
+            assert_eq!(output.status.code(), Some(code), "{driver:?} {command:?}: {output:?}");
+            assert!(output.stdout.is_empty(), "{output:?}");
+            err(&output)
+        };
+        assert!(ends(&["no-such-command"], 127).contains("not found"));
+        assert!(ends(&["/etc/passwd"], 126).contains("can't be executed"));
+        let late = ran(&[driver, &["--timeout", "500ms"]].concat(), &["sleep", "60"]);
+        assert_eq!(late.status.code(), Some(124), "{late:?}");
+    });
+}
+
+#[test]
+fn a_command_that_takes_too_much_memory_is_killed() {
+    each(|driver| {
+        let hog = ["dd", "if=/dev/zero", "of=/dev/null", "bs=300M", "count=1"];
+        let output = ran(&[driver, &["--memory", "64"]].concat(), &hog);
+        // A kernel of its own goes with it, which is the same to whoever looks.
+        assert_eq!(output.status.code(), Some(137), "{driver:?} {output:?}");
+    });
+}
+
+#[test]
+fn bytes_pass_as_they_are() {
+    let bytes: Vec<u8> =
+        (0..3 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    each(|driver| {
+        let mut child = begin(driver, &["sh", "-c", "cat; echo done >&2"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let input = bytes.clone();
+        let feed = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().expect("it ends");
+        feed.join().expect("no panic").expect("it is all read");
+        assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), "done\n"));
+        assert!(output.stdout == bytes, "{driver:?}: {} bytes", output.stdout.len());
+    });
+    // A reader that has gone ends the command as a broken pipe does.
+    let mut child = begin(&[], &["yes"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut out = child.stdout.take().expect("a pipe");
+    out.read_exact(&mut [0; 4]).expect("it writes");
+    drop(out);
+    assert_eq!(child.wait().expect("it ends").code(), Some(141));
+}
+
+#[test]
+fn nothing_of_this_environment_passes() {
+    each(|driver| {
+        let output = begin(driver, &["env"])
+            .env("CANARY", "leaked")
+            .env("TERM", "canary")
+            .output()
+            .expect("it starts");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let mut names: Vec<_> = text.lines().filter_map(|line| line.split('=').next()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["HOME", "LANG", "PATH", "TMPDIR"], "{driver:?}");
+    });
+    check(&["--env", "A=1=2", "--env", "B="], "echo $A-$B-", 0, "1=2--\n");
+}
+
+#[test]
+fn files_come_with_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("a:b");
+    std::fs::write(&file, "content").expect("written");
+    let file = file.to_str().expect("text");
+    each(|driver| {
+        let elsewhere = format!("{file}:/tmp/x/y");
+        let options = [driver, &["--file", file, "--file", &elsewhere]].concat();
+        check(&options, "cat a:b /workspace/a:b /tmp/x/y", 0, "contentcontentcontent");
+    });
+    for (given, why) in [
+        (directory.path().to_str().expect("text"), "it is a directory"),
+        ("/nowhere/x", "No such file"),
+        ("/dev/null", "no regular file"),
+    ] {
+        let output = ran(&["--file", given], &["true"]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(err(&output).contains(why), "{}", err(&output));
+    }
+    let output = ran(&["--file", &format!("{file}:/etc/x")], &["true"]);
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+}
+
+#[test]
+fn what_makes_no_sense_is_told_at_once() {
+    for (options, command, code, why) in [
+        (&["--tier", "4"][..], &["true"][..], 2, "4 is not in 1..=3"),
+        (&["--tier", "2", "--driver", "process"], &["true"], 2, "does not serve tier 2"),
+        (&["--driver", "docker", "--rootfs", "host"], &["true"], 2, "built-in busybox"),
+        (&["--rootfs", "./nowhere"], &["true"], 2, "No such file"),
+        (&["--memory", "0"], &["true"], 2, "memory_mb"),
+        (&["--cpus", "0"], &["true"], 2, "cpu_cores"),
+        (&["--pids", "1"], &["true"], 2, "processes"),
+        (&["--timeout", "25h"], &["true"], 2, "24h"),
+        (&["--timeout", "0"], &["true"], 2, "above zero"),
+        (&["--env", "PATH"], &["true"], 2, "has no value"),
+        (&["--env", "LD_PRELOAD=x"], &["true"], 2, "LD_PRELOAD"),
+        (&["--allow-degraded", "sleep"], &["true"], 2, "no limit is called"),
+        (&["--bogus"], &["true"], 2, "--bogus"),
+        (&[], &[], 2, "COMMAND"),
+        (&["--tier", "3"], &["true"], 125, "ask for Tier2"),
+        (
+            &["--engine", "/nowhere/socket", "--rootfs", "image"],
+            &["true"],
+            125,
+            "is dockerd running",
+        ),
+    ] {
+        let output = ran(options, command);
+        assert_eq!(output.status.code(), Some(code), "{options:?}: {output:?}");
+        assert!(err(&output).contains(why), "{options:?}: {}", err(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_directory_can_be_its_root() {
+    let busybox = Path::new("/bin/busybox");
+    if !busybox.is_file() {
+        return eprintln!("not run: there is no static busybox");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(directory.path().join("bin")).expect("made");
+    std::fs::copy(busybox, directory.path().join("bin/sh")).expect("copied");
+    let root = directory.path().to_str().expect("text");
+    check(
+        &["--rootfs", root],
+        "echo /bin/*; { echo x > /bin/y; } 2>/dev/null || echo sealed",
+        0,
+        "/bin/sh\nsealed\n",
+    );
+}
+
+#[test]
+fn it_tells_which_walls_stand() {
+    each(|driver| {
+        let output =
+            ran(&[driver, &["--report", "-o", "json", "--pids", "64"]].concat(), &["true"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
+        assert_eq!(report["driver"], driver[3]);
+        assert_eq!(
+            (&report["no_new_privileges"], &report["network"]),
+            (&true.into(), &"none".into())
+        );
+        assert!(report["limits"].to_string().contains("processes 64"), "{report}");
+        assert!(report["limits"].to_string().contains("memory 512 MiB"), "{report}");
+        let output = ran(&[driver, &["--report"]].concat(), &["true"]);
+        let told = err(&output);
+        for part in ["driver", "limits", "memory 512 MiB", "network", "none"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    });
+}
+
+/// A command that has begun in a sandbox, with what it wrote so far.
+fn begun(driver: &[&str], script: &str) -> Child {
+    let mut child = begin(driver, &["sh", "-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let out = child.stdout.as_mut().expect("a pipe");
+    let mut first = [0; 6];
+    out.read_exact(&mut first).expect("it begins");
+    assert_eq!(&first, b"begun\n");
+    child
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let told = Command::new("kill").args(["-s", name, &pid]).status().expect("kill starts");
+    assert!(told.success());
+}
+
+#[test]
+fn signals_are_the_command_s() {
+    each(|driver| {
+        for (name, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+            let child = begun(driver, "echo begun; exec sleep 600");
+            signal(&child, name);
+            let output = child.wait_with_output().expect("it ends");
+            assert_eq!(output.status.code(), Some(code), "{driver:?} {name}: {output:?}");
+        }
+        let script = "trap 'echo asked; exit 7' TERM; echo begun; while :; do sleep 0.1; done";
+        let child = begun(driver, script);
+        signal(&child, "TERM");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(7), "{driver:?}: {output:?}");
+        assert_eq!(output.stdout, b"asked\n");
+    });
+}
+
+/// The processes of this host that have a word in their command line.
+fn processes(word: &str) -> usize {
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let has = |line: &Vec<u8>| line.windows(word.len()).any(|part| part == word.as_bytes());
+    // Not the command of ours that carries it as well.
+    lines.filter(|line| has(line) && !has_name(line)).count()
+}
+
+fn has_name(line: &[u8]) -> bool {
+    line.windows(7).any(|part| part == b"sandbox")
+}
+
+#[test]
+fn nothing_is_left_of_one_that_is_killed() {
+    let marker = format!("marker-{}", std::process::id());
+    for (name, driver) in drivers().iter().map(|driver| (driver[3].clone(), driver)) {
+        if name != "process" {
+            continue; // What runs in others is no process of this host, or has another command line.
+        }
+        let driver: Vec<&str> = driver.iter().map(String::as_str).collect();
+        let mut child = begun(&driver, &format!("echo begun; : {marker}; setsid sleep 600; :"));
+        assert!(processes(&marker) > 0);
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+        let begun = std::time::Instant::now();
+        while processes(&marker) > 0 {
+            assert!(begun.elapsed().as_secs() < 10, "something of it still runs");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The commands that `--help` shows do what it says.
+#[test]
+fn the_examples_of_help_run() {
+    let help = symbiont().args(["sandbox", "run", "--help"]).output().expect("it starts");
+    let help = String::from_utf8(help.stdout).expect("text");
+    let (_, examples) = help.split_once("Examples:\n").expect("there are examples");
+    let examples: Vec<_> =
+        examples.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let want = ["Linux\n", "HELLO\n", "", "you\n1\n", ""];
+    assert_eq!(examples.len(), want.len());
+    let folder = Path::new(env!("CARGO_BIN_EXE_symbiont")).parent().expect("a folder");
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    for (example, want) in examples.into_iter().zip(want) {
+        let output = Command::new("sh")
+            .args(["-c", example])
+            .current_dir(root())
+            .env("PATH", &path)
+            .output()
+            .expect("sh starts");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{example}: {}", err(&output));
+        match example.contains("wc -l") {
+            true => assert!(told.ends_with(" Cargo.lock\n"), "{told}"),
+            false => assert_eq!(told, want, "{example}"),
+        }
+    }
+}
+
+/// A sandbox that is kept, destroyed when the test is over.
+struct Kept(String);
+
+impl Kept {
+    fn new(options: &[&str]) -> Self {
+        let output = symbiont()
+            .args(["sandbox", "create", "--lease", "10m"])
+            .args(options)
+            .output()
+            .expect("it starts");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        Self(String::from_utf8(output.stdout).expect("text").trim().to_owned())
+    }
+
+    fn exec(&self, script: &str) -> Command {
+        let mut command = symbiont();
+        command.args(["sandbox", "exec", &self.0, "--", "sh", "-c", script]).stdin(Stdio::null());
+        command
+    }
+
+    fn says(&self, script: &str) -> (Option<i32>, String) {
+        let output = self.exec(script).output().expect("it starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &err(&output))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _gone_already = symbiont().args(["sandbox", "destroy", &self.0]).output();
+    }
+}
+
+fn asked(arguments: &[&str]) -> Output {
+    symbiont().arg("sandbox").args(arguments).output().expect("it starts")
+}
+
+fn listed(id: &str) -> Option<serde_json::Value> {
+    let output = asked(&["list", "-o", "json"]);
+    let all: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    all.into_iter().find(|status| status["id"] == id)
+}
+
+#[test]
+fn a_sandbox_is_kept_until_it_is_destroyed() {
+    each(|driver| {
+        let kept = Kept::new(&[driver, &["--env", "A=b", "--pids", "64"]].concat());
+        assert_eq!(kept.says("echo $A > note; exit 3"), (Some(3), String::new()));
+        assert_eq!(kept.says("cat note; echo x >&2"), (Some(0), "b\nx\n".to_owned()));
+        let status = listed(&kept.0).expect("it is there");
+        assert_eq!((&status["status"], &status["driver"]), (&"running".into(), &driver[3].into()));
+        let text = asked(&["list"]);
+        assert!(String::from_utf8_lossy(&text.stdout).contains(&kept.0), "{text:?}");
+        let gone = asked(&["destroy", &kept.0]);
+        assert_eq!((gone.status.code(), err(&gone).as_str()), (Some(0), ""));
+        assert!(listed(&kept.0).is_none());
+        let (code, told) = kept.says("true");
+        assert!(code == Some(125) && told.contains("no sandbox"), "{told}");
+        assert_eq!(asked(&["destroy", &kept.0]).status.code(), Some(1));
+    });
+}
+
+#[test]
+fn a_kept_one_s_commands_are_talked_to_as_one_s_own() {
+    let kept = Kept::new(&[]);
+    let bytes: Vec<u8> =
+        (0..1_500_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+    let mut child =
+        kept.exec("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = bytes.clone();
+    let feed = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it ends");
+    feed.join().expect("no panic").expect("it is all read");
+    assert!(output.status.success() && output.stdout == bytes, "{} bytes", output.stdout.len());
+    // A signal is not behind what the command does not read.
+    let mut child = kept
+        .exec("trap 'exit 7' TERM; echo begun; while :; do sleep 0.1; done")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut first = [0; 6];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("it begins");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let feed = std::thread::spawn(move || stdin.write_all(&vec![0; 4 << 20]));
+    signal(&child, "TERM");
+    assert_eq!(child.wait().expect("it ends").code(), Some(7));
+    assert!(feed.join().expect("no panic").is_err(), "nobody read it");
+    // One whose caller is killed is killed.
+    let marker = format!("kept-{}", std::process::id());
+    let mut child = kept
+        .exec(&format!("echo begun; : {marker}; sleep 600; :"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("it begins");
+    assert!(processes(&marker) > 0);
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    let begun = std::time::Instant::now();
+    while processes(&marker) > 0 {
+        assert!(begun.elapsed().as_secs() < 10, "it still runs");
+        std::thread::yield_now();
+    }
+    for (script, code) in [("kill -9 $$", 137), ("exec nothing-like-it", 127)] {
+        assert_eq!(kept.says(script).0, Some(code), "{script}");
+    }
+    let absent = asked(&["exec", &kept.0, "--", "no-such-command"]);
+    assert_eq!(absent.status.code(), Some(127), "{absent:?}");
+    let late = asked(&["exec", "--timeout", "300ms", &kept.0, "--", "sleep", "60"]);
+    assert_eq!(late.status.code(), Some(124), "{late:?}");
+}
+
+#[test]
+fn files_go_in_and_come_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    std::fs::write(at("in"), "content").expect("written");
+    let kept = Kept::new(&[]);
+    let inside = |path: &str| format!("{}:{path}", kept.0);
+    let copied = |from: &str, to: &str| {
+        let output = asked(&["cp", from, to]);
+        (output.status.code(), err(&output))
+    };
+    assert_eq!(copied(&at("in"), &inside("sub/x")), (Some(0), String::new()));
+    assert_eq!(kept.says("cat sub/x"), (Some(0), "content".to_owned()));
+    assert_eq!(copied(&inside("/workspace/sub/x"), &at("out")), (Some(0), String::new()));
+    assert_eq!(std::fs::read_to_string(at("out")).expect("it is there"), "content");
+    assert_eq!(copied(&inside("sub/x"), &at("")), (Some(0), String::new()));
+    assert_eq!(std::fs::read_to_string(at("x")).expect("it is there"), "content");
+    for (from, to, code, why) in [
+        (at(""), inside("x"), 2, "is a directory"),
+        (at("nothing"), inside("x"), 2, "No such file"),
+        (at("in"), at("y"), 2, "ID:PATH"),
+        (inside("sub"), at("y"), 1, "not a regular file"),
+        (inside("nothing"), at("y"), 1, "No such file"),
+        (at("in"), inside("/etc/x"), 1, "leads out of"),
+        (at("in"), inside("../x"), 1, "`..` is not followed"),
+    ] {
+        let (got, told) = copied(&from, &to);
+        assert!(told.contains(why), "{from} {to}: {told}");
+        assert_eq!(got, Some(code), "{from} {to}: {told}");
+    }
+}
+
+#[test]
+fn a_lease_ends_and_a_keeper_that_is_killed_is_gone() {
+    let output = asked(&["create", "--lease", "2s"]);
+    let id = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+    assert!(listed(&id).is_some(), "it is there for two seconds");
+    let begun = std::time::Instant::now();
+    while listed(&id).is_some() {
+        assert!(begun.elapsed().as_secs() < 20, "its lease is over");
+    }
+    // The keeper of another is killed, and its sandbox with it.
+    let kept = Kept::new(&[]);
+    let marker = format!("of-a-keeper-{}", std::process::id());
+    let script = format!("echo begun; : {marker}; sleep 600; :");
+    let mut running = kept.exec(&script).stdout(Stdio::piped()).spawn().expect("it starts");
+    running.stdout.as_mut().expect("a pipe").read_exact(&mut [0; 6]).expect("it begins");
+    let keeper = listed(&kept.0).expect("it is there")["keeper"].to_string();
+    let environment = std::fs::read(format!("/proc/{keeper}/environ")).expect("it runs");
+    assert!(environment.is_empty(), "it has nothing of this environment");
+    let killed = Command::new("kill").args(["-9", &keeper]).status().expect("kill starts");
+    assert!(killed.success());
+    assert_eq!(running.wait().expect("it ends").code(), Some(125));
+    let begun = std::time::Instant::now();
+    while processes(&marker) > 0 {
+        assert!(begun.elapsed().as_secs() < 10, "something of it still runs");
+    }
+    assert!(listed(&kept.0).is_none());
+    // What is wrong is told by the command that was asked.
+    let wrong = asked(&["create", "--memory", "1"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert!(err(&wrong).contains("memory_mb"), "{}", err(&wrong));
+    let third = asked(&["create", "--tier", "3"]);
+    assert_eq!((third.status.code(), third.stdout.as_slice()), (Some(125), &b""[..]), "{third:?}");
+    assert!(err(&third).contains("ask for Tier2"), "{}", err(&third));
+}
