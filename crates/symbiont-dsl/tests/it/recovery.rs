@@ -142,7 +142,7 @@ const FAULTS: &[(In, &str, &str)] = &[
     (Body, "while {a: n}.a { break; }", "+E0121"),
     (Body, "if n in {a: 1, b: 2} { print(n); }", "+E0121"),
     (Body, "if n { print(1); }; else { print(2); }", "E0101"),
-    (Body, "catch (e) { print(e); }", "E0101"),
+    (Body, "print(n); catch (e) { print(e); }", "E0101"),
     (Body, "foreach i in [1] { print(i); }", "+E0115"),
     (Body, "whlie n { print(n); }", "+E0111"),
     (Body, "whlie (n) { print(n); }", "+E0111"),
