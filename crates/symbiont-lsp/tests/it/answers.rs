@@ -202,7 +202,7 @@ fn hover_has_the_page_of_what_is_wrong() {
     hovers("type A$0 = A\n", "type Node = { value: int, next: Option<Node> }");
     // Beside what the word means, and where there is no word.
     hovers(&around("print(unkn$0own)"), "**E0201**");
-    hovers(&around("print(1 +$0 )"), "**E0101**");
+    hovers(&around("print(1 + $0)"), "**E0101**");
     hovers(&around("let x $0= 1; print(x)"), "");
 }
 
