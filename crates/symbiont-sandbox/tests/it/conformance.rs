@@ -82,8 +82,8 @@ table! {
         all "timed out after it had begun: true, nothing is left";
     time::case_03_a_command_that_takes_no_signal "a command that blocks every signal, at the end of its time"
         all "timed out, nothing is left";
-    time::case_04_a_fork_bomb "a fork bomb"
-        all "timed out: fork EAGAIN; the next: exit 0; gone in 5 s";
+    time::case_04_a_fork_bomb "a fork bomb, killed when it gets no more"
+        all "fork EAGAIN, then signal 9; the next: exit 0; gone in 5 s";
     time::case_05_a_command_that_stops_itself "a command and its child that stop themselves, at the end of their time"
         all "timed out, nothing is left";
     time::case_06_a_child_that_keeps_the_output "a command that ends and leaves a child with its output"
