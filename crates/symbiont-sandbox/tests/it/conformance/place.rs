@@ -162,13 +162,23 @@ static PROBE: LazyLock<PathBuf> = LazyLock::new(|| {
     let (text, program) = (place.path().join("probe.rs"), place.path().join("probe"));
     std::fs::write(&text, source).unwrap();
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = std::process::Command::new(rustc)
-        .args(["--edition=2024", "-O", "-Cpanic=abort", "-Cstrip=symbols"])
-        .args(["-Ctarget-feature=+crt-static", "-Crelocation-model=static"])
-        .args([&text, std::path::Path::new("-o"), &program])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Where the C library has no static part there may be another.
+    let musl = format!("--target={}-unknown-linux-musl", std::env::consts::ARCH);
+    let mut complaints = String::new();
+    for target in [None, Some(&musl)] {
+        let output = std::process::Command::new(&rustc)
+            .args(["--edition=2024", "-O", "-Cpanic=abort", "-Cstrip=symbols"])
+            .args(["-Ctarget-feature=+crt-static", "-Crelocation-model=static"])
+            .args(target)
+            .args([&text, std::path::Path::new("-o"), &program])
+            .output()
+            .unwrap();
+        if output.status.success() {
+            break;
+        }
+        complaints += &String::from_utf8_lossy(&output.stderr);
+    }
+    assert!(program.exists(), "{complaints}");
     std::fs::rename(&program, &built).unwrap();
     built
 });
