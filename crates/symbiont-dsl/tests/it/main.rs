@@ -14,6 +14,7 @@ mod machine;
 mod parsing;
 mod policies;
 mod random;
+mod ranges;
 mod recovery;
 mod runs;
 mod saving;
