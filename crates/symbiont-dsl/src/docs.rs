@@ -76,11 +76,10 @@ pub fn find(kind: Kind, name: &str) -> Option<&'static Page> {
     PAGES.iter().find(|page| page.kind == kind && page.receiver.is_empty() && page.name == name)
 }
 
-/// The page of a method of a type, which is named as `type_of` does. Ranges have the methods
-/// of arrays, ints and floats those of `number`.
+/// The page of a method of a type, which is named as `type_of` does. Ints and floats have the methods
+/// of `number`.
 pub fn method(receiver: &str, name: &str) -> Option<&'static Page> {
     let receiver = match receiver {
-        "range" => "array",
         "int" | "float" => "number",
         "null" | "bool" | "function" | "secret" | "memory" => "any",
         other => other,

@@ -32,6 +32,7 @@ mod meter;
 mod methods;
 mod names;
 mod operators;
+mod pattern;
 mod prelude;
 mod saved;
 mod session;
@@ -685,7 +686,7 @@ impl Machine {
         if args.iter().all(|arg| arg.depth() == 0 && !matches!(arg, Value::String(_))) {
             return Ok(args.to_vec());
         }
-        let given = self.meter.long(|| Detach::new(Value::array(args.iter().cloned()), false))?;
+        let given = self.meter.long(|| Detach::given(Value::array(args.iter().cloned())))?;
         let Value::Array(given) = given else { return Ok(Vec::new()) };
         // The work that made it may still hold it.
         Ok(Arc::try_unwrap(given).map_or_else(|given| given.to_vec(), Array::into_items))
@@ -753,13 +754,15 @@ impl Machine {
         }
         if site.names.is_empty() {
             if let Some((function, count)) = prelude::method(name)
-                && matches!(self.values[at], Value::Array(_) | Value::Range(..))
+                && self.values[at].list_length().is_some()
             {
                 builtins::arity(name, &self.values[args_at..], count, count)?;
                 return self.enter(code, function, None, at, at, &[]);
             }
-            let list = matches!(self.values[at], Value::Array(_) | Value::Range(..));
-            if name == "join" && list && args_at == self.values.len() {
+            if name == "join"
+                && self.values[at].list_length().is_some()
+                && args_at == self.values.len()
+            {
                 self.values.push(Value::from(""));
             }
             // `zip` is no method.
@@ -1262,7 +1265,7 @@ impl Machine {
                     );
                     if !walkable {
                         let message = format!(
-                            "`for` walks through an array, a range, a map or a string, not {}",
+                            "`for` walks through an array, a map or a string, not {}",
                             value.type_name()
                         );
                         attempt!(Err(type_error(message)));

@@ -87,7 +87,8 @@ pub enum Value {
     Err(Arc<Value>),
     /// An error.
     Error(Arc<ErrorValue>),
-    /// `range(a, b)`: from the first up to and without the second.
+    /// `range(a, b)`, from the first up to and without the second: an array of which nothing is there
+    /// until something asks for more than its numbers. Nothing tells it from another array.
     Range(i64, i64),
     /// A function of the program, or a lambda with what it captured.
     Function(Arc<Closure>),
@@ -326,6 +327,7 @@ impl Value {
                     value = inner;
                 }
                 Value::Array(array) => return wrappers + array.depth,
+                Value::Range(..) => return wrappers + 1,
                 Value::Map(map) => return wrappers + map.depth,
                 Value::Function(closure) => return wrappers + closure.depth(),
                 Value::Null
@@ -339,7 +341,6 @@ impl Value {
                 | Value::Time(_)
                 | Value::None
                 | Value::Error(_)
-                | Value::Range(..)
                 | Value::Any
                 | Value::Secret(_)
                 | Value::Memory(_) => return wrappers,
@@ -359,12 +360,11 @@ impl Value {
             Value::Duration(_) => "duration",
             Value::Size(_) => "size",
             Value::Time(_) => "time",
-            Value::Array(_) => "array",
+            Value::Array(_) | Value::Range(..) => "array",
             Value::Map(_) => "map",
             Value::Some(_) | Value::None => "option",
             Value::Ok(_) | Value::Err(_) => "result",
             Value::Error(_) => "error",
-            Value::Range(..) => "range",
             Value::Function(_) => "function",
             Value::Any => "any",
             Value::Secret(_) => "secret",
@@ -375,6 +375,30 @@ impl Value {
     /// Whether a condition takes it as true: all but `false`, `null`, `None` and `Err`.
     pub fn is_true(&self) -> bool {
         !matches!(self, Value::Bool(false) | Value::Null | Value::None | Value::Err(_))
+    }
+
+    /// How many elements it has, if it is an array.
+    pub(crate) fn list_length(&self) -> Option<usize> {
+        match self {
+            Value::Array(items) => Some(items.len()),
+            Value::Range(from, to) => {
+                let length = u64::try_from(i128::from(*to) - i128::from(*from)).unwrap_or(0);
+                Some(usize::try_from(length).unwrap_or(usize::MAX))
+            }
+            _ => None,
+        }
+    }
+
+    /// An element, if it is an array that has so many.
+    pub(crate) fn element(&self, at: usize) -> Option<Value> {
+        match self {
+            Value::Array(items) => items.get(at).cloned(),
+            Value::Range(from, to) => {
+                let number = from.checked_add_unsigned(at as u64).filter(|number| number < to);
+                number.map(Value::Int)
+            }
+            _ => None,
+        }
     }
 
     /// The text, if it is text.

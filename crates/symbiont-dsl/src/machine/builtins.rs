@@ -8,9 +8,10 @@ use sha2::{Digest as _, Sha256};
 use super::jobs::{Change, Csv, Form, How, Write};
 use super::meter::{Meter, Raise, Result, VALUE, arithmetic, raise, type_error};
 use super::methods;
-use super::operators::{apply, clipped, range_length};
+use super::operators::{apply, clipped};
+use super::pattern::{Pattern, Search};
 use crate::hir::BinaryOp;
-use crate::value::{Array, ErrorValue, Reader, Text, Value};
+use crate::value::{ErrorValue, Reader, Text, Value};
 
 /// Methods that change the variable, member or element that they are called on.
 pub(super) const MUTATORS: [&str; 4] = ["append", "push", "remove", "merge"];
@@ -104,41 +105,33 @@ pub(super) fn wrong(name: &str, wanted: &str, got: Option<&Value>) -> Raise {
     type_error(format!("`{name}` wants {wanted}, not {got}"))
 }
 
-/// The longest text that a pattern is looked for in: that is done in one go.
-const LONGEST_SUBJECT: usize = 1 << 20;
-
-/// Compiled patterns: what is lost when a run moves is made again.
+/// Patterns that have been read: what is lost when a run moves is read again.
 #[derive(Debug, Default)]
-pub(super) struct Patterns(Vec<(String, regex::Regex)>);
+pub(super) struct Patterns(Vec<(String, Arc<Pattern>)>);
 
 impl Patterns {
     /// Whether a pattern matches somewhere in a text. Linear in the text.
-    pub(super) fn matches(&mut self, text: &str, pattern: &str, meter: &mut Meter) -> Result<bool> {
-        // Whether a letter is one of a word takes much longer to find out.
-        let words = ["\\b", "\\B", "\\<", "\\>"].iter().any(|word| pattern.contains(word));
-        let longest = if words { LONGEST_SUBJECT / 8 } else { LONGEST_SUBJECT };
-        if text.len() > longest {
-            let message = format!("this pattern is looked for in at most {longest} bytes");
-            return Err(raise("LimitExceeded", message));
-        }
-        // The cost does not depend on what happens to be compiled already.
+    pub(super) fn matches(
+        &mut self,
+        text: &Text,
+        pattern: &str,
+        meter: &mut Meter,
+    ) -> Result<Value> {
+        // The cost does not depend on what happens to have been read already.
         meter.work(200 + pattern.len() as u64)?;
-        meter.work((text.len() as u64).saturating_mul(1 + pattern.len() as u64 / 16) / 8)?;
-        if let Some((_, regex)) = self.0.iter().find(|(known, _)| known == pattern) {
-            return Ok(regex.is_match(text));
-        }
-        let compiled = regex::RegexBuilder::new(pattern)
-            .size_limit(1 << 18)
-            .dfa_size_limit(1 << 18)
-            .nest_limit(64)
-            .build()
-            .map_err(|error| raise("ParseError", format!("no pattern: {error}")))?;
-        let matches = compiled.is_match(text);
-        if self.0.len() >= 16 {
-            self.0.remove(0);
-        }
-        self.0.push((pattern.to_owned(), compiled));
-        Ok(matches)
+        let known = self.0.iter().find(|(known, _)| known == pattern);
+        let read = match known {
+            Some((_, read)) => Arc::clone(read),
+            None => {
+                let read = Arc::new(Pattern::new(pattern)?);
+                if self.0.len() >= 16 {
+                    self.0.remove(0);
+                }
+                self.0.push((pattern.to_owned(), Arc::clone(&read)));
+                read
+            }
+        };
+        meter.long(|| Search::new(&read, text))
     }
 }
 
@@ -154,7 +147,7 @@ pub(super) fn call(
     let first = &args[0];
     match builtin {
         Builtin::Len => methods::length(first, meter)?
-            .ok_or_else(|| wrong(name, "a string, an array, a map, a range or bytes", Some(first))),
+            .ok_or_else(|| wrong(name, "a string, an array, a map or bytes", Some(first))),
         Builtin::Format => format_text(args, meter),
         Builtin::ParseJson => {
             text(name, args, 0)?;
@@ -186,15 +179,15 @@ pub(super) fn call(
         Builtin::Reverse => methods::reverse(first, meter)?
             .ok_or_else(|| wrong(name, "an array or a string", Some(first))),
         Builtin::Zip => {
-            let a = methods::items(first, meter)?
-                .ok_or_else(|| wrong(name, "an array", Some(first)))?;
-            let b = methods::items(&args[1], meter)?
-                .ok_or_else(|| wrong(name, "an array", args.get(1)))?;
-            meter.array(a.len().min(b.len()))?;
-            meter.allocate((super::meter::ARRAY + 2 * VALUE) * a.len().min(b.len()) as u64)?;
-            let pairs: Array =
-                a.iter().zip(b.iter()).map(|(x, y)| Value::array([x.clone(), y.clone()])).collect();
-            methods::finished(pairs)
+            let length = |at: usize| {
+                let length = args[at].list_length();
+                length.ok_or_else(|| wrong(name, "an array", args.get(at)))
+            };
+            let count = length(0)?.min(length(1)?);
+            meter.array(count)?;
+            meter.allocate((super::meter::ARRAY + 2 * VALUE) * count as u64)?;
+            let pair = |at| Some(Value::array([first.element(at)?, args[1].element(at)?]));
+            methods::finished((0..count).filter_map(pair).collect())
         }
         Builtin::Keys | Builtin::Values | Builtin::Entries => {
             methods::of_map(first, name, meter)?.ok_or_else(|| wrong(name, "a map", Some(first)))
@@ -215,8 +208,10 @@ pub(super) fn call(
             other => Err(wrong(name, "a string or bytes", Some(other))),
         },
         Builtin::RegexMatch => {
-            let (subject, pattern) = (text(name, args, 0)?, text(name, args, 1)?);
-            Ok(Value::Bool(patterns.matches(subject, pattern, meter)?))
+            text(name, args, 0)?;
+            let pattern = text(name, args, 1)?;
+            let Value::String(subject) = first else { return Ok(Value::Null) };
+            patterns.matches(subject, pattern, meter)
         }
         Builtin::Error => {
             let message = shown(first, meter)?;
@@ -259,7 +254,8 @@ fn format_text(args: &[Value], meter: &mut Meter) -> Result<Value> {
     let mut out = String::new();
     let mut secret = None;
     let mut rest = pattern;
-    while let Some(at) = rest.find("{}") {
+    let braces = memchr::memmem::Finder::new("{}");
+    while let Some(at) = braces.find(rest.as_bytes()) {
         out.push_str(&rest[..at]);
         rest = &rest[at + 2..];
         match values.next() {
@@ -289,12 +285,13 @@ fn extreme(
     wanted: std::cmp::Ordering,
     meter: &mut Meter,
 ) -> Result<Value> {
-    let list;
+    let ends;
     let candidates = match args {
-        [Value::Range(..)] => {
-            list = methods::items(&args[0], meter)?.unwrap_or_default();
-            &list[..]
+        [Value::Range(from, to)] if from < to => {
+            ends = [Value::Int(*from), Value::Int(to - 1)];
+            &ends[..]
         }
+        [Value::Range(..)] => &[],
         [Value::Array(items)] => items,
         several => several,
     };
@@ -315,13 +312,12 @@ fn extreme(
 
 fn sum(value: &Value, meter: &mut Meter) -> Result<Value> {
     if let Value::Range(from, to) = value {
-        let count = i128::from(range_length(*from, *to));
+        let count = (i128::from(*to) - i128::from(*from)).max(0);
         // Neighbours from both ends: half as many pairs of the same sum.
         let total = (i128::from(*from) + i128::from(*to) - 1) * count / 2;
-        return i64::try_from(total).map(Value::Int).map_err(|_| arithmetic("`sum` overflows"));
+        return i64::try_from(total).map(Value::Int).map_err(|_| arithmetic("`+` overflows"));
     }
-    let items =
-        methods::items(value, meter)?.ok_or_else(|| wrong("sum", "an array", Some(value)))?;
+    let Value::Array(items) = value else { return Err(wrong("sum", "an array", Some(value))) };
     meter.work(items.len() as u64 / 2)?;
     let mut total = match items.first() {
         Some(Value::Duration(_)) => Value::Duration(Duration::ZERO),

@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 
 use super::long::Job;
 use super::meter::{ARRAY, ENTRY, MAP, Meter, Result, TEXT, VALUE};
-use crate::value::{Array, Closure, Form, Map, Text, Value};
+use crate::value::{Array, Closure, Form, LONGEST_LIST, Map, Text, Value};
 
 /// How many values are gone through in one go.
 const STRIDE: usize = 4_096;
@@ -184,6 +184,11 @@ pub(super) struct Detach {
     copies: Seen<Value>,
     /// Whether the run pays for the bytes, because it keeps them.
     keeps: bool,
+    /// Whether ranges are copied as the arrays that they stand for. For those the run pays always:
+    /// they are more than it has.
+    spreads: bool,
+    /// How many numbers of ranges have been written out and are not paid for.
+    spread: usize,
     /// The lengths of the longest array and of the longest map.
     longest: (usize, usize),
 }
@@ -217,10 +222,23 @@ fn shared(value: &Value) -> Option<usize> {
 impl Detach {
     pub(super) fn new(value: Value, keeps: bool) -> Detach {
         let (open, copies) = (Vec::new(), Seen::default());
-        let mut detach =
-            Detach { _whole: value.clone(), open, copied: None, copies, keeps, longest: (0, 0) };
+        let mut detach = Detach {
+            _whole: value.clone(),
+            open,
+            copied: None,
+            copies,
+            keeps,
+            spreads: false,
+            spread: 0,
+            longest: (0, 0),
+        };
         detach.copied = detach.meet(value, None, &mut 0);
         detach
+    }
+
+    /// What is given to a host, which knows of no ranges.
+    pub(super) fn given(values: Value) -> Detach {
+        Detach { spreads: true, ..Detach::new(values, false) }
     }
 
     /// The copy of a value that is none or is known; otherwise begins one.
@@ -245,6 +263,11 @@ impl Detach {
                 *bytes += ARRAY;
                 self.longest.0 = self.longest.0.max(array.len());
                 array.len()
+            }
+            Value::Range(..) if self.spreads => {
+                let length = value.list_length().unwrap_or(0);
+                self.longest.0 = self.longest.0.max(length);
+                length.min(LONGEST_LIST)
             }
             Value::Map(map) => {
                 *bytes += MAP;
@@ -288,7 +311,15 @@ impl Detach {
     /// Copies so many values at most, and says how many it was.
     fn go_on(&mut self, most: usize, bytes: &mut u64) -> usize {
         for number in 0..most {
-            let Some(innermost) = self.open.last() else { return number };
+            let Some(innermost) = self.open.last_mut() else { return number };
+            if let Some(next) = match &innermost.original {
+                range @ Value::Range(..) => range.element(innermost.values.len()),
+                _ => None,
+            } {
+                innermost.values.push(next);
+                self.spread += 1;
+                continue;
+            }
             let copy = match inside(&innermost.original, innermost.values.len()) {
                 Some(next) => {
                     *bytes += VALUE;
@@ -329,6 +360,7 @@ impl Detach {
             Value::Array(array) => {
                 Value::Array(Arc::new(Array::with_deepest(values, array.deepest())))
             }
+            Value::Range(..) => Value::Array(Arc::new(Array::with_deepest(values, 1))),
             _ => Value::Null,
         };
         if let Some(address) = shared {
@@ -349,9 +381,10 @@ impl Job for Detach {
         let mut bytes = 0;
         let done = self.go_on(STRIDE, &mut bytes);
         meter.work(done as u64 / 2)?;
+        meter.list(self.longest.0)?;
+        meter.allocate(VALUE * std::mem::take(&mut self.spread) as u64)?;
         if self.keeps {
             meter.allocate(bytes)?;
-            meter.list(self.longest.0)?;
             meter.entries(self.longest.1)?;
         }
         Ok(self.copied.take())

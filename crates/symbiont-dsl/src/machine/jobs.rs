@@ -5,10 +5,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
 use sha2::{Digest as _, Sha256};
 
 use super::long::Job;
 use super::meter::{MAP, Meter, Result, TEXT, VALUE, raise};
+use super::work::piece;
 use crate::value::{Array, LONGEST_LIST, Map, Reader, Same, Text, Unwritable, Value, Writer};
 
 /// How many elements are gone through in one go.
@@ -138,23 +140,30 @@ impl Job for Find {
 /// Copies what is in two arrays, or in two maps, into one.
 #[derive(Debug)]
 pub(super) enum Join {
-    Arrays { parts: [Arc<Array>; 2], at: [usize; 2], ends: [usize; 2], made: Array },
+    Arrays { parts: [Value; 2], at: [usize; 2], ends: [usize; 2], made: Array },
     Maps { parts: [Arc<Map>; 2], at: [usize; 2], made: Map },
 }
 
 impl Join {
-    pub(super) fn arrays(a: &Arc<Array>, b: &Arc<Array>) -> Join {
-        Join::of([Arc::clone(a), Arc::clone(b)], 0, [a.len(), b.len()])
+    /// Two arrays. They have been found not to be too long.
+    pub(super) fn arrays(a: &Value, b: &Value) -> Join {
+        let ends = [a, b].map(|list| list.list_length().unwrap_or(0));
+        Join::of([a.clone(), b.clone()], 0, ends)
+    }
+
+    /// An array by itself: a copy, or what a range stands for.
+    pub(super) fn array(array: &Value) -> Join {
+        Join::arrays(array, &Value::Null)
     }
 
     /// A part of an array.
-    pub(super) fn slice(array: &Arc<Array>, part: std::ops::Range<usize>) -> Join {
-        Join::of([Arc::clone(array), Arc::default()], part.start, [part.end, 0])
+    pub(super) fn slice(array: &Value, part: std::ops::Range<usize>) -> Join {
+        Join::of([array.clone(), Value::Null], part.start, [part.end, 0])
     }
 
-    fn of(parts: [Arc<Array>; 2], start: usize, ends: [usize; 2]) -> Join {
+    fn of(parts: [Value; 2], start: usize, ends: [usize; 2]) -> Join {
         let mut made = Array::new(Vec::with_capacity(ends[0] - start + ends[1] + 1));
-        made.deepen(parts[0].deepest().max(parts[1].deepest()));
+        made.deepen(parts[0].depth().max(parts[1].depth()));
         Join::Arrays { parts, at: [0, start], ends, made }
     }
 
@@ -168,15 +177,25 @@ impl Join {
 impl Job for Join {
     fn stride(&mut self, meter: &mut Meter) -> Result<Option<Value>> {
         match self {
-            Join::Arrays { parts, at: [part, at], ends, made } if *part < 2 => {
-                let end = (*at + ELEMENTS).min(ends[*part]);
-                meter.bulk(2 * (end - *at))?;
-                made.items_mut().extend_from_slice(&parts[*part][*at..end]);
-                *at = end;
-                if end == ends[*part] {
-                    (*part, *at) = (*part + 1, 0);
+            Join::Arrays { parts, at: [part, at], ends, made } => {
+                let mut left = ELEMENTS;
+                while *part < 2 && left > 0 {
+                    let end = (*at + left).min(ends[*part]);
+                    meter.bulk(2 * (end - *at))?;
+                    match &parts[*part] {
+                        Value::Array(items) => {
+                            made.items_mut().extend_from_slice(&items[*at..end]);
+                        }
+                        range => {
+                            made.items_mut().extend((*at..end).filter_map(|at| range.element(at)));
+                        }
+                    }
+                    (left, *at) = (left - (end - *at), end);
+                    if end == ends[*part] {
+                        (*part, *at) = (*part + 1, 0);
+                    }
                 }
-                Ok(None)
+                Ok((*part == 2).then(|| Value::Array(Arc::new(std::mem::take(made)))))
             }
             Join::Maps { parts, at: [part, at], made } if *part < 2 => {
                 let end = (*at + ELEMENTS / 2).min(parts[*part].len());
@@ -191,7 +210,6 @@ impl Job for Join {
                 }
                 Ok(None)
             }
-            Join::Arrays { made, .. } => Ok(Some(Value::Array(Arc::new(std::mem::take(made))))),
             Join::Maps { made, .. } => Ok(Some(Value::from(std::mem::take(made)))),
         }
     }
@@ -296,6 +314,51 @@ impl Job for Csv {
     }
 }
 
+/// Cuts a text wherever something stands in it.
+#[derive(Debug)]
+pub(super) struct Split {
+    text: Text,
+    finder: Box<Finder<'static>>,
+    /// Where the next part begins.
+    start: usize,
+    /// Up to where the text has been searched.
+    at: usize,
+    parts: Array,
+}
+
+impl Split {
+    pub(super) fn new(text: &Text, finder: Box<Finder<'static>>) -> Split {
+        Split { text: text.clone(), finder, start: 0, at: 0, parts: Array::default() }
+    }
+}
+
+impl Job for Split {
+    fn stride(&mut self, meter: &mut Meter) -> Result<Option<Value>> {
+        let (from, length) = (self.at, self.finder.needle().len());
+        let stop = from.saturating_add(BYTES).min(self.text.len());
+        let reach = stop.saturating_add(length - 1).min(self.text.len());
+        // Each that is found takes as long as many bytes that are passed by.
+        let mut left = ELEMENTS;
+        while left > 0 && self.at < stop {
+            let Some(found) = self.finder.find(&self.text.as_bytes()[self.at..reach]) else {
+                self.at = stop;
+                break;
+            };
+            let end = self.at + found;
+            piece(&self.text[self.start..end], &mut self.parts, meter)?;
+            self.at = end + length;
+            (self.start, left) = (self.at, left - 1);
+        }
+        meter.work((self.at - from) as u64 / 16 + (ELEMENTS - left) as u64 / 4)?;
+        meter.list(self.parts.len() + 1)?;
+        if self.at < self.text.len() {
+            return Ok(None);
+        }
+        piece(&self.text[self.start..], &mut self.parts, meter)?;
+        Ok(Some(Value::Array(Arc::new(std::mem::take(&mut self.parts)))))
+    }
+}
+
 /// Makes a text or a number of a text or of bytes.
 #[derive(Debug)]
 pub(super) struct Change {
@@ -319,9 +382,9 @@ pub(super) enum How {
     Base64,
     Hash(Sha256),
     /// One text for another.
-    Replace(Box<memchr::memmem::Finder<'static>>, Arc<str>),
+    Replace(Box<Finder<'static>>, Arc<str>),
     /// Whether it holds something.
-    Holds(Box<memchr::memmem::Finder<'static>>),
+    Holds(Box<Finder<'static>>),
 }
 
 impl Change {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builtins::{Patterns, arity, int, shown, text, wrong};
-use super::jobs::{Change, How, Join};
+use super::jobs::{Change, How, Join, Split};
 use super::meter::{ARRAY, ENTRY, Meter, Result, TEXT, VALUE, arithmetic, raise, type_error};
 use super::operators::{
-    MANY, check_depth, clipped, contains, finder, own, own_map, position, range_length,
+    MANY, check_depth, clipped, contains, finder, own, own_map, position, spread,
 };
 use super::work::{comparing, mixable, orderable, sort_order};
-use crate::value::{Array, Map, Value, moment, time_text};
+use crate::value::{Array, Map, Text, Value, moment, time_text};
 
 /// The names of the methods of a value, those without arguments first, to suggest one.
 pub(crate) fn known(value: &Value) -> &'static [&'static str] {
@@ -139,26 +139,25 @@ pub(super) fn length(value: &Value, meter: &mut Meter) -> Result<Option<Value>> 
             meter.bulk(text.len() / 4)?;
             text.chars().count() as u64
         }
-        Value::Array(items) => items.len() as u64,
         Value::Map(map) => map.len() as u64,
-        Value::Range(from, to) => range_length(*from, *to),
         Value::Bytes(bytes) => bytes.len() as u64,
-        _ => return Ok(None),
+        list => match list.list_length() {
+            Some(length) => length as u64,
+            None => return Ok(None),
+        },
     };
     i64::try_from(length)
         .map(|length| Some(Value::Int(length)))
         .map_err(|_| arithmetic("`length` overflows"))
 }
 
-/// The elements of an array or a range.
+/// The elements of an array, which is short if it is a range: what is done with many is done piece
+/// by piece.
 pub(super) fn items<'v>(value: &'v Value, meter: &mut Meter) -> Result<Option<Cow<'v, [Value]>>> {
     Ok(match value {
         Value::Array(items) => Some(Cow::Borrowed(items)),
         Value::Range(from, to) => {
-            let length = usize::try_from(range_length(*from, *to)).unwrap_or(usize::MAX);
-            meter.list(length)?;
-            meter.allocate(VALUE * length as u64)?;
-            meter.bulk(length)?;
+            meter.array(value.list_length().unwrap_or(0))?;
             Some(Cow::Owned((*from..*to).map(Value::Int).collect()))
         }
         _ => None,
@@ -213,13 +212,15 @@ pub(super) fn round(name: &str, value: &Value, digits: Option<&Value>) -> Result
         "ceil" => number.ceil(),
         _ => number.round(),
     };
-    whole_number(whole).ok_or_else(|| arithmetic(format!("`{name}` of {number:?} is no int")))
+    let overflow = || arithmetic(format!("`{name}` of {number:?} is no int"));
+    whole_number(whole).map(Value::Int).ok_or_else(overflow)
 }
 
+/// The number without its fraction, if it is an int.
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked first")]
-fn whole_number(number: f64) -> Option<Value> {
+pub(super) fn whole_number(number: f64) -> Option<i64> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0; // 2^63
-    (-LIMIT..LIMIT).contains(&number).then_some(Value::Int(number as i64))
+    (-LIMIT..LIMIT).contains(&number).then_some(number as i64)
 }
 
 pub(super) fn sort(value: &Value, meter: &mut Meter) -> Result<Option<Value>> {
@@ -396,7 +397,7 @@ fn option(found: Option<Value>, default: Option<&Value>) -> Result<Value> {
 }
 
 fn of_string(
-    string: &str,
+    string: &Text,
     receiver: &Value,
     name: &str,
     args: &[Value],
@@ -439,7 +440,10 @@ fn of_string(
         },
         "split" => match text(name, args, 0)? {
             "" => return Err(type_error("`split` wants something to split at; see `chars`")),
-            separator => pieces(string.split(separator), meter)?,
+            separator => {
+                let finder = finder(separator)?;
+                meter.long(|| Split::new(string, finder))?
+            }
         },
         "contains" => {
             text(name, args, 0)?;
@@ -447,7 +451,7 @@ fn of_string(
         }
         "starts_with" => Value::Bool(string.starts_with(text(name, args, 0)?)),
         "ends_with" => Value::Bool(string.ends_with(text(name, args, 0)?)),
-        "contains_pattern" => Value::Bool(patterns.matches(string, text(name, args, 0)?, meter)?),
+        "contains_pattern" => patterns.matches(string, text(name, args, 0)?, meter)?,
         "replace" => {
             let (from, to) = (text(name, args, 0)?, text(name, args, 1)?);
             let (finder, to) = (finder(from)?, Arc::from(to));
@@ -530,28 +534,16 @@ fn of_array(
         _ => (0, 0),
     };
     arity(name, args, least, most)?;
-    // What of a range needs no elements.
-    if let Value::Range(from, to) = receiver {
-        let one = |number: i64| Value::some(Value::Int(number));
-        match name {
-            "is_empty" => return Ok(Some(Value::Bool(from >= to))),
-            "first" => return Ok(Some(if from < to { one(*from) } else { Value::None })),
-            "last" => return Ok(Some(if from < to { one(*to - 1) } else { Value::None })),
-            _ => {}
-        }
-    }
-    if name == "contains" {
-        return Ok(Some(Value::Bool(contains(receiver, &args[0], meter)?)));
-    }
-    let Some(items) = items(receiver, meter)? else { return Ok(None) };
+    let length = receiver.list_length().unwrap_or(0);
     Ok(Some(match name {
-        "is_empty" => Value::Bool(items.is_empty()),
-        "first" => option(items.first().cloned(), None)?,
-        "last" => option(items.last().cloned(), None)?,
+        "is_empty" => Value::Bool(length == 0),
+        "first" => option(receiver.element(0), None)?,
+        "last" => option(length.checked_sub(1).and_then(|at| receiver.element(at)), None)?,
         "get" => {
-            let at = position(int(name, args, 0)?, items.len());
-            option(at.map(|at| items[at].clone()), args.get(1))?
+            let at = position(int(name, args, 0)?, length);
+            option(at.and_then(|at| receiver.element(at)), args.get(1))?
         }
+        "contains" => Value::Bool(contains(receiver, &args[0], meter)?),
         "sort" => return sort(receiver, meter),
         "reverse" => return reverse(receiver, meter),
         "sum" => {
@@ -564,16 +556,17 @@ fn of_array(
             .map(Some);
         }
         "slice" => {
-            let part = bounds(name, args, items.len())?;
-            match receiver {
-                Value::Array(array) => {
-                    meter.array(part.len())?;
-                    meter.long(|| Join::slice(array, part))?
-                }
-                _ => Value::from(items[part].to_vec()),
+            let part = bounds(name, args, length)?;
+            if let Value::Range(from, _) = receiver {
+                let [from, to] =
+                    [part.start, part.end].map(|at| from.saturating_add_unsigned(at as u64));
+                return Ok(Some(Value::Range(from, to)));
             }
+            meter.array(part.len())?;
+            meter.long(|| Join::slice(receiver, part))?
         }
         "join" => {
+            let Some(items) = items(receiver, meter)? else { return Ok(None) };
             let separator = if args.is_empty() { "" } else { text(name, args, 0)? };
             let mut joined = String::new();
             for (number, item) in items.iter().enumerate() {
@@ -615,7 +608,8 @@ fn of_number(value: &Value, name: &str, args: &[Value], meter: &mut Meter) -> Re
         "sqrt" => Ok(Value::Float(float.sqrt())),
         "to_int" => match value {
             Value::Int(_) => Ok(value.clone()),
-            _ => whole_number(float.trunc())
+            _ => whole_number(float)
+                .map(Value::Int)
                 .ok_or_else(|| arithmetic(format!("{float:?} is no int"))),
         },
         "to_float" => Ok(Value::Float(float)),
@@ -715,8 +709,7 @@ pub(super) fn mutate(
 ) -> Result<bool> {
     match (&mut *receiver, name) {
         (Value::Range(..), "append" | "push" | "remove") => {
-            let items = items(receiver, meter)?.unwrap_or_default().into_owned();
-            *receiver = Value::from(items);
+            spread(receiver, meter)?;
             mutate(receiver, name, args, meter)
         }
         (Value::Array(array), "append" | "push") => {

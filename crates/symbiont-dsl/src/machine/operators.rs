@@ -10,6 +10,7 @@ use super::builtins::shown;
 use super::code::{Part, Place};
 use super::jobs::{Change, Find, How, Join};
 use super::meter::{ENTRY, Meter, Raise, Result, TEXT, VALUE, arithmetic, raise, type_error};
+use super::methods;
 use crate::hir::BinaryOp;
 use crate::value::{Array, MAX_DEPTH, Map, Reader, Same, Secret, Text, Value, Writer};
 
@@ -135,8 +136,16 @@ pub(super) fn no_order(a: &Value, b: &Value) -> super::meter::Raise {
 pub(super) fn contains(whole: &Value, item: &Value, meter: &mut Meter) -> Result<bool> {
     match (whole, item) {
         (Value::Array(items), _) => meter.long(|| Find::new(items, item)).map(|is| is.is_true()),
-        (Value::Range(from, to), Value::Int(number)) => Ok(from <= number && number < to),
-        (Value::Range(..), _) => Ok(false),
+        (Value::Range(from, to), item) => {
+            let number = match item {
+                Value::Int(number) => Some(*number),
+                Value::Float(number) => methods::whole_number(*number),
+                Value::Size(bytes) => i64::try_from(*bytes).ok(),
+                _ => None,
+            };
+            let same = |number: &i64| Value::Int(*number).order(item) == Some(Ordering::Equal);
+            Ok(number.filter(same).is_some_and(|number| *from <= number && number < *to))
+        }
         (Value::Map(map), Value::String(key)) => Ok(map.contains_key(key.as_str())),
         (Value::Map(_), _) => Ok(false),
         (Value::String(_), Value::String(part)) => {
@@ -144,7 +153,7 @@ pub(super) fn contains(whole: &Value, item: &Value, meter: &mut Meter) -> Result
             meter.long(|| Change::of(whole, How::Holds(finder))).map(|holds| holds.is_true())
         }
         (whole, item) => Err(type_error(format!(
-            "`in` asks an array, a range, a map or a string, not {} for {}",
+            "`in` asks an array, a map or a string, not {} for {}",
             whole.type_name(),
             item.type_name()
         ))),
@@ -201,21 +210,8 @@ fn secret(path: &Arc<str>, parts: [&str; 2], meter: &mut Meter) -> Result<Value>
 fn add(left: &mut Value, right: &Value, meter: &mut Meter) -> Result {
     let sum = match (&mut *left, right) {
         (Value::String(a), Value::String(b)) => return append(a, b, meter),
-        (Value::Array(a), Value::Array(b)) => {
-            check_depth(b.deepest())?;
-            meter.list(a.len() + b.len())?;
-            if b.len() > MANY {
-                let Value::Array(sum) = meter.long(|| Join::arrays(a, b))? else { return Ok(()) };
-                meter.allocate(VALUE * (a.len() + b.len()) as u64)?;
-                *a = sum;
-                return Ok(());
-            }
-            meter.array(b.len())?;
-            own(a, meter)?;
-            let array = Arc::make_mut(a);
-            array.deepen(Value::Array(Arc::clone(b)).depth());
-            array.items_mut().extend_from_slice(b);
-            return Ok(());
+        (Value::Array(_) | Value::Range(..), Value::Array(_) | Value::Range(..)) => {
+            return add_lists(left, right, meter);
         }
         (Value::Secret(a), Value::Secret(b)) => secret(&a.path, [&a.text, &b.text], meter)?,
         (Value::Secret(a), Value::String(b)) => secret(&a.path, [&a.text, b], meter)?,
@@ -238,6 +234,28 @@ fn add(left: &mut Value, right: &Value, meter: &mut Meter) -> Result {
     Ok(())
 }
 
+fn add_lists(left: &mut Value, right: &Value, meter: &mut Meter) -> Result {
+    let [a, b] = [&*left, right].map(|list| list.list_length().unwrap_or(0));
+    let length = a.saturating_add(b);
+    check_depth(right.depth())?;
+    meter.list(length)?;
+    match (&mut *left, right) {
+        (Value::Array(array), Value::Array(more)) if b <= MANY => {
+            meter.array(b)?;
+            own(array, meter)?;
+            let array = Arc::make_mut(array);
+            array.deepen(more.deepest());
+            array.items_mut().extend_from_slice(more);
+        }
+        (left, right) => {
+            let sum = meter.long(|| Join::arrays(left, right))?;
+            meter.allocate(VALUE * length as u64)?;
+            *left = sum;
+        }
+    }
+    Ok(())
+}
+
 #[cold]
 fn mismatch(sign: &str, a: &Value, b: &Value) -> super::meter::Raise {
     type_error(format!("`{sign}` does not go with {} and {}", a.type_name(), b.type_name()))
@@ -252,9 +270,8 @@ fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
         BinaryOp::Divide => "/",
         _ => "%",
     };
-    let overflow = || arithmetic(format!("`{sign}` overflows"));
+    let overflow = || overflow(sign);
     let by_zero = || arithmetic("division by zero");
-    let negative = |what: &str| arithmetic(format!("a {what} can't be negative"));
     let divides = matches!(op, BinaryOp::Divide | BinaryOp::Remainder);
     let float = |a: f64, b: f64| {
         if divides && b == 0.0 {
@@ -321,11 +338,18 @@ fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
         | (Value::Float(x), Value::Duration(duration))
             if op == BinaryOp::Multiply =>
         {
-            let seconds = duration.as_secs_f64() * x;
-            Duration::try_from_secs_f64(seconds)
-                .map(Value::Duration)
-                .map_err(|_| if seconds < 0.0 { negative("duration") } else { overflow() })
+            scaled(duration.as_secs_f64() * x, sign)
         }
+        (Value::Duration(_) | Value::Size(_), Value::Float(0.0)) if divides => Err(by_zero()),
+        (Value::Duration(duration), Value::Float(x)) if op == BinaryOp::Divide => {
+            scaled(duration.as_secs_f64() / x, sign)
+        }
+        (Value::Size(size), Value::Float(x)) | (Value::Float(x), Value::Size(size))
+            if op == BinaryOp::Multiply =>
+        {
+            bytes(*size as f64 * x, sign)
+        }
+        (Value::Size(size), Value::Float(x)) if op == BinaryOp::Divide => bytes(*size as f64 / x, sign),
         (Value::Size(size), Value::Int(n)) | (Value::Int(n), Value::Size(size))
             if op == BinaryOp::Multiply =>
         {
@@ -356,6 +380,33 @@ fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
             nanoseconds(between).map(Value::Duration).ok_or_else(overflow)
         }
         (a, b) => Err(mismatch(sign, a, b)),
+    }
+}
+
+fn overflow(sign: &str) -> Raise {
+    arithmetic(format!("`{sign}` overflows"))
+}
+
+fn negative(what: &str) -> Raise {
+    arithmetic(format!("a {what} can't be negative"))
+}
+
+/// So many seconds, to the nearest nanosecond.
+fn scaled(seconds: f64, sign: &str) -> Result<Value> {
+    Duration::try_from_secs_f64(seconds)
+        .map(Value::Duration)
+        .map_err(|_| if seconds < 0.0 { negative("duration") } else { overflow(sign) })
+}
+
+/// So many bytes, to the nearest one.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked first")]
+fn bytes(bytes: f64, sign: &str) -> Result<Value> {
+    const LIMIT: f64 = 18_446_744_073_709_551_616.0; // 2^64
+    let nearest = bytes.round();
+    match (0.0..LIMIT).contains(&nearest) {
+        true => Ok(Value::Size(nearest as u64)),
+        false if nearest < 0.0 => Err(negative("size")),
+        false => Err(overflow(sign)),
     }
 }
 
@@ -412,16 +463,10 @@ pub(super) fn index(whole: &Value, index: &Value, meter: &mut Meter) -> Result<V
             meter.allocate(TEXT)?;
             found.ok_or_else(|| out_of_range(*index, text.chars().count()))
         }
-        (Value::Range(from, to), Value::Int(index)) => {
-            let length = range_length(*from, *to);
-            let base =
-                if *index < 0 { i128::from(*to).max(i128::from(*from)) } else { i128::from(*from) };
-            let at = base + i128::from(*index);
-            i64::try_from(at)
-                .ok()
-                .filter(|at| from <= at && at < to)
-                .map(Value::Int)
-                .ok_or_else(|| out_of_range(*index, usize::try_from(length).unwrap_or(usize::MAX)))
+        (Value::Range(..), Value::Int(index)) => {
+            let length = whole.list_length().unwrap_or(0);
+            let at = position(*index, length).and_then(|at| whole.element(at));
+            at.ok_or_else(|| out_of_range(*index, length))
         }
         (Value::Secret(secret), Value::String(key)) => {
             meter.bulk(secret.text.len())?;
@@ -448,11 +493,6 @@ pub(super) fn index(whole: &Value, index: &Value, meter: &mut Meter) -> Result<V
     }
 }
 
-/// How many numbers a range has.
-pub(super) fn range_length(from: i64, to: i64) -> u64 {
-    u64::try_from(i128::from(to) - i128::from(from)).unwrap_or(0)
-}
-
 /// A text for a message, not too long.
 pub(super) fn clipped(text: &str) -> String {
     match text.char_indices().nth(60) {
@@ -465,12 +505,24 @@ pub(super) fn clipped(text: &str) -> String {
 pub(super) fn own(array: &mut Arc<Array>, meter: &mut Meter) -> Result {
     if Arc::strong_count(array) > 1 {
         meter.alone()?;
-        let none = Arc::default();
-        let copy = meter.long(|| Join::arrays(array, &none))?;
+        let copy = meter.long(|| Join::array(&Value::Array(Arc::clone(array))))?;
         meter.array(array.len())?;
         if let Value::Array(copy) = copy {
             *array = copy;
         }
+        meter.commit();
+    }
+    Ok(())
+}
+
+/// Makes a range the array that it stands for, because that is to be changed, and pays for it.
+pub(super) fn spread(value: &mut Value, meter: &mut Meter) -> Result {
+    if let Value::Range(..) = value {
+        let length = value.list_length().unwrap_or(0);
+        meter.list(length)?;
+        let array = meter.long(|| Join::array(value))?;
+        meter.array(length)?;
+        *value = array;
         meter.commit();
     }
     Ok(())
@@ -508,6 +560,9 @@ pub(super) fn reach<'v>(
     let mut indexes = indexes.iter();
     let mut value = root;
     for (number, part) in place.parts.iter().enumerate() {
+        if let Part::Index = part {
+            spread(value, meter)?;
+        }
         let last = number + 1 == place.parts.len();
         let bracket = match part {
             Part::Key(_) => None,

@@ -650,7 +650,10 @@ impl Reader<'_, '_> {
         }
         let inside = below.saturating_sub(1);
         if below == 0
-            && matches!(tag, tag::ARRAY | tag::MAP | tag::SOME | tag::OK | tag::ERR | tag::FUNCTION)
+            && matches!(
+                tag,
+                tag::ARRAY | tag::RANGE | tag::MAP | tag::SOME | tag::OK | tag::ERR | tag::FUNCTION
+            )
         {
             return self.damaged("values nested too deeply");
         }

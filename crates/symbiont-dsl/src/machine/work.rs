@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::builtins::shown;
 use super::meter::{ARRAY, Meter, Result, TEXT, VALUE, raise, type_error};
-use super::operators::{check_depth, no_order, range_length};
+use super::operators::{check_depth, no_order};
 use crate::value::{Array, Map, Text, Value};
 
 /// How many elements are gone through in one go.
@@ -25,7 +25,6 @@ pub(super) enum Work {
     Reverse,
     Zip,
     Entries,
-    Split,
     Lines,
     Chars,
     Join,
@@ -33,16 +32,8 @@ pub(super) enum Work {
 
 impl Work {
     /// All, by number.
-    pub(super) const ALL: [Work; 8] = [
-        Work::Sort,
-        Work::Reverse,
-        Work::Zip,
-        Work::Entries,
-        Work::Split,
-        Work::Lines,
-        Work::Chars,
-        Work::Join,
-    ];
+    pub(super) const ALL: [Work; 7] =
+        [Work::Sort, Work::Reverse, Work::Zip, Work::Entries, Work::Lines, Work::Chars, Work::Join];
 
     /// Its name, and how many values it takes, the one that it is a method of included.
     pub(super) fn face(self) -> (&'static str, usize) {
@@ -51,7 +42,6 @@ impl Work {
             Work::Reverse => ("reverse", 1),
             Work::Zip => ("zip", 2),
             Work::Entries => ("entries", 1),
-            Work::Split => ("split", 2),
             Work::Lines => ("lines", 1),
             Work::Chars => ("chars", 1),
             Work::Join => ("join", 2),
@@ -62,16 +52,14 @@ impl Work {
     /// piece. What is wrong with the arguments is found where it is done at once.
     pub(super) fn of(name: &str, values: &[Value]) -> Option<Work> {
         let long = match values.first()? {
-            Value::Array(items) => items.len() > STRIDE,
-            Value::Range(from, to) => range_length(*from, *to) > STRIDE as u64,
             Value::Map(map) => map.len() > STRIDE,
             Value::String(text) => text.len() > STRIDE,
-            _ => false,
+            list => list.list_length().is_some_and(|length| length > STRIDE),
         };
         if !long {
             return None;
         }
-        let list = |value: &Value| matches!(value, Value::Array(_) | Value::Range(..));
+        let list = |value: &Value| value.list_length().is_some();
         let text = |value: &Value| matches!(value, Value::String(text) if !text.is_empty());
         Work::ALL.into_iter().find(|work| {
             work.face() == (name, values.len())
@@ -79,7 +67,6 @@ impl Work {
                     Work::Sort | Work::Reverse => list(&values[0]),
                     Work::Zip => values.iter().all(list),
                     Work::Entries => matches!(values[0], Value::Map(_)),
-                    Work::Split => values.iter().all(text),
                     Work::Lines | Work::Chars => text(&values[0]),
                     Work::Join => list(&values[0]) && matches!(values[1], Value::String(_)),
                 }
@@ -111,9 +98,6 @@ impl Work {
             (_, Value::Array(array)) => {
                 let array = Arc::make_mut(array);
                 match (self, &*whole, &*other) {
-                    (Work::Split, Value::String(text), Value::String(separator)) => {
-                        split(text, separator, start, array, meter)?
-                    }
                     (Work::Lines, Value::String(text), _) => lines(text, start, array, meter)?,
                     (Work::Chars, Value::String(text), _) => chars(text, start, array, meter)?,
                     (Work::Entries, Value::Map(map), _) => entries(map, start, array, meter)?,
@@ -133,22 +117,14 @@ impl Work {
     }
 }
 
-/// The length of an array or a range.
+/// The length of an array.
 pub(super) fn length(list: &Value) -> usize {
-    match list {
-        Value::Array(items) => items.len(),
-        Value::Range(from, to) => usize::try_from(range_length(*from, *to)).unwrap_or(usize::MAX),
-        _ => 0,
-    }
+    list.list_length().unwrap_or(0)
 }
 
-/// An element of an array or a range.
+/// An element of an array.
 pub(super) fn element(list: &Value, at: usize) -> Value {
-    match list {
-        Value::Array(items) => items.get(at).cloned().unwrap_or_default(),
-        Value::Range(from, _) => Value::Int(from.saturating_add_unsigned(at as u64)),
-        _ => Value::Null,
-    }
+    list.element(at).unwrap_or_default()
 }
 
 /// Where the next stride starts, if there is more.
@@ -202,7 +178,7 @@ fn entries(map: &Map, start: usize, out: &mut Array, meter: &mut Meter) -> Resul
 }
 
 /// Pays for a piece of a text, and takes it in.
-fn piece(piece: &str, out: &mut Array, meter: &mut Meter) -> Result {
+pub(super) fn piece(piece: &str, out: &mut Array, meter: &mut Meter) -> Result {
     meter.allocate(VALUE + TEXT + piece.len() as u64)?;
     out.push(Value::from(piece));
     Ok(())
@@ -211,25 +187,6 @@ fn piece(piece: &str, out: &mut Array, meter: &mut Meter) -> Result {
 /// The text from where the last stride ended. Every stride ends between two characters.
 fn rest_of(text: &str, start: usize) -> &str {
     text.get(start..).unwrap_or_default()
-}
-
-fn split(
-    text: &str,
-    separator: &str,
-    start: usize,
-    out: &mut Array,
-    meter: &mut Meter,
-) -> Result<Option<usize>> {
-    let mut at = start;
-    let mut pieces = rest_of(text, start).split(separator);
-    for part in pieces.by_ref().take(STRIDE) {
-        piece(part, out, meter)?;
-        at = at.saturating_add(part.len() + separator.len());
-    }
-    meter.bulk(at - start)?;
-    meter.work((STRIDE / 4) as u64)?;
-    meter.list(out.len())?;
-    Ok((at <= text.len()).then_some(at))
 }
 
 fn lines(text: &str, start: usize, out: &mut Array, meter: &mut Meter) -> Result<Option<usize>> {
@@ -265,6 +222,9 @@ fn join(
 ) -> Result<Option<usize>> {
     let (end, next) = onward(start, length(list));
     let separator = separator.as_str().unwrap_or_default();
+    if let Value::Range(..) = list {
+        meter.fits(length(list))?; // A number has a digit at least.
+    }
     // An element may take long itself, and then all of this is done again.
     let mut joined = String::new();
     meter.work(end.saturating_sub(start) as u64 / 4)?;

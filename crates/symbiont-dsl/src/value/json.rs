@@ -434,9 +434,7 @@ impl Reader {
         if number.len() > LONGEST_NUMBER {
             return self.wrong("number too long");
         }
-        // A negative zero has no place among whole numbers.
         if int == end
-            && number != "-0"
             && let Ok(number) = number.parse()
         {
             return Ok(Value::Int(number));
@@ -502,7 +500,6 @@ impl Writer {
                 out.push_str(": ");
                 out.push_str(&error.message);
             }
-            Value::Range(from, to) => out.push_str(&format!("range({from}, {to})")),
             Value::Function(_) => out.push_str("function"),
             Value::Any => out.push_str("any"),
             Value::Secret(_) => out.push_str(REDACTED),
@@ -515,6 +512,7 @@ impl Writer {
             | Value::Bytes(_)
             | Value::Size(_)
             | Value::Array(_)
+            | Value::Range(..)
             | Value::Map(_)
             | Value::Some(_)
             | Value::Ok(_)

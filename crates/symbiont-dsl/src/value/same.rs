@@ -46,6 +46,11 @@ fn seen(a: &Value, b: &Value, cost: &mut u64) -> Seen {
         | (Value::Ok(_), Value::Ok(_))
         | (Value::Err(_), Value::Err(_)) => return Seen::Inside,
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => return Seen::Inside,
+        (Value::Array(_), Value::Range(..)) | (Value::Range(..), Value::Array(_))
+            if a.list_length() == b.list_length() =>
+        {
+            return Seen::Inside;
+        }
         (Value::Map(a), Value::Map(b)) if a.len() == b.len() => return Seen::Inside,
         (Value::Function(a), Value::Function(b)) => {
             if a.function == b.function && a.captured.len() == b.captured.len() {
@@ -88,8 +93,14 @@ impl Same {
             let mut cost = 1;
             let number = *at;
             *at += 1;
+            let next;
             let pair = match (&*a, &*b) {
                 (Value::Array(a), Value::Array(b)) => a.get(number).zip(b.get(number)),
+                (Value::Array(items), range @ Value::Range(..))
+                | (range @ Value::Range(..), Value::Array(items)) => {
+                    next = range.element(number);
+                    items.get(number).zip(next.as_ref())
+                }
                 (Value::Map(a), Value::Map(b)) => match a.get_index(number) {
                     None => None,
                     Some((key, value)) => match b.get(key) {

@@ -33,6 +33,71 @@ fn every_fault_gives_one_message() {
     assert_eq!(errors, 13);
 }
 
+/// Eight times as much of anything takes about eight times as long to check, and not sixty-four times.
+#[test]
+fn checking_takes_linear_time() {
+    // What stands before, what is there many times (`{}` is its number), and what stands behind.
+    let shapes = [
+        (
+            "",
+            "function f{}(a: int, b) { let c = a + {}; if c > b { return c } return f{}(c, b) }\n",
+            "agent a { with { f0(1, 2) } }",
+        ),
+        (
+            "",
+            "agent a{}(x: String) { capabilities = [fs] policy p { allow: fs.read(path) if path == x } with { fs.read(x) } }\n",
+            "",
+        ),
+        (
+            "",
+            "type T{} = { a: int, b: Array<T{}>, c: Option<String> }\nfunction g{}(t: T{}) { t.b.map(u => u.a) }\n",
+            "agent a { with { 1 } }",
+        ),
+        (
+            "agent a { with {\n",
+            "let v{} = { a: {}, b: [v{}, \"x\"] }; v{}.a += 1;\n",
+            "return 1 } }",
+        ),
+        (
+            "agent a { with { let all = [];\n",
+            "all.push({ k{}: all.length }); all[0].k{} = {};\n",
+            "return all } }",
+        ),
+        (
+            "agent a { with {\n",
+            "{ let x = {}; try { tool{}(x, y{}) } catch (E{} e) { print(e) } }\n",
+            "} }",
+        ),
+        ("agent a { with { return [", "x => x + {}, ", "1] } }"),
+        ("agent a { with { match tool() { ", "{} => { k{}: {} }, ", "_ => 1 } } }"),
+        (
+            "policy p {\n",
+            "allow: tool{}(x) if x in [{}, \"a\"]\ndeny: \"tool.call:t{}\"\n",
+            "} agent a { use policy p with { 1 } }",
+        ),
+        ("agent a { with {\n", "let x = unknwon{} + ; retrun {}\n", "} }"),
+        ("agent a { with {\n", "print(\"{}\" - {}, nothing{}, len(1, {}));\n", "} }"),
+    ];
+    for (head, piece, tail) in shapes {
+        let source = |count: usize| {
+            let pieces = (0..count).map(|number| piece.replace("{}", &number.to_string()));
+            format!("{head}{}{tail}", pieces.collect::<String>())
+        };
+        let (few, many) = (source(60), source(480));
+        let took = |source: &str| {
+            let began = std::time::Instant::now();
+            let checked = check(source);
+            let took = began.elapsed();
+            // It has been read to its end.
+            assert!(checked.diagnostics.iter().all(|found| found.code != "E0108"));
+            took.as_secs_f64()
+        };
+        // A busy machine may spoil a measurement, but not all of them.
+        let ratios: Vec<f64> = (0..5).map(|_| took(&many) / took(&few)).collect();
+        assert!(ratios.iter().any(|ratio| *ratio < 24.0), "{piece}: {ratios:?}");
+    }
+}
+
 /// Real programs have no errors; what they are warned of is in one file.
 #[test]
 fn real_programs_check() {

@@ -202,6 +202,19 @@ fn operators_follow_the_page() {
         ("1m / 2", "\"PT30S\""),
         ("1m / 30s", "2.0"),
         ("30s - 1m", "! ArithmeticError"),
+        ("[1m * 1.5, 0.1 * 1s, 1m / 1.5]", r#"["PT1M30S","PT0.1S","PT40S"]"#),
+        ("[1MB * 1.5, 0.29 * 100B, 1KB / 3.0, 10B * 0.26, 10B * 0.04]", "[1500000,29,333,3,0]"),
+        (
+            "[type_of(1MB * 1.5), type_of(1.5 * 1MB), type_of(1MB / 1.5), type_of(1m / 1.5)]",
+            r#"["size","size","size","duration"]"#,
+        ),
+        ("1KB * -0.5", "! ArithmeticError: `*` overflows"),
+        ("1m * -0.5", "! ArithmeticError: `*` overflows"),
+        ("1GB * 1e300", "! ArithmeticError: `*` overflows"),
+        ("1KB / 0.0", "! ArithmeticError: division by zero"),
+        ("1m / 0.0", "! ArithmeticError: division by zero"),
+        ("1.5 / 1KB", "! TypeError"),
+        ("1KB + 0.5", "! TypeError"),
         ("1KB + 1KB", "2000"),
         ("time() - time()", "\"PT0S\""),
         ("(time() + 1d).day", "15"),
@@ -476,6 +489,10 @@ fn builtins_do_their_work() {
         (r#"parse_json("{\"b\":1,\"a\":[1.0,null]}")"#, r#"{"b":1,"a":[1.0,null]}"#),
         ("parse_json(\"{\")", "! ParseError"),
         ("parse_json(\"18446744073709551615\")", "1.8446744073709552e19"),
+        (
+            "let zeros = parse_json(\"[-0, -0.0, -0e0, 0]\"); [zeros, zeros.map(type_of)]",
+            r#"[[0,-0.0,-0.0,0],["int","float","float","int"]]"#,
+        ),
         ("to_json({b: 1, a: [1.0, 2s]})", r#""{\"b\":1,\"a\":[1.0,\"PT2S\"]}""#),
         ("parse_csv(\"a,b\\n1,\\\"x,y\\\"\\n\")", r#"[{"a":"1","b":"x,y"}]"#),
         ("parse_csv(\"a,b\\n1\\n\")", "! ParseError"),
@@ -515,6 +532,16 @@ fn builtins_do_their_work() {
         ("[regex_match(\"abc123\", \"[0-9]+\"), regex_match(\"abc\", \"^b\")]", "[true,false]"),
         ("regex_match(\"a\", \"(\")", "! ParseError"),
         ("regex_match(\"a\", \"(a{1000}){1000}\")", "! ParseError"),
+        ("regex_match(\"a\", \"a\".repeat(5000))", "! LimitExceeded: a pattern has at most"),
+        ("regex_match(\"a\", \"[a]\".repeat(200))", "! LimitExceeded: a pattern has at most"),
+        (
+            "[regex_match(\"ab\".repeat(300000) + \"c\", \"(ab)*c$\"), regex_match(\"é \".repeat(100000), \"\\\\bé\\\\b é$\")]",
+            "[true,false]",
+        ),
+        (
+            "[regex_match(\"\", \"\"), regex_match(\"\", \"^$\"), regex_match(\"a\", \"^$\"), regex_match(\"b a\", \"^a\"), regex_match(\"b\na\", \"(?m)^a\")]",
+            "[true,true,false,false,true]",
+        ),
     ]);
 }
 
@@ -523,6 +550,10 @@ fn methods_of_strings_do_their_work() {
     table(&[
         ("\"a,b,,c\".split(\",\")", r#"["a","b","","c"]"#),
         ("\"a\".split(\"\")", "! TypeError"),
+        (
+            "[\"\".split(\",\"), \",\".split(\",\"), \"aaaa\".split(\"aa\"), \"aaa\".split(\"aa\")]",
+            r#"[[""],["",""],["","",""],["","a"]]"#,
+        ),
         (
             "[\" a \".trim(), \"aÉ\".lower(), \"aé\".upper(), \"é\".length, \"\".is_empty]",
             r#"["a","aé","AÉ",1,true]"#,
@@ -784,6 +815,16 @@ fn long_work_gives_what_short_work_gives() {
         (&format!("{a} ((a.join(\"é\n\") + \"\n\").lines).length"), "10000"),
         ("(\"a\r\n\".repeat(9000)).lines()[8999]", "\"a\""),
         ("(\"é,\".repeat(9000)).split(\",\").length", "9001"),
+        ("(\"ab\".repeat(200000)).split(\"bb\").length", "1"),
+        (
+            "let s = \"é\".repeat(70000) + \"--\"; let p = (s + s + \"x\").split(\"--\"); [p.length, p[0] == p[1], p[0].length, p[2]]",
+            r#"[3,true,70000,"x"]"#,
+        ),
+        // What is looked for lies across where one stride ends.
+        (
+            "let s = \"a\".repeat(131071) + \"bc\"; [s.split(\"bc\").length, s.split(\"abc\")[0].length, s.contains(\"abc\"), s.replace(\"abc\", \"\").length, s.contains_pattern(\"abc$\")]",
+            "[2,131070,true,131070,true]",
+        ),
         ("(\"é,\".repeat(9000)).chars.length", "18000"),
         ("let s = \"aé\".repeat(4000); s.chars().join() == s", "true"),
         (
@@ -964,6 +1005,39 @@ fn long_work_yields_between_its_strides() {
         }
         assert!(before > 100_000, "{body} takes {before} steps");
     }
+}
+
+/// The same of all that does much in one instruction, and that nothing of it is free.
+#[test]
+fn no_slice_does_more_than_its_fuel_and_a_stride() {
+    const FUEL: u64 = 1_000;
+    const WORK: &[(&str, &str)] = &include!("../../test_data/long_work.rs");
+    let limits = Limits { steps: u64::MAX, ..Limits::default() };
+    let n = 100_000;
+    let mut faults = Vec::new();
+    for (name, body) in WORK {
+        let source = format!("agent test(n: int) {{ with {{ {body} }} }}");
+        let input = vec![("n".to_owned(), Value::Int(n))];
+        let mut machine = started(&source, input, limits).expect("it starts");
+        let (mut before, mut turns, mut most) = (0, 0, 0);
+        loop {
+            let step = machine.run(FUEL);
+            most = most.max(machine.steps() - before);
+            (before, turns) = (machine.steps(), turns + 1);
+            match step {
+                Step::Yielded => {}
+                Step::Call(call) => {
+                    machine.resume(Ok(call.args.into_iter().next().unwrap_or_default()));
+                }
+                Step::Done(Value::Int(_)) => break,
+                end => panic!("{name}: {end:?}"),
+            }
+        }
+        if most > FUEL + 30_000 || before < 2_000 || turns < 3 {
+            faults.push(format!("{name}: {most} steps in one go, of {before} in {turns} turns"));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 #[test]

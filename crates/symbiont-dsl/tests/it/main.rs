@@ -16,6 +16,7 @@ mod mutations;
 mod parsing;
 mod policies;
 mod random;
+mod ranges;
 mod recovery;
 mod runs;
 mod saving;

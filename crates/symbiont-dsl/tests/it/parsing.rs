@@ -147,9 +147,11 @@ fn what_only_opens_is_a_fault() {
         (STATEMENT, &[
             "(", "[", "{", "{ a: ", "if x {", "a => ", "a => {", "!", "-", "not ", "f(", "x.", "x[",
             "Some(", "match x { ", "match x { { a: ", "else ", "try {", "x + ", "a, ", "/*", "\"",
+            "(a, b) => ", "if x {} else if ", "if let Some(", "match x { Some(", "x => [{ a: (", "- !",
+            "for x in [", "Point { x: ", "x in ",
         ]),
         (RULE, &["(", "[", "{", "f(", "x.", "if ", "a => "]),
-        ("type T = ", &["Array<", "{ x: ", "A, "]),
+        ("type T = ", &["Array<", "{ x: ", "A, ", "Option<{ x: ", "Map<String, "]),
         ("memory m { ", &["a {", "a ", "policy p {", "["]),
     ];
     for (head, openers) in cases {

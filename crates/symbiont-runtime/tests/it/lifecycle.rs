@@ -195,6 +195,35 @@ async fn a_scheduled_agent_runs_at_its_interval_until_it_is_stopped() {
     assert_eq!(runtime.lifecycle().get_agent(id).await.unwrap().execution_count, before);
 }
 
+/// One instruction may be most of a run, and is left in its middle like any other.
+#[tokio::test]
+async fn a_run_is_cancelled_in_the_middle_of_an_instruction() {
+    // A thousand states for each of sixteen million letters.
+    let source = r#"agent searcher { with {
+        let text = "ab".repeat(8000000);
+        log("info", "now");
+        regex_match(text, "[ab]*a[ab]{2000}[^ab]")
+    } }"#;
+    let runtime = runtime(|config| config.resources.enforcement_enabled = false).await;
+    let lifecycle = runtime.lifecycle();
+    let mut watch = runtime.watch();
+    let id = started(&runtime, config("searcher", source, ExecutionMode::Persistent)).await;
+    while watch.recv().await.expect("the runtime is there").metadata["kind"] != "log" {}
+    // The run has a turn between two of this test's.
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    let began = std::time::Instant::now();
+    lifecycle.stop_agent(id).await.unwrap();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "stopping took {took:?}");
+    let report = lifecycle.settled(id).await.unwrap().unwrap();
+    assert!(matches!(report.outcome, RunOutcome::Cancelled(_)), "{:?}", report.outcome);
+    // Making the text is a sixteenth of a step for each byte; the search would use all there are.
+    let steps = report.steps;
+    assert!((1_200_000..50_000_000).contains(&steps), "{steps} steps");
+}
+
 #[tokio::test]
 async fn a_busy_agent_is_suspended_resumed_stopped_and_ended_at_a_step() {
     let runtime = runtime(|_| {}).await;
