@@ -154,7 +154,13 @@ pub fn kept() -> Result<PathBuf, SandboxError> {
 
 /// A state directory that one process has for itself.
 #[derive(Debug)]
-pub struct Claim(#[expect(dead_code, reason = "the lock goes with the file")] File);
+pub struct Claim {
+    directory: OwnedFd,
+    _held: File,
+}
+
+/// The file that whoever has a state directory holds locked, with its number in it.
+const HOLDER: &str = "holder";
 
 impl Claim {
     /// Takes a state directory, which is made if it is not there.
@@ -164,33 +170,48 @@ impl Claim {
     /// `InvalidArgument` when another process has it, with which; `BackendUnavailable` when it can't be
     /// used.
     pub fn take(directory: &Path) -> Result<Self, SandboxError> {
-        let unusable = |error: io::Error| SandboxError::BackendUnavailable {
+        Self::hold(directory).map_err(|error| SandboxError::BackendUnavailable {
             reason: format!("the state directory `{}`: {error}", directory.display()),
-        };
+        })?
+    }
+
+    fn hold(directory: &Path) -> io::Result<Result<Self, SandboxError>> {
         if let Some(parent) = directory.parent() {
-            fs::create_dir_all(parent).map_err(unusable)?;
+            fs::create_dir_all(parent)?;
         }
-        let top = private(CWD, directory.as_os_str()).map_err(unusable)?;
-        let mut file = own_file(&top, "holder", OFlags::RDWR | OFlags::CREATE).map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(error)) => return Err(unusable(error)),
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _it_says_nothing_yet = (&file).take(32).read_to_string(&mut holder);
-                let holder = if holder.is_empty() { "another one" } else { holder.trim() };
-                return Err(SandboxError::InvalidArgument {
-                    what: format!(
-                        "the state directory `{}` is in use by process {holder}: end that, or choose \
-                         another directory",
-                        directory.display()
-                    ),
-                });
+        let top = private(CWD, directory.as_os_str())?;
+        loop {
+            let mut file = own_file(&top, HOLDER, OFlags::RDWR | OFlags::CREATE)?;
+            match file.try_lock() {
+                // Its last holder has removed it meanwhile: another one counts.
+                Ok(()) if file.metadata()?.nlink() == 0 => {}
+                Ok(()) => {
+                    file.set_len(0)?;
+                    file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+                    return Ok(Ok(Self { directory: top, _held: file }));
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) => {
+                    let mut holder = String::new();
+                    let _it_says_nothing_yet = (&file).take(32).read_to_string(&mut holder);
+                    let holder = if holder.is_empty() { "another one" } else { holder.trim() };
+                    return Ok(Err(SandboxError::InvalidArgument {
+                        what: format!(
+                            "the state directory `{}` is in use by process {holder}: end that, or \
+                             choose another directory",
+                            directory.display()
+                        ),
+                    }));
+                }
             }
         }
-        file.set_len(0).map_err(unusable)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(unusable)?;
-        Ok(Self(file))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // While it is still locked.
+        let _a_later_one_takes_it_as_it_is = unlinkat(&self.directory, HOLDER, AtFlags::empty());
     }
 }
 
@@ -691,7 +712,11 @@ mod tests {
         let us = format!("is in use by process {}", std::process::id());
         assert!(refused.contains(&us), "{refused}");
         drop(first);
-        Claim::take(&place).unwrap();
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0, "nothing stays");
+        // One whose holder was killed is taken over.
+        fs::write(place.join(HOLDER), "123456").unwrap();
+        drop(Claim::take(&place).unwrap());
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
     }
 
     #[test]

@@ -243,11 +243,11 @@ async fn an_eager_sandbox_is_there_before_the_start_or_the_agent_does_not_initia
     runtime.lifecycle().terminate_agent(id).await.unwrap();
     assert_eq!(records(&runtime, "sandbox.destroyed").await.len(), 1);
 
-    let agent = eager(SecurityTier::Tier2);
+    let agent = eager(SecurityTier::Tier3);
     let id = agent.id;
     runtime.lifecycle().create_agent(agent).await.unwrap();
     let error = runtime.lifecycle().initialize_agent(id).await.unwrap_err();
-    assert!(error.to_string().contains("Tier2 is not available"), "{error}");
+    assert!(error.to_string().contains("Tier3 is not available"), "{error}");
 }
 
 #[tokio::test]

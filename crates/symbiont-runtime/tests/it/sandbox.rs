@@ -177,6 +177,32 @@ async fn a_tier_says_what_its_driver_can_not_apply() {
 }
 
 #[tokio::test]
+async fn an_agent_s_commands_and_files_are_in_its_own_tier() {
+    for (tier, driver) in [("tier1", "process"), ("tier2", "gvisor")] {
+        let runtime = runtime(|_| {}).await;
+        let source = r#"agent a { with sandbox = "TIER" {
+            fs.write("note", "by fs ");
+            return exec("sh", ["-c", "cat note; echo and exec"]).stdout + fs.read("note");
+        } }"#;
+        let outcome = crate::support::run(&runtime, &source.replace("TIER", tier), "{}").await;
+        if let RunOutcome::Failed(failure) = &outcome
+            && failure.kind == "TierUnavailable"
+        {
+            eprintln!("not run: {failure}");
+            continue;
+        }
+        let want = "\"by fs and exec\\nby fs \"";
+        assert!(matches!(&outcome, RunOutcome::Returned(json) if &**json == want), "{outcome:?}");
+        let created = records(&runtime, "sandbox.created").await;
+        assert_eq!(created.len(), 1);
+        assert_eq!(created[0].metadata["driver"], driver);
+        let started = records(&runtime, "sandbox.started").await;
+        assert!(started[0].details.contains("memory "), "{}", started[0].details);
+        runtime.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn a_state_directory_is_one_process_s() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path().join("state");
