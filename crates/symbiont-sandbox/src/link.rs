@@ -684,9 +684,10 @@ pub fn hears(said: &[u8]) {
                 assert!(stdout.0.len() <= CAP && stderr.0.len() <= CAP);
             }
         }
-        let held = lock(&pipe.0);
-        assert!(held.bytes.len() <= WINDOW + LEFT_IN_PIPE && held.end.is_some());
-        drop(held);
+        {
+            let held = lock(&pipe.0);
+            assert!(held.bytes.len() <= WINDOW + LEFT_IN_PIPE && held.end.is_some());
+        }
         assert!(link.running().is_empty() && link.degraded().len() <= MAX_DEGRADED);
         assert!(link.ask(stream, &Request::More).await.is_err(), "nobody is asked any more");
     });
