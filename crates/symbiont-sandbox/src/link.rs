@@ -684,11 +684,10 @@ pub fn hears(said: &[u8]) {
                 assert!(stdout.0.len() <= CAP && stderr.0.len() <= CAP);
             }
         }
-        let (held, ended) = {
+        {
             let held = lock(&pipe.0);
-            (held.bytes.len(), held.end.is_some())
-        };
-        assert!(held <= WINDOW + LEFT_IN_PIPE && ended);
+            assert!(held.bytes.len() <= WINDOW + LEFT_IN_PIPE && held.end.is_some());
+        }
         assert!(link.running().is_empty() && link.degraded().len() <= MAX_DEGRADED);
         assert!(link.ask(stream, &Request::More).await.is_err(), "nobody is asked any more");
     });

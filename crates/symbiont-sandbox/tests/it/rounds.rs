@@ -18,6 +18,8 @@ const DRIVER: &str = "SYMBIONT_TEST_ROUNDS_OF";
 const COUNT: &str = "SYMBIONT_TEST_ROUNDS_COUNT";
 /// What a driver keeps for itself comes with the first of them.
 const WARM: usize = 10;
+/// How long what is closed by tasks of their own may be open still.
+const SETTLED: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// In a process of its own, as others open descriptors meanwhile.
 fn rounds(driver: &str, count: usize) {
@@ -56,12 +58,18 @@ fn of_one_driver() {
         let (mut before, mut names) = (None, Vec::new());
         for number in 0..WARM + count {
             if number == WARM {
-                before = Some((held(), resident()));
+                before = Some((settled().await, resident()));
             }
             let Some(made) = round(&*driver).await else { return };
             names.push(made);
         }
         let (held_before, resident_before) = before.unwrap();
+        // A connection's own task closes it, a moment after the sandbox has gone. What is still there
+        // when nothing changes any more has stayed.
+        let begun = std::time::Instant::now();
+        while held() != held_before && begun.elapsed() < SETTLED {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         assert_eq!(held(), held_before, "descriptors, mounts and children after {count} rounds");
         let grown = resident().saturating_sub(resident_before);
         assert!(grown < 8 << 20, "{grown} bytes of memory after {count} rounds");
@@ -90,6 +98,19 @@ async fn round(driver: &dyn Driver) -> Option<String> {
     assert_eq!(told(&result), "0:hi\n");
     sandbox.destroy().await.unwrap();
     Some(super::group_name(&sandbox))
+}
+
+/// What this process holds once it is the same twice.
+async fn settled() -> BTreeMap<String, usize> {
+    let mut last = held();
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let now = held();
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
 }
 
 /// What this process holds, of each kind how much.
