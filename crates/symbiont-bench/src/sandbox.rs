@@ -1,4 +1,6 @@
-//! Sandboxes of the process and gvisor drivers, beside other programs that make them.
+//! Sandboxes of every driver, beside other programs that make them.
+
+mod tiers;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -50,6 +52,7 @@ pub(crate) async fn measure(scale: Scale, rows: &mut Rows<'_>) {
     });
     rows.add(EXEC, "ms", format!("{count} commands"), outcome);
     gvisor(scale, rows).await;
+    tiers::measure(scale, rows).await;
 }
 
 /// Both beside a `runsc run`, which is what a command costs where no guest is kept.
@@ -238,25 +241,37 @@ fn on_host(command: &mut Command) -> Result<()> {
 }
 
 fn bwrap(count: usize) -> Result<f64> {
+    median_of(count, || on_host(&mut in_bwrap()))
+}
+
+/// A word out of bubblewrap.
+fn in_bwrap() -> Command {
     let walls = "--unshare-all --die-with-parent --ro-bind /usr /usr --symlink usr/bin /bin \
                  --symlink usr/lib /lib --symlink usr/lib64 /lib64 --proc /proc --dev /dev \
                  --tmpfs /tmp --";
-    median_of(count, || on_host(Command::new("bwrap").args(walls.split_whitespace()).args(PROGRAM)))
+    let mut command = Command::new("bwrap");
+    command.args(walls.split_whitespace()).args(PROGRAM);
+    command
 }
 
 /// runc with its own default walls over the host's programs.
 fn runc(count: usize) -> Result<f64> {
-    run_bundle(count, "runc", &[])
+    median_of(count, bundle("runc", &[])?)
 }
 
-/// runsc over the same description, with what our driver tells it.
+/// What our driver tells runsc.
+const RUNSC: [&str; 3] = ["--platform=ptrace", "--network=none", "--ignore-cgroups"];
+
+/// runsc over the same description.
 fn runsc(count: usize) -> Result<f64> {
-    let told = ["--platform=ptrace", "--network=none", "--ignore-cgroups"];
-    run_bundle(count, "runsc", &told)
+    median_of(count, bundle("runsc", &RUNSC)?)
 }
 
 /// A program that runs what `PROGRAM spec` describes, each time from nothing to nothing.
-fn run_bundle(count: usize, program: &str, told: &[&str]) -> Result<f64> {
+fn bundle<'a>(
+    program: &'a str,
+    told: &'a [&'a str],
+) -> Result<impl FnMut() -> Result<()> + use<'a>> {
     let bundle = directory()?;
     let root = bundle.path().join("rootfs");
     for directory in ["usr", "proc", "dev", "sys", "tmp"] {
@@ -283,7 +298,7 @@ fn run_bundle(count: usize, program: &str, told: &[&str]) -> Result<f64> {
     std::fs::write(&file, settings.to_string())?;
     let state = bundle.path().join("state");
     let mut number = 0;
-    median_of(count, || {
+    Ok(move || {
         number += 1;
         let name = format!("symbiont-bench-{}-{number}", std::process::id());
         let mut command = Command::new(program);
