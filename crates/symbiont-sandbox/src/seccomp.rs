@@ -62,7 +62,7 @@ const ALLOWED: &[Call] = calls! {
 /// Calls that the strict profile lacks.
 const NOT_STRICT: &[Call] = calls! {
     SYS_io_cancel SYS_io_destroy SYS_io_getevents SYS_io_setup SYS_io_submit SYS_ioprio_set
-    SYS_mknodat SYS_mlock SYS_mlock2 SYS_mlockall SYS_mq_getsetattr SYS_mq_notify SYS_mq_open
+    SYS_mlock SYS_mlock2 SYS_mlockall SYS_mq_getsetattr SYS_mq_notify SYS_mq_open
     SYS_mq_timedreceive SYS_mq_timedsend SYS_mq_unlink SYS_msgctl SYS_msgget SYS_msgrcv SYS_msgsnd
     SYS_munlock SYS_munlockall SYS_pkey_alloc SYS_pkey_free SYS_pkey_mprotect SYS_remap_file_pages
     SYS_sched_setattr SYS_sched_setparam SYS_sched_setscheduler SYS_semctl SYS_semget SYS_semop
@@ -85,10 +85,12 @@ const ALLOWED_HERE: &[Call] = calls! {
 };
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_HERE: &[Call] = &[];
+
+/// Calls that make nodes: all but devices, where any are made.
 #[cfg(target_arch = "x86_64")]
-const NOT_STRICT_HERE: &[Call] = calls! { SYS_mknod };
+const NODES: &[Call] = calls! { SYS_mknod SYS_mknodat };
 #[cfg(not(target_arch = "x86_64"))]
-const NOT_STRICT_HERE: &[Call] = &[];
+const NODES: &[Call] = calls! { SYS_mknodat };
 
 /// Calls that are the same everywhere, and too new for the library that has the other numbers.
 const ALLOWED_NEW: &[Call] =
@@ -102,10 +104,16 @@ const JUDGED: &[Call] = calls! {
 fn allowed(profile: Profile) -> impl Iterator<Item = Call> {
     let lists: &[&[Call]] = match profile {
         Profile::Strict => &[],
-        Profile::Default => &[NOT_STRICT, NOT_STRICT_HERE],
-        Profile::Compat => &[NOT_STRICT, NOT_STRICT_HERE, COMPAT],
+        Profile::Default => &[NOT_STRICT],
+        Profile::Compat => &[NOT_STRICT, COMPAT],
     };
     [ALLOWED, ALLOWED_HERE, ALLOWED_NEW].iter().chain(lists).copied().flatten().copied()
+}
+
+/// The calls that are allowed with some arguments; the strict profile makes no nodes at all.
+fn judged(profile: Profile) -> impl Iterator<Item = Call> {
+    let nodes = if profile == Profile::Strict { &[] } else { NODES };
+    JUDGED.iter().chain(nodes).copied()
 }
 
 /// What the guest itself needs beside that, to build its walls within a container.
@@ -142,8 +150,8 @@ pub(crate) fn summary(profile: Profile) -> String {
             format!(
                 "{}: allow list of {} system calls, {} of them by their arguments (sha256 {hash})",
                 profile.name(),
-                allowed(profile).count() + JUDGED.len(),
-                JUDGED.len()
+                allowed(profile).count() + judged(profile).count(),
+                judged(profile).count()
             )
         })
     });
@@ -203,7 +211,7 @@ fn encoded(profile: Profile, affinity: bool) -> Vec<u8> {
 /// The filter around a container, as an engine reads it: what commands may call, and what the guest
 /// needs for its walls. Arguments are judged by the guest's own filter, which commands are under too.
 pub(crate) fn engine_profile(profile: Profile) -> serde_json::Value {
-    let calls = allowed(profile).chain(JUDGED.iter().copied());
+    let calls = allowed(profile).chain(judged(profile));
     let names: Vec<&str> =
         calls.map(|(name, _)| name.strip_prefix("SYS_").unwrap_or(name)).chain(BUILDING).collect();
     serde_json::json!({
@@ -276,9 +284,11 @@ fn answers(profile: Profile, affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
     answers.push((libc::SYS_clone, none_of(argument(0), NAMESPACES.cast_unsigned())));
     // Devices, of characters and of blocks, which not every kernel keeps to itself.
     let devices = libc::S_IFCHR & libc::S_IFBLK;
-    answers.push((libc::SYS_mknodat, none_of(argument(2), devices)));
-    #[cfg(target_arch = "x86_64")]
-    answers.push((libc::SYS_mknod, none_of(argument(1), devices)));
+    if profile != Profile::Strict {
+        answers.push((libc::SYS_mknodat, none_of(argument(2), devices)));
+        #[cfg(target_arch = "x86_64")]
+        answers.push((libc::SYS_mknod, none_of(argument(1), devices)));
+    }
     // The C library falls back to `clone`, whose flags a filter can see.
     answers.push((libc::SYS_clone3, vec![refuse(libc::ENOSYS)]));
     let listener = u32::try_from(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).unwrap_or(u32::MAX);

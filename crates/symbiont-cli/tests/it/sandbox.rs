@@ -105,7 +105,7 @@ fn a_command_that_takes_too_much_memory_is_killed() {
 #[test]
 fn bytes_pass_as_they_are() {
     let bytes: Vec<u8> =
-        (0..3 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        (0..3_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
     each(|driver| {
         let mut child = begin(driver, &["sh", "-c", "cat; echo done >&2"])
             .stdin(Stdio::piped())

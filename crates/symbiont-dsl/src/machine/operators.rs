@@ -349,7 +349,9 @@ fn arithmetic_of(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
         {
             bytes(*size as f64 * x, sign)
         }
-        (Value::Size(size), Value::Float(x)) if op == BinaryOp::Divide => bytes(*size as f64 / x, sign),
+        (Value::Size(size), Value::Float(x)) if op == BinaryOp::Divide => {
+            bytes(*size as f64 / x, sign)
+        }
         (Value::Size(size), Value::Int(n)) | (Value::Int(n), Value::Size(size))
             if op == BinaryOp::Multiply =>
         {
