@@ -14,12 +14,15 @@ use crate::{Scale, median_micros};
 
 pub(crate) async fn measure(scale: Scale, rows: &mut Rows<'_>) {
     let count = scale.of(20_000, 200);
-    for (rules, name) in [
-        (1, "decision, 1 rule, p50"),
-        (100, "decision, 100 rules, p50"),
-        (1000, "decision, 1,000 rules, p50"),
+    let size = || Operand::Attribute(vec!["named".to_owned(), "size".to_owned()]);
+    let computed = || Operand::Formula("max(named.size, 1) + 1".to_owned());
+    for (rules, left, name) in [
+        (1, size(), "decision, 1 rule, p50"),
+        (100, size(), "decision, 100 rules, p50"),
+        (1000, size(), "decision, 1,000 rules, p50"),
+        (1, computed(), "decision, 1 rule that computes, p50"),
     ] {
-        let outcome = decisions(rules, count).await;
+        let outcome = decisions(rules, &left, count).await;
         let outcome = outcome.and_then(|value| {
             Ok((value, Some(Peer::new("Cedar authorizer, 1 policy", bare(count)?))))
         });
@@ -28,11 +31,11 @@ pub(crate) async fn measure(scale: Scale, rows: &mut Rows<'_>) {
 }
 
 /// The median time of a decision, in microseconds, among `rules` rules of which one speaks of the
-/// operation and every one has a condition.
-async fn decisions(rules: usize, count: usize) -> Result<f64> {
+/// operation and every one has a condition on `left`.
+async fn decisions(rules: usize, left: &Operand, count: usize) -> Result<f64> {
     let rule = |at: usize| PolicyRule {
         conditions: vec![Condition::Compare {
-            left: Operand::Attribute(vec!["named".to_owned(), "size".to_owned()]),
+            left: left.clone(),
             op: Comparison::Less,
             right: Operand::Literal(PolicyValue::Int(100)),
         }],

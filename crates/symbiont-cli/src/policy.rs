@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     let mut policies = Vec::new();
     for (block, of) in blocks(&program.hir) {
-        let (shown, warnings) = shown(block, of, &source)?;
+        let (shown, warnings) = shown(block, &program.hir, of, &source)?;
         screen::tell(&render(&warnings, &source, &name, screen::has_colours()));
         policies.push(shown);
     }
@@ -139,10 +139,11 @@ fn blocks(program: &Program) -> Vec<(&PolicyBlock, Vec<String>)> {
 
 fn shown(
     block: &PolicyBlock,
+    program: &Program,
     of: Vec<String>,
     source: &str,
 ) -> Result<(Shown, Vec<symbiont_dsl::diagnostic::Diagnostic>), Failure> {
-    let (policy, warnings) = compile(block, source);
+    let (policy, warnings) = compile(block, program, source);
     let set = PolicySet::compile(std::slice::from_ref(&policy)).map_err(|issues| {
         let issues: Vec<String> = issues.into_iter().map(|issue| issue.message).collect();
         Failure::failed(format!("the policy `{}` is refused: {}", policy.id, issues.join("; ")))

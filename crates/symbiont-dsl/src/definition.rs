@@ -20,7 +20,7 @@ use crate::check;
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::hir::{self, Entry, Event, Expr, ExprKind, Literal, UnaryOp};
 use crate::machine;
-use crate::policy;
+use crate::policy::{self, Scope};
 use crate::syntax::literal::short;
 use crate::syntax::{self, KEYWORDS, MAX_SOURCE, SyntaxKind};
 use crate::tools::Tools;
@@ -197,8 +197,10 @@ fn check_calling(source: &str, tools: Option<&Tools>) -> Checked {
         return Checked { diagnostics: sink.finish(), program: None };
     }
     let hir = syntax::parse_into(source, &mut sink);
-    let compiled: Vec<Policy> =
-        hir.policies.iter().map(|block| policy::compile_into(block, source, &mut sink)).collect();
+    let scope = Scope::of(&hir);
+    let compiled: Vec<Policy> = (hir.policies.iter())
+        .map(|block| policy::compile_into(block, &scope, source, &mut sink))
+        .collect();
     let shared: HashMap<&str, (&Policy, usize)> = compiled
         .iter()
         .zip(&hir.policies)
@@ -207,12 +209,12 @@ fn check_calling(source: &str, tools: Option<&Tools>) -> Checked {
     let types = Types::of(&hir);
     let mut copied = 0;
     for block in hir.blocks.iter().flat_map(|block| &block.policies) {
-        policy::compile_into(block, source, &mut sink);
+        policy::compile_into(block, &scope, source, &mut sink);
     }
     let agents: Vec<AgentDefinition> = hir
         .agents
         .iter()
-        .map(|agent| define(agent, &types, &shared, &mut copied, source, &mut sink))
+        .map(|agent| define(agent, &scope, &types, &shared, &mut copied, source, &mut sink))
         .collect();
     check::check(&hir, &agents, source, tools, &mut sink);
     if !sink.has_errors() {
@@ -247,14 +249,17 @@ fn compile(hir: &hir::Program, sink: &mut Sink) {
 
 fn define(
     agent: &hir::Agent,
+    file: &Scope<'_>,
     types: &Types<'_>,
     shared: &HashMap<&str, (&Policy, usize)>,
     copied: &mut usize,
     source: &str,
     sink: &mut Sink,
 ) -> AgentDefinition {
-    let mut policies: Vec<Policy> =
-        agent.policies.iter().map(|block| policy::compile_into(block, source, sink)).collect();
+    let scope = file.within(agent);
+    let mut policies: Vec<Policy> = (agent.policies.iter())
+        .map(|block| policy::compile_into(block, &scope, source, sink))
+        .collect();
     let mut used: HashSet<&str> = agent.policies.iter().map(|own| own.name.node.as_str()).collect();
     for name in &agent.uses {
         let Some((policy, length)) = shared.get(name.node.as_str()) else { continue };

@@ -2,7 +2,7 @@
 //!
 //! A source text is read into a tree and a program ([`syntax`]), checked
 //! and turned into what the runtime needs to know of each agent ([`definition`]); its policy blocks
-//! become policies ([`policy`]). [`machine`] runs the behaviour and yields host calls, whose names
+//! become policies ([`policy`]), with a [`formula`] where a condition computes. [`machine`] runs the behaviour and yields host calls, whose names
 //! and classes are in [`operations`]. What is called and is neither a function nor a host call is a tool
 //! ([`tools`]), declared by a manifest. [`format`](mod@format) prints a program in its one form. Editors
 //! ask [`analysis`] what its names mean and which types it has, [`signatures`] what builtins, host calls
@@ -22,6 +22,7 @@ pub mod definition;
 pub mod diagnostic;
 pub mod docs;
 pub mod format;
+pub mod formula;
 pub mod hir;
 mod infer;
 pub mod machine;

@@ -5,8 +5,10 @@
 //!
 //! # What holds
 //!
+//! - What a condition computes is a [`formula`]; what compares is left to the engine.
 //! - Nothing is widened: a condition that cannot be expressed makes an `allow` never match, and a
-//!   `deny`, a demanded approval and a limit always hold. The compiler says so.
+//!   `deny`, a demanded approval and a limit always hold. The compiler says so, but for a name that
+//!   nobody defined, which is the checker's to report.
 //! - A file has one spelling: a path in a rule is compared as the sandbox will see it, which is how a
 //!   request states it.
 //! - Nothing under `require` is silently accepted: a setting that nobody enforces is reported.
@@ -16,6 +18,7 @@
 //! Deciding: that is the policy engine's. What a name means as an operation is in
 //! [`operations`].
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use symbiont_types::{
@@ -23,29 +26,97 @@ use symbiont_types::{
 };
 
 use crate::diagnostic::{Diagnostic, Sink, nearest};
+use crate::formula::{self, Fault, Formula, Root};
 use crate::hir::{
-    Arg, BinaryOp, Expr, ExprKind, Literal, PolicyBlock, Rule, Span, Spanned, UnaryOp, Verb,
+    Agent, Arg, BinaryOp, BlockKind, Expr, ExprKind, Function, Literal, PolicyBlock, Program, Rule,
+    Span, Spanned, UnaryOp, Verb,
 };
-use crate::operations::{self, AMBIENT};
+use crate::operations;
 use crate::syntax::MAX_SOURCE;
 use crate::syntax::literal::{parse_duration, short};
 
 /// How long a demanded approval stands open unless the block says otherwise.
 const APPROVAL_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Compiles a block. The spans of `block` are those of `source`.
-pub fn compile(block: &PolicyBlock, source: &str) -> (Policy, Vec<Diagnostic>) {
+/// Compiles a block of the program that was read from `source`.
+pub fn compile(block: &PolicyBlock, program: &Program, source: &str) -> (Policy, Vec<Diagnostic>) {
     let mut sink = Sink::default();
-    let policy = compile_into(block, source, &mut sink);
+    let file = Scope::of(program);
+    let holds = |agent: &&Agent| agent.policies.iter().any(|own| own.span == block.span);
+    let policy = match program.agents.iter().find(holds) {
+        Some(agent) => compile_into(block, &file.within(agent), source, &mut sink),
+        None => compile_into(block, &file, source, &mut sink),
+    };
     (policy, sink.finish())
 }
 
-pub(crate) fn compile_into(block: &PolicyBlock, source: &str, sink: &mut Sink) -> Policy {
+/// What around a block has names that policies don't see. They hide what a request says under them.
+pub(crate) struct Scope<'a> {
+    hidden: HashMap<&'a str, &'static str>,
+    memories: Vec<&'a str>,
+    around: Option<&'a Scope<'a>>,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn of(program: &'a Program) -> Self {
+        let memories = program.blocks.iter().filter(|block| block.kind == BlockKind::Memory);
+        Self {
+            hidden: functions(&program.functions, "a function of the file").collect(),
+            memories: memories.map(|block| block.name.node.as_str()).collect(),
+            around: None,
+        }
+    }
+
+    pub(crate) fn within(&'a self, agent: &'a Agent) -> Self {
+        let parameters =
+            agent.params.iter().map(|param| (param.name.node.as_str(), "a parameter of the agent"));
+        let functions = functions(&agent.functions, "a function of the agent");
+        Self {
+            hidden: functions.chain(parameters).collect(),
+            memories: Vec::new(),
+            around: Some(self),
+        }
+    }
+
+    fn root(&self, name: &str) -> Root {
+        if let Some(what) = self.hidden.get(name) {
+            return Root::Hidden(what);
+        }
+        match (self.around, formula::well_known(name)) {
+            (Some(around), _) => around.root(name),
+            // What the runtime fills comes before memories.
+            (None, Root::Unknown) if self.memories.contains(&name) => Root::Hidden("a memory"),
+            (None, known) => known,
+        }
+    }
+}
+
+fn functions<'a>(
+    functions: &'a [Function],
+    what: &'static str,
+) -> impl Iterator<Item = (&'a str, &'static str)> {
+    functions.iter().map(move |function| (function.name.node.as_str(), what))
+}
+
+pub(crate) fn compile_into(
+    block: &PolicyBlock,
+    scope: &Scope<'_>,
+    source: &str,
+    sink: &mut Sink,
+) -> Policy {
     let mut rules = Vec::new();
     for (at, rule) in block.rules.iter().enumerate() {
         let number = at + 1;
-        let mut compiler =
-            Compiler { source, rule, sink, number, pushed: 0, reported: None, rules: &mut rules };
+        let mut compiler = Compiler {
+            source,
+            scope,
+            rule,
+            sink,
+            number,
+            pushed: 0,
+            reported: None,
+            rules: &mut rules,
+        };
         compiler.rule();
     }
     Policy {
@@ -67,7 +138,7 @@ struct Target {
     /// The pattern's names, and the facts that they stand for.
     names: Vec<(String, Vec<String>)>,
     /// A part of the pattern that cannot be expressed.
-    inexpressible: Option<Span>,
+    inexpressible: Option<Fault>,
     /// Whether it speaks of files only, so that the first argument is a path.
     files: bool,
 }
@@ -81,6 +152,7 @@ impl Target {
 
 struct Compiler<'a> {
     source: &'a str,
+    scope: &'a Scope<'a>,
     rule: &'a Rule,
     sink: &'a mut Sink,
     number: usize,
@@ -189,7 +261,7 @@ impl Compiler<'_> {
                         | PolicyEffect::Deny
                         | PolicyEffect::RequireApproval { .. }
                         | PolicyEffect::Shadow(_) => {
-                            vec![Condition::Inexpressible(self.text(&fault).to_owned())]
+                            vec![Condition::Inexpressible(self.text(&fault.span).to_owned())]
                         }
                     }
                 }
@@ -198,8 +270,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// The conditions of the rule for a target; where one cannot be expressed, its place.
-    fn conditions(&self, target: &Target) -> Result<Vec<Condition>, Span> {
+    /// The conditions of the rule for a target, or what in them cannot be expressed.
+    fn conditions(&self, target: &Target) -> Result<Vec<Condition>, Fault> {
         if let Some(fault) = &target.inexpressible {
             return Err(fault.clone());
         }
@@ -213,12 +285,12 @@ impl Compiler<'_> {
         Ok(conditions)
     }
 
-    fn fails_closed(&mut self, fault: &Span) {
-        // What is missing has been reported where it should stand.
-        if self.text(fault).trim().is_empty() || self.reported.as_ref() == Some(fault) {
+    fn fails_closed(&mut self, fault: &Fault) {
+        let Some(why) = fault.why.as_ref().filter(|_| self.reported.as_ref() != Some(&fault.span))
+        else {
             return;
-        }
-        self.reported = Some(fault.clone());
+        };
+        self.reported = Some(fault.span.clone());
         let outcome = match self.rule.verb {
             Verb::Allow => "this rule never allows anything",
             Verb::Deny => "this rule always denies",
@@ -227,12 +299,13 @@ impl Compiler<'_> {
         };
         let message = format!(
             "the condition `{}` cannot be decided by a policy: {outcome}",
-            short(self.text(fault))
+            short(self.text(&fault.span))
         );
         self.sink.push(
-            Diagnostic::warning("W0308", message, fault.clone()).label("cannot be expressed").note(
-                "conditions may use the pattern's names, the ambient names, comparisons, `in`, \
-                     `&&`, `||`, `!`, and `starts_with`, `ends_with` and `contains` with a text",
+            Diagnostic::warning("W0308", message, fault.span.clone()).label(why).note(
+                "conditions may use the pattern's names, the ambient names, operators, and builtins and \
+                 methods that only compute; let the program work out the rest, and pass it as an \
+                 argument",
             ),
         );
     }
@@ -471,23 +544,31 @@ impl Compiler<'_> {
 
     // Conditions.
 
-    fn condition(&self, expr: &Expr, target: &Target) -> Result<Condition, Span> {
+    fn condition(&self, expr: &Expr, target: &Target) -> Result<Condition, Fault> {
         let inner = |expr: &Expr| self.condition(expr, target);
-        let fact = |expr: &Expr| operand(expr, &target.names).ok_or_else(|| expr.span.clone());
         // The two sides of a comparison, with a path as requests state it.
-        let sides = |left: &Expr, right: &Expr| -> Result<(Operand, Operand), Span> {
-            let (mut left, mut right) = (fact(left)?, fact(right)?);
+        let sides = |left: &Expr, right: &Expr| -> Result<(Operand, Operand), Fault> {
+            let (mut left, mut right) = (self.operand(left, target)?, self.operand(right, target)?);
             target.compare_paths(&mut left, &mut right);
             Ok((left, right))
         };
+        let no_truth = || Err(Fault::new(&expr.span, "neither true nor false"));
         match &expr.kind {
             ExprKind::Literal(Literal::Bool(true)) => Ok(Condition::All(Vec::new())),
             ExprKind::Literal(Literal::Bool(false)) => Ok(Condition::Any(Vec::new())),
             ExprKind::Unary(UnaryOp::Not, of) => Ok(Condition::Not(Box::new(inner(of)?))),
             ExprKind::Binary(op, left, right) => {
-                let compare = |op| -> Result<Condition, Span> {
+                let compare = |op| -> Result<Condition, Fault> {
                     let (left, right) = sides(left, right)?;
                     Ok(Condition::Compare { left, op, right })
+                };
+                // The engine orders numbers only.
+                let order = |op| match (&left.kind, &right.kind) {
+                    (ExprKind::Literal(Literal::String(_)), _)
+                    | (_, ExprKind::Literal(Literal::String(_))) => {
+                        Ok(Condition::Is(self.formula(expr, target)?))
+                    }
+                    _ => compare(op),
                 };
                 match op {
                     BinaryOp::And => {
@@ -504,10 +585,10 @@ impl Compiler<'_> {
                     }
                     BinaryOp::Equal => compare(Comparison::Equal),
                     BinaryOp::NotEqual => compare(Comparison::NotEqual),
-                    BinaryOp::Less => compare(Comparison::Less),
-                    BinaryOp::LessOrEqual => compare(Comparison::LessOrEqual),
-                    BinaryOp::Greater => compare(Comparison::Greater),
-                    BinaryOp::GreaterOrEqual => compare(Comparison::GreaterOrEqual),
+                    BinaryOp::Less => order(Comparison::Less),
+                    BinaryOp::LessOrEqual => order(Comparison::LessOrEqual),
+                    BinaryOp::Greater => order(Comparison::Greater),
+                    BinaryOp::GreaterOrEqual => order(Comparison::GreaterOrEqual),
                     BinaryOp::In => {
                         let (value, set) = sides(left, right)?;
                         Ok(Condition::In { value, set })
@@ -520,16 +601,111 @@ impl Compiler<'_> {
                     | BinaryOp::Subtract
                     | BinaryOp::Multiply
                     | BinaryOp::Divide
-                    | BinaryOp::Remainder => Err(expr.span.clone()),
+                    | BinaryOp::Remainder => no_truth(),
                 }
             }
-            ExprKind::Call { callee, args } => {
-                text_condition(callee, args, target).ok_or_else(|| expr.span.clone())
+            ExprKind::Call { callee, args } => match self.text_condition(callee, args, target)? {
+                Some(condition) => Ok(condition),
+                None => Ok(Condition::Is(self.operand(expr, target)?)),
+            },
+            ExprKind::Literal(_)
+            | ExprKind::Array(_)
+            | ExprKind::Record { .. }
+            | ExprKind::Unary(UnaryOp::Negate, _)
+            | ExprKind::Some(_)
+            | ExprKind::None
+            | ExprKind::Ok(_)
+            | ExprKind::Err(_) => no_truth(),
+            ExprKind::Name(_)
+            | ExprKind::Member(..)
+            | ExprKind::Index(..)
+            | ExprKind::Lambda { .. }
+            | ExprKind::If { .. }
+            | ExprKind::Match { .. }
+            | ExprKind::Secret(_)
+            | ExprKind::Missing => Ok(Condition::Is(self.operand(expr, target)?)),
+        }
+    }
+
+    /// `x.starts_with("a")`, `x.ends_with("a")` and `x.contains(y)`, which the engine knows.
+    fn text_condition(
+        &self,
+        callee: &Expr,
+        args: &[Arg],
+        target: &Target,
+    ) -> Result<Option<Condition>, Fault> {
+        let ExprKind::Member(of, method) = &callee.kind else { return Ok(None) };
+        let [Arg { name: None, value: argument }] = args else { return Ok(None) };
+        if !matches!(method.node.as_str(), "contains" | "starts_with" | "ends_with") {
+            return Ok(None);
+        }
+        let value = self.operand(of, target)?;
+        let literal = match (method.node.as_str(), self.operand(argument, target)?) {
+            ("contains", item) => return Ok(Some(Condition::In { value: item, set: value })),
+            (_, Operand::Literal(PolicyValue::String(text))) => text,
+            _ => return Ok(None),
+        };
+        let begins = method.node == "starts_with";
+        let text = match &value {
+            Operand::Attribute(fact) if begins && !literal.is_empty() && target.is_path(fact) => {
+                let slash = if literal.ends_with('/') && literal != "/" { "/" } else { "" };
+                operations::absolute(&literal) + slash
             }
-            ExprKind::Name(_) | ExprKind::Member(..) | ExprKind::Index(..) => {
-                Ok(Condition::Is(fact(expr)?))
+            _ => literal,
+        };
+        // In a form `*` stands for any text, and there is no way to say that it does not.
+        if text.contains('*') {
+            let of = self.formula_text(of, target)?;
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+            let formula = format!("({of}).{}(\"{text}\")", method.node);
+            return Ok(Some(Condition::Is(Operand::Formula(formula))));
+        }
+        let pattern = if begins { format!("{text}*") } else { format!("*{text}") };
+        Ok(Some(Condition::Like { value, pattern }))
+    }
+
+    /// A value, a fact about the request, or what is worked out of such.
+    fn operand(&self, expr: &Expr, target: &Target) -> Result<Operand, Fault> {
+        if let Some(value) = value(expr) {
+            return Ok(Operand::Literal(value));
+        }
+        match formula::path(expr, &|name| self.root(name, target)) {
+            Some(path) if formula::is_fact(&path) => Ok(Operand::Attribute(path)),
+            _ => self.formula(expr, target),
+        }
+    }
+
+    /// An expression as a formula.
+    fn formula(&self, expr: &Expr, target: &Target) -> Result<Operand, Fault> {
+        let text = self.formula_text(expr, target)?;
+        match Formula::read(&text) {
+            Ok(_) => Ok(Operand::Formula(text)),
+            Err(error) => Err(Fault::new(&expr.span, error.message)),
+        }
+    }
+
+    /// The text of an expression, with facts for the names of the pattern.
+    fn formula_text(&self, expr: &Expr, target: &Target) -> Result<String, Fault> {
+        let mut places = Vec::new();
+        formula::walk(expr, &|name| self.root(name, target), &mut |place| {
+            let ExprKind::Name(name) = &place.root.kind else { return };
+            if let Some((_, fact)) = target.names.iter().find(|(known, _)| known == name) {
+                let instead = match fact.as_slice() {
+                    [kind, at] if kind == "argument" => format!("argument[{at}]"),
+                    [_, name] => format!("named.{name}"),
+                    _ => return,
+                };
+                places.push((place.root.span.clone(), instead));
             }
-            _ => Err(expr.span.clone()),
+        })?;
+        Ok(formula::replaced(self.text(&expr.span), expr.span.start, places))
+    }
+
+    /// What a name stands for in a condition.
+    fn root(&self, name: &str, target: &Target) -> Root {
+        match target.names.iter().find(|(known, _)| known == name) {
+            Some((_, path)) => Root::Path(path.clone()),
+            None => self.scope.root(name),
         }
     }
 }
@@ -582,7 +758,9 @@ fn pattern_part(arg: &Arg, fact: Vec<String>, target: &mut Target) {
         return;
     }
     let Some(value) = value(&arg.value) else {
-        target.inexpressible = Some(arg.value.span.clone());
+        let why = (arg.value.kind != ExprKind::Missing)
+            .then(|| "neither a name nor a literal, which the parts of a pattern are".to_owned());
+        target.inexpressible = Some(Fault { span: arg.value.span.clone(), why });
         return;
     };
     let (mut left, mut right) = (Operand::Attribute(fact), Operand::Literal(value));
@@ -638,102 +816,6 @@ fn both(
     let mut parts = open(left).unwrap_or_else(|one| vec![one]);
     parts.extend(open(right).unwrap_or_else(|one| vec![one]));
     parts
-}
-
-/// `x.starts_with("a")`, `x.ends_with("a")` and `x.contains("a")`.
-fn text_condition(callee: &Expr, args: &[Arg], target: &Target) -> Option<Condition> {
-    let ExprKind::Member(of, method) = &callee.kind else { return None };
-    let value = operand(of, &target.names)?;
-    let [Arg { name: None, value: argument }] = args else { return None };
-    let literal = self::value(argument)?;
-    if method.node == "contains" {
-        return Some(Condition::In { value: Operand::Literal(literal), set: value });
-    }
-    // In a form `*` stands for any text, and there is no way to say that it does not.
-    let PolicyValue::String(mut text) = literal else { return None };
-    if text.contains('*') {
-        return None;
-    }
-    if let Operand::Attribute(fact) = &value
-        && target.is_path(fact)
-        && method.node == "starts_with"
-        && !text.is_empty()
-    {
-        let slash = if text.ends_with('/') && text != "/" { "/" } else { "" };
-        text = operations::absolute(&text) + slash;
-    }
-    match method.node.as_str() {
-        "starts_with" => Some(Condition::Like { value, pattern: format!("{text}*") }),
-        "ends_with" => Some(Condition::Like { value, pattern: format!("*{text}") }),
-        _ => None,
-    }
-}
-
-/// A value, or a fact about the request.
-fn operand(expr: &Expr, names: &[(String, Vec<String>)]) -> Option<Operand> {
-    match value(expr) {
-        Some(value) => Some(Operand::Literal(value)),
-        None => path(expr, names).filter(|path| is_fact(path)).map(Operand::Attribute),
-    }
-}
-
-/// Whether a request can have a fact under this path.
-fn is_fact(path: &[String]) -> bool {
-    let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    match path.as_slice() {
-        ["operation", rest @ ..] => rest.is_empty(),
-        ["time", rest @ ..] => matches!(rest, ["unix" | "hour" | "weekday"]),
-        ["limits", rest @ ..] => {
-            matches!(rest, ["memory_mb" | "cpu_cores" | "disk_io_mbps" | "network_io_mbps"])
-        }
-        ["agent", rest @ ..] => matches!(rest, ["id" | "name" | "tier"] | ["metadata", _]),
-        ["metadata", rest @ ..] => rest.len() == 1,
-        _ => true,
-    }
-}
-
-/// What programs may read of a value without parentheses, and no fact has.
-const COMPUTED: [&str; 11] = [
-    "len", "length", "is_empty", "first", "last", "keys", "values", "lower", "upper", "trim",
-    "lines",
-];
-
-fn path(expr: &Expr, names: &[(String, Vec<String>)]) -> Option<Vec<String>> {
-    const FACTS: [&str; 5] = ["operation", "time", "limits", "metadata", "context"];
-    match &expr.kind {
-        ExprKind::Name(name) => match names.iter().find(|(known, _)| known == name) {
-            Some((_, path)) => Some(path.clone()),
-            None if name == "current_time" => Some(vec!["time".to_owned(), "unix".to_owned()]),
-            None if AMBIENT.contains(&name.as_str()) || FACTS.contains(&name.as_str()) => {
-                Some(vec![name.clone()])
-            }
-            None => None,
-        },
-        ExprKind::Member(of, name) => {
-            let mut path = path(of, names)?;
-            match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-                // `current_time.hour`
-                ["time", "unix"] if matches!(of.kind, ExprKind::Name(_)) => {
-                    path.pop();
-                }
-                ["argument" | "named", ..] if COMPUTED.contains(&name.node.as_str()) => {
-                    return None;
-                }
-                _ => {}
-            }
-            path.push(name.node.clone());
-            Some(path)
-        }
-        ExprKind::Index(of, key) => match &key.kind {
-            ExprKind::Literal(Literal::String(key)) => {
-                let mut path = path(of, names)?;
-                path.push(key.clone());
-                Some(path)
-            }
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 /// The value of a literal, an array or a record of them.

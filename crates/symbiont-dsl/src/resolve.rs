@@ -17,6 +17,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::formula::FACTS;
 use crate::hir::{
     Agent, Arg, Block, BlockDecl, BlockKind, Condition, Expr, ExprKind, Function, Literal, Param,
     Pattern, PatternKind, PolicyBlock, Program, Rule, Span, Spanned, Stmt, StmtKind, Type,
@@ -169,6 +170,15 @@ pub(crate) struct Call<'a> {
     pub(crate) span: &'a Span,
 }
 
+/// A name that nobody defined.
+#[derive(Debug)]
+pub(crate) struct Undefined<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) span: Span,
+    /// Whether it stands in the condition of a rule, where other names are known.
+    pub(crate) in_rule: bool,
+}
+
 /// What a program's names mean.
 #[derive(Debug, Default)]
 pub(crate) struct Resolution<'a> {
@@ -177,8 +187,8 @@ pub(crate) struct Resolution<'a> {
     pub(crate) occurrences: Vec<Occurrence>,
     pub(crate) scopes: Vec<Scope>,
     pub(crate) calls: Vec<Call<'a>>,
-    /// The names in bodies that nobody defined.
-    pub(crate) undefined: Vec<(&'a str, Span)>,
+    /// The names in bodies and conditions that nobody defined.
+    pub(crate) undefined: Vec<Undefined<'a>>,
     /// The types that nobody defined.
     pub(crate) opaque: Vec<(&'a str, Span)>,
     /// Types with more arguments than they take: how many they take, and how many they have.
@@ -256,8 +266,10 @@ struct Resolver<'a> {
     shared_policies: Names<&'a str, usize>,
     /// While it is looked for what a body assigns without a `let`: what was found.
     hoisting: Option<Vec<&'a Expr>>,
-    /// Whether this is a policy rule, about which the policy compiler speaks.
+    /// Whether this is a policy rule, about whose calls the policy compiler speaks.
     in_rule: bool,
+    /// Whether this is what a rule speaks of, where any name may stand.
+    in_target: bool,
 }
 
 impl<'a> Resolver<'a> {
@@ -395,7 +407,9 @@ impl<'a> Resolver<'a> {
 
     fn rule(&mut self, rule: &'a Rule) {
         self.enter(rule.span.clone());
+        self.in_target = true;
         self.target(&rule.what);
+        self.in_target = false;
         if let Some(condition) = &rule.condition {
             self.expr(condition);
         }
@@ -595,9 +609,14 @@ impl<'a> Resolver<'a> {
         if self.hoisting.is_some() {
             return;
         }
-        let meaning = self.value(name).map_or_else(|| known(name), Meaning::Symbol);
-        if meaning == Meaning::Undefined && !self.in_rule && !name.is_empty() {
-            self.found.undefined.push((name, span.clone()));
+        let known = || match known(name) {
+            Meaning::Undefined if self.in_rule && FACTS.contains(&name) => Meaning::Ambient,
+            known => known,
+        };
+        let meaning = self.value(name).map_or_else(known, Meaning::Symbol);
+        if meaning == Meaning::Undefined && !self.in_target && !name.is_empty() {
+            let (span, in_rule) = (span.clone(), self.in_rule);
+            self.found.undefined.push(Undefined { name, span, in_rule });
         }
         self.note(name, span, meaning, Role::Read);
     }

@@ -41,6 +41,17 @@ fn main() {
         |count: usize| (0..count).map(|at| rule(at, format!("tool.call:t{at}"))).collect();
     let same = |count: usize| (0..count).map(|at| rule(at, "tool.call:t0".to_owned())).collect();
     measure("1 rule, no condition", &set(vec![bare(0, "tool.call".to_owned())]), None);
+    let computing = |left: &str| PolicyRule {
+        conditions: vec![Condition::Compare {
+            left: Operand::Formula(left.to_owned()),
+            op: Comparison::Less,
+            right: Operand::Literal(PolicyValue::Int(100)),
+        }],
+        ..rule(0, "tool.call:t0".to_owned())
+    };
+    for formula in ["named.size + 1", "format(\"{}\", named.size).upper().length", "now().minute"] {
+        measure(&format!("1 rule, `{formula}`"), &set(vec![computing(formula)]), None);
+    }
     measure("1 rule, 1 condition", &set(distinct(1)), None);
     measure("1,000 rules, distinct operations", &set(distinct(1_000)), None);
     measure("10,000 rules, distinct operations", &set(distinct(10_000)), None);

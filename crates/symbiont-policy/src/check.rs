@@ -7,9 +7,11 @@ use symbiont_types::{
     PrincipalSelector,
 };
 
+use symbiont_dsl::formula::Formula;
+
 use crate::compile;
 use crate::fact::MAX_DEPTH;
-use crate::handwritten::Handwritten;
+use crate::handwritten::{Handwritten, NO_FORMULA};
 
 /// Rules in one set.
 pub const MAX_RULES: usize = 10_000;
@@ -256,6 +258,12 @@ fn condition(issues: &mut Issues, part: &Condition, path: &str) {
             issues.add("P0115", path, "a fact without a path", "name one, such as `agent.tier`");
         }
         Operand::Attribute(_) | Operand::Literal(_) => {}
+        Operand::Formula(text) => {
+            if let Err(error) = Formula::read(text) {
+                let message = format!("`{}` is no formula: {error}", crate::words::shown(text));
+                issues.add(NO_FORMULA, path, message, "a formula computes, and calls nobody");
+            }
+        }
     };
     match part {
         Condition::All(parts) | Condition::Any(parts) => {

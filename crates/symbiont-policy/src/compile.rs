@@ -21,7 +21,9 @@ use cedar_policy::pst::{
 };
 use symbiont_types::{Comparison, Condition, Operand, PolicyRule, PolicyValue, PrincipalSelector};
 
-use crate::fact::{self, Build, Demand, Fact, Kind};
+use symbiont_dsl::formula::Formula;
+
+use crate::fact::{self, Build, Demand, Fact, Kind, Source, Term};
 use crate::glob::{self, Pattern};
 
 /// The type of the principal, the agent that asks.
@@ -135,7 +137,7 @@ enum Side {
     Known(Fact),
     /// A literal that compares with nothing.
     Incomparable,
-    Read(Place),
+    Read(Place, Source),
 }
 
 impl Compiler<'_> {
@@ -146,13 +148,16 @@ impl Compiler<'_> {
     }
 
     fn fact(&mut self, path: &[String]) -> Place {
-        self.demand(Demand::Fact(path.to_vec()))
+        self.demand(Demand::Fact(Source::Path(path.to_vec())))
     }
 
     fn side(&mut self, operand: &Operand) -> Side {
-        match operand {
-            Operand::Literal(value) => Fact::of(value).map_or(Side::Incomparable, Side::Known),
-            Operand::Attribute(path) => Side::Read(self.fact(path)),
+        match term(operand) {
+            Term::Written(value) => Fact::of(&value).map_or(Side::Incomparable, Side::Known),
+            Term::Read(source) => {
+                let place = self.demand(Demand::Fact(source.clone()));
+                Side::Read(place, source)
+            }
         }
     }
 
@@ -252,7 +257,7 @@ impl Compiler<'_> {
             Condition::Is(operand) => match self.side(operand) {
                 Side::Known(Fact::Flag(value)) => flag(value),
                 Side::Known(_) | Side::Incomparable => reading.unknown(),
-                Side::Read(place) => reading.guarded(
+                Side::Read(place, _) => reading.guarded(
                     and(place.is_there(), place.is_of(Kind::Flag)),
                     place.member(Kind::Flag.member()),
                 ),
@@ -265,7 +270,7 @@ impl Compiler<'_> {
             Condition::Like { value, pattern } => match self.side(value) {
                 Side::Known(Fact::Text(text)) => flag(glob::matches(pattern, &text)),
                 Side::Known(_) | Side::Incomparable => reading.unknown(),
-                Side::Read(place) => reading.guarded(
+                Side::Read(place, _) => reading.guarded(
                     and(place.is_there(), place.is_of(Kind::Text)),
                     like(place.member(Kind::Text.member()), pattern),
                 ),
@@ -293,7 +298,7 @@ impl Compiler<'_> {
                             || [value.kind().member(), "any"].contains(&of);
                         (flag(found), flag(!found && comparable))
                     }
-                    Side::Read(value) => {
+                    Side::Read(value, _) => {
                         let items = Tree::set(elements.iter().map(Fact::encode));
                         let found = binary(BinaryOp::Contains, items, value.value());
                         let comparable = Kind::ALL
@@ -310,11 +315,18 @@ impl Compiler<'_> {
                     }
                 }
             }
+            Side::Known(Fact::Record(members)) => match self.side(value) {
+                Side::Known(Fact::Text(name)) => {
+                    let found = members.contains_key(&name);
+                    (flag(found), flag(!found))
+                }
+                Side::Known(_) | Side::Incomparable => return reading.unknown(),
+                Side::Read(..) => self.part(value, set),
+            },
             Side::Known(Fact::Text(_)) => self.part(value, set),
             Side::Known(_) | Side::Incomparable => return reading.unknown(),
-            Side::Read(_) => {
-                let Operand::Attribute(path) = set else { return reading.unknown() };
-                let items = self.demand(Demand::Items(path.clone()));
+            Side::Read(place, source) => {
+                let items = self.demand(Demand::Items(source));
                 let of = |name: &str| binary(BinaryOp::Eq, items.member("of"), Tree::text(name));
                 let (found, refuted) = match self.side(value) {
                     Side::Incomparable => return reading.unknown(),
@@ -330,7 +342,7 @@ impl Compiler<'_> {
                             all(vec![items.is_there(), comparable, not(found)]),
                         )
                     }
-                    Side::Read(value) => {
+                    Side::Read(value, _) => {
                         let there = and(items.is_there(), value.is_there());
                         let found =
                             binary(BinaryOp::Contains, items.member("items"), value.value());
@@ -348,7 +360,11 @@ impl Compiler<'_> {
                     }
                 };
                 let (part_found, part_refuted) = self.part(value, set);
-                (or(found, part_found), or(refuted, part_refuted))
+                let (key_found, key_refuted) = key(value, &place);
+                (
+                    any(vec![found, part_found, key_found]),
+                    any(vec![refuted, part_refuted, key_refuted]),
+                )
             }
         };
         match reading {
@@ -357,12 +373,33 @@ impl Compiler<'_> {
         }
     }
 
-    /// When the text `needle` is, and when it is not, part of the text `haystack`.
+    /// When the text `needle` is, and when it is not, part of the text or a key of the record
+    /// `haystack`.
     fn part(&mut self, needle: &Operand, haystack: &Operand) -> (Tree, Tree) {
-        let answer =
-            self.demand(Demand::Part { needle: needle.clone(), haystack: haystack.clone() });
+        let answer = self.demand(Demand::Part { needle: term(needle), haystack: term(haystack) });
         let value = answer.member(Kind::Flag.member());
         (and(answer.is_there(), value.clone()), and(answer.is_there(), not(value)))
+    }
+}
+
+/// When a text that is written in the rule is, and when it is not, a key of the record there.
+fn key(name: &Operand, of: &Place) -> (Tree, Tree) {
+    let Operand::Literal(PolicyValue::String(name)) = name else {
+        return (flag(false), flag(false));
+    };
+    let found = has(of.member(Kind::Record.member()), name);
+    let is_record = and(of.is_there(), of.is_of(Kind::Record));
+    (and(is_record.clone(), found.clone()), and(is_record, not(found)))
+}
+
+fn term(operand: &Operand) -> Term {
+    match operand {
+        Operand::Literal(value) => Term::Written(value.clone()),
+        Operand::Attribute(path) => Term::Read(Source::Path(path.clone())),
+        Operand::Formula(text) => {
+            let formula = Formula::read(text).expect("the formulas of a set are checked before");
+            Term::Read(Source::Formula(formula))
+        }
     }
 }
 
@@ -387,7 +424,7 @@ fn equal(left: &Side, right: &Side, reading: Reading) -> Tree {
                 reading.unknown()
             }
         }
-        (Side::Read(place), Side::Known(fact)) | (Side::Known(fact), Side::Read(place)) => {
+        (Side::Read(place, _), Side::Known(fact)) | (Side::Known(fact), Side::Read(place, _)) => {
             let comparable = match fact.kind() {
                 Kind::Null => place.is_comparable(),
                 kind => or(place.is_of(kind), place.is_of(Kind::Null)),
@@ -395,7 +432,7 @@ fn equal(left: &Side, right: &Side, reading: Reading) -> Tree {
             let same = binary(BinaryOp::Eq, place.value(), fact.encode());
             reading.guarded(and(place.is_there(), comparable), same)
         }
-        (Side::Read(left), Side::Read(right)) => {
+        (Side::Read(left, _), Side::Read(right, _)) => {
             let comparable = Kind::ALL
                 .into_iter()
                 .flat_map(|kind| match kind {
@@ -418,7 +455,7 @@ fn less(left: &Side, op: BinaryOp, right: &Side, reading: Reading) -> Tree {
     let mut parts = |side: &Side| match side {
         Side::Known(Fact::Number { whole, part }) => Some((Tree::long(*whole), Tree::long(*part))),
         Side::Known(_) | Side::Incomparable => None,
-        Side::Read(place) => {
+        Side::Read(place, _) => {
             guards.push(and(place.is_there(), place.is_of(Kind::Number)));
             Some((place.member("whole"), place.member("part")))
         }
@@ -551,6 +588,7 @@ pub(crate) fn size(condition: &Condition, depth: usize) -> Option<usize> {
     let operand = |operand: &Operand| match operand {
         Operand::Literal(value) => size_of_value(value, depth),
         Operand::Attribute(path) => Some(path.len()),
+        Operand::Formula(_) => Some(1),
     };
     Some(
         1 + match condition {

@@ -240,6 +240,10 @@ fn operand(operand: &Operand, to: &mut impl Sink) {
             to.number(2);
             texts(path, to);
         }
+        Operand::Formula(text) => {
+            to.number(3);
+            to.text(text);
+        }
     }
 }
 

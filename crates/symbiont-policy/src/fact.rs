@@ -12,11 +12,13 @@
 //!   large) becomes a record without members: it is there, and nothing is true of it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use cedar_policy::RestrictedExpression;
-use symbiont_types::{Operand, PolicyValue};
+use symbiont_dsl::formula::{Formula, FormulaError};
+use symbiont_types::PolicyValue;
 
 use crate::{Request, glob};
 
@@ -25,6 +27,8 @@ pub(crate) const MAX_DEPTH: usize = 64;
 /// Values in one fact, itself included.
 const MAX_NODES: usize = 10_000;
 const SECONDS_PER_DAY: i64 = 86_400;
+/// What the attributes begin with that are worked out by a formula.
+pub(crate) const FORMULA: &str = "= ";
 
 /// A value that can be compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,35 +186,106 @@ impl Build for RestrictedExpression {
     }
 }
 
+/// Where a value comes from when the request is there.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Source {
+    /// It is the fact under a path.
+    Path(Vec<String>),
+    /// It is worked out of facts.
+    Formula(Formula),
+}
+
+impl Source {
+    fn key(&self) -> String {
+        match self {
+            Self::Path(path) => key(path),
+            // No path has such a key, in which a space has a backslash before it.
+            Self::Formula(formula) => format!("{FORMULA}{}", formula.text()),
+        }
+    }
+
+    /// `None` if a path leads nowhere or a formula ends in an error, which is also what becomes of
+    /// one that needs more than `steps`.
+    fn value<'a>(&self, request: &Request<'a>, steps: &Cell<u64>) -> Option<Cow<'a, PolicyValue>> {
+        match self {
+            Self::Path(path) => look_up(path, request),
+            Self::Formula(formula) => {
+                let reads = formula.reads().iter().map(|path| look_up(path, request));
+                let facts: Vec<_> = reads.collect::<Option<_>>()?;
+                let mut left = steps.get();
+                let facts = facts.iter().map(|fact| &**fact);
+                let value = formula.value(facts, request.now_unix, &mut left);
+                steps.set(left);
+                value.ok().map(Cow::Owned)
+            }
+        }
+    }
+}
+
+/// One of two texts, of which one may be part of the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Term {
+    /// It is written in the rule.
+    Written(PolicyValue),
+    Read(Source),
+}
+
+impl Term {
+    fn key(&self) -> String {
+        match self {
+            Self::Written(value) => format!("{value:?}"),
+            Self::Read(source) => source.key(),
+        }
+    }
+
+    fn value<'a>(
+        &'a self,
+        request: &Request<'a>,
+        steps: &Cell<u64>,
+    ) -> Option<Cow<'a, PolicyValue>> {
+        match self {
+            Self::Written(value) => Some(Cow::Borrowed(value)),
+            Self::Read(source) => source.value(request, steps),
+        }
+    }
+}
+
 /// What a compiled rule reads from the context.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Demand {
-    /// The fact under a path.
-    Fact(Vec<String>),
-    /// The elements of the list under a path, as `items`, and their common kind, as `of`.
-    Items(Vec<String>),
-    /// Whether one text is part of another, which Cedar can't say of two unknown texts.
-    Part { needle: Operand, haystack: Operand },
+    /// A value.
+    Fact(Source),
+    /// The elements of a list, as `items`, and their common kind, as `of`.
+    Items(Source),
+    /// Whether one text is part of another, which Cedar can't say of two unknown texts, or the key of
+    /// a record, if it is not written in the rule: of one that is Cedar can tell.
+    Part { needle: Term, haystack: Term },
 }
 
 impl Demand {
     /// The context's attribute that answers it.
     pub(crate) fn key(&self) -> String {
         match self {
-            Self::Fact(path) => key(path),
-            Self::Items(path) => key(path) + "[]",
+            Self::Fact(source) => source.key(),
+            Self::Items(source) => source.key() + "[]",
             Self::Part { needle, haystack } => {
-                let name = |operand: &Operand| match operand {
-                    Operand::Attribute(path) => key(path),
-                    Operand::Literal(value) => format!("{value:?}"),
-                };
-                format!("part({} in {})", name(needle), name(haystack))
+                format!("part({} in {})", needle.key(), haystack.key())
             }
         }
     }
 
     /// What the attribute `key` of a hand-written rule asks for.
-    pub(crate) fn of_key(key: &str) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// It asks for a formula that is none.
+    pub(crate) fn of_key(key: &str) -> Result<Self, FormulaError> {
+        if let Some(text) = key.strip_prefix(FORMULA) {
+            return match text.strip_suffix("[]").map(Formula::read) {
+                Some(Ok(formula)) => Ok(Self::Items(Source::Formula(formula))),
+                Some(Err(_)) | None => Formula::read(text).map(Source::Formula).map(Self::Fact),
+            };
+        }
         let (key, items) = match key.strip_suffix("[]") {
             Some(key) => (key, true),
             None => (key, false),
@@ -224,21 +299,27 @@ impl Demand {
                 other => path.last_mut().expect("it starts with one").push(other),
             }
         }
-        if items { Self::Items(path) } else { Self::Fact(path) }
+        let path = Source::Path(path);
+        Ok(if items { Self::Items(path) } else { Self::Fact(path) })
     }
 
-    /// What `request` answers; `None` if the path leads nowhere.
-    pub(crate) fn answer(&self, request: &Request<'_>) -> Option<RestrictedExpression> {
+    /// What `request` answers; `None` if there is no value. What working it out takes goes off
+    /// `steps`.
+    pub(crate) fn answer(
+        &self,
+        request: &Request<'_>,
+        steps: &Cell<u64>,
+    ) -> Option<RestrictedExpression> {
         match self {
-            Self::Fact(path) => {
-                let value = look_up(path, request)?;
+            Self::Fact(source) => {
+                let value = source.value(request, steps)?;
                 Some(match Fact::of(&value) {
                     Some(fact) => fact.encode(),
                     None => RestrictedExpression::record([]),
                 })
             }
-            Self::Items(path) => {
-                let value = look_up(path, request)?;
+            Self::Items(source) => {
+                let value = source.value(request, steps)?;
                 let Some(Fact::List(facts)) = Fact::of(&value) else {
                     return None;
                 };
@@ -248,23 +329,21 @@ impl Demand {
                 ]))
             }
             Self::Part { needle, haystack } => {
-                let (needle, haystack) = (value(needle, request)?, value(haystack, request)?);
-                let (PolicyValue::String(needle), PolicyValue::String(haystack)) =
-                    (&*needle, &*haystack)
-                else {
-                    return None;
+                let written = matches!(needle, Term::Written(_));
+                let whole = haystack.value(request, steps)?;
+                let part = needle.value(request, steps)?;
+                let found = match (&*part, &*whole) {
+                    (PolicyValue::String(part), PolicyValue::String(text)) => text.contains(part),
+                    (PolicyValue::String(key), PolicyValue::Record(members)) if !written => {
+                        // One that can't be compared has no keys either.
+                        Fact::of(&whole).map(|_| members.contains_key(key))?
+                    }
+                    _ => return None,
                 };
-                let flag = RestrictedExpression::flag(haystack.contains(needle));
+                let flag = RestrictedExpression::flag(found);
                 Some(RestrictedExpression::record([("flag".to_owned(), flag)]))
             }
         }
-    }
-}
-
-fn value<'a>(operand: &'a Operand, request: &Request<'a>) -> Option<Cow<'a, PolicyValue>> {
-    match operand {
-        Operand::Literal(value) => Some(Cow::Borrowed(value)),
-        Operand::Attribute(path) => look_up(path, request),
     }
 }
 

@@ -22,6 +22,9 @@ const UNREADABLE: &str = "P0110";
 /// The policy names what no request has, so that it never applies, or always.
 const UNREACHABLE: &str = "P0117";
 
+/// A formula in it is none.
+pub(crate) const NO_FORMULA: &str = "P0118";
+
 /// What is wrong with a text, and which of its bytes.
 pub(crate) struct Fault {
     pub(crate) code: &'static str,
@@ -98,6 +101,14 @@ impl Handwritten {
             });
         }
         reachable(&body)?;
+        for attribute in expressions(&body).flat_map(attributes) {
+            Demand::of_key(&attribute).map_err(|error| Fault {
+                code: NO_FORMULA,
+                message: format!("`{}` is no formula: {error}", crate::words::shown(&attribute)),
+                span: None,
+                suggestion: Some("a formula computes, and calls nobody".to_owned()),
+            })?;
+        }
         let operations = operations(&body);
         Ok(Self { body, operations })
     }
@@ -106,7 +117,8 @@ impl Handwritten {
     /// added to `demands`.
     pub(crate) fn permit(&self, id: &str, demands: &mut Demands) -> Template {
         for attribute in expressions(&self.body).flat_map(attributes) {
-            demands.insert(attribute.clone(), Demand::of_key(&attribute));
+            let demand = Demand::of_key(&attribute).expect("the attributes were read before");
+            demands.insert(attribute, demand);
         }
         let mut body = self.body.clone().with_id(id.into());
         body.effect = Effect::Permit;

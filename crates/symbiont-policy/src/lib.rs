@@ -15,6 +15,9 @@
 //!   compare to four decimal places, whole ones exactly. What is not finite or beyond 64 bits, or
 //!   nests deeper than 64, compares with nothing.
 //! - A rule's texts are data: they reach Cedar as literals of a syntax tree.
+//! - What a condition computes ([`Operand::Formula`](symbiont_types::Operand::Formula)) is worked out by
+//!   the agent language's own evaluator before Cedar is asked. All formulas of a layer have a bound in
+//!   steps for one request; one that goes beyond it, or ends in an error, can't be told.
 //! - Selectors (operations, principals, resources) are no conditions: an agent without a label is
 //!   not of that label, and an operation without a part after the colon is on no resource.
 //!
@@ -33,7 +36,7 @@
 //!   value is a record with one member that is named for its kind: `text`, `flag` (true or false),
 //!   `whole` together with `part` (ten-thousandths), `list` (its elements by position), `record`
 //!   or `null`. For a list, the attribute with `[]` after its path has the set of elements as
-//!   `items`.
+//!   `items`. The attribute `= lower(argument[0])` has the value of the formula behind `= `.
 //!
 //! ```cedar
 //! forbid (principal, action == Action::"sandbox.exec", resource == Resource::"wc")

@@ -8,6 +8,7 @@
 //! - Rules are kept in the order of their weight: greater priority first, then by policy and rule
 //!   id. The numbers of rules are places in that order.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use cedar_policy::pst;
@@ -15,6 +16,7 @@ use cedar_policy::{
     AuthorizationError, Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid,
     PolicyId, RestrictedExpression,
 };
+use symbiont_dsl::formula;
 use symbiont_types::{
     AgentId, Policy, PolicyDecision, PolicyEffect, PolicyIssue, PolicyRule, PrincipalSelector,
 };
@@ -24,6 +26,9 @@ use crate::fact::Build as _;
 use crate::glob::{self, Pattern};
 use crate::handwritten::Handwritten;
 use crate::{Request, check, decide, digest};
+
+/// The steps that all formulas of a layer may take for one request.
+const MAX_STEPS: u64 = 5 * formula::MAX_STEPS;
 
 /// The compiled policies of one layer.
 #[derive(Debug, Clone)]
@@ -486,6 +491,7 @@ impl Machine {
             principal: uid(&self.agent, &request.agent_id.to_string()),
             action: uid(&self.action, glob::name_of(request.operation)),
             resource: uid(&self.resource, glob::resource_of(request.operation).unwrap_or_default()),
+            steps: Cell::new(MAX_STEPS),
         }
     }
 }
@@ -495,6 +501,8 @@ struct Parties {
     principal: EntityUid,
     action: EntityUid,
     resource: EntityUid,
+    /// What formulas may still take.
+    steps: Cell<u64>,
 }
 
 impl Parties {
@@ -503,10 +511,9 @@ impl Parties {
         let context = if bucket.demands.is_empty() {
             Context::empty()
         } else {
-            let answers = bucket
-                .demands
-                .iter()
-                .filter_map(|(key, demand)| Some((key.clone(), demand.answer(request)?)));
+            let answers = bucket.demands.iter().filter_map(|(key, demand)| {
+                Some((key.clone(), demand.answer(request, &self.steps)?))
+            });
             Context::from_pairs(answers).ok()?
         };
         let (principal, action) = (self.principal.clone(), self.action.clone());

@@ -153,6 +153,7 @@ fn operand(operand: &Operand, text: &mut String) {
     match operand {
         Operand::Literal(literal) => value(literal, text),
         Operand::Attribute(path) => text.push_str(&fact::show_path(path)),
+        Operand::Formula(formula) => text.push_str(formula),
     }
 }
 

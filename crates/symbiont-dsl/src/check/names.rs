@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
+use crate::formula::FACTS;
 use crate::hir::{Arg, ExprKind, Function, Literal, Program, Span};
 use crate::operations::{self, AMBIENT, BUILTINS, Given, Misplaced, Place, Shape};
-use crate::resolve::{Binding, Call, Callee, Resolution, SymbolKind};
+use crate::resolve::{Binding, Call, Callee, Resolution, SymbolKind, Undefined};
 use crate::syntax::literal::short;
 use crate::tools::Tools;
 use crate::types::BUILTIN_TYPES;
@@ -63,7 +64,7 @@ pub(super) fn check(
     let functions = (0..names.bindings.len()).filter(is_function).collect();
     let said = HashSet::new();
     let mut report = Report { program, names, broken, tools, functions, said, hints: HINTS, sink };
-    names.undefined.iter().for_each(|(name, span)| report.undefined(name, span));
+    names.undefined.iter().for_each(|undefined| report.undefined(undefined));
     names.opaque.iter().for_each(|(name, span)| report.opaque(name, span));
     for (name, span, most, given) in &names.overfull {
         report.overfull(name, span, *most, *given);
@@ -121,22 +122,30 @@ struct Report<'a, 'r> {
 }
 
 impl<'a> Report<'a, '_> {
-    fn undefined(&mut self, name: &str, span: &Span) {
+    fn undefined(&mut self, undefined: &Undefined<'_>) {
+        let Undefined { name, span, in_rule } = undefined;
         if self.broken.holds(span.start) || self.sink.is_full(Severity::Error) {
             return;
         }
         let message = format!("nobody defined `{}`", short(name));
         let diagnostic = Diagnostic::error("E0201", message, span.clone()).label("not known here");
-        let diagnostic = if self.program.agents.iter().any(|agent| agent.name.node == name) {
+        let diagnostic = if self.program.agents.iter().any(|agent| agent.name.node == *name) {
             let text = format!("\"{name}\"");
             diagnostic.fix(span.clone(), text, "an agent is named by a text")
         } else {
             let visible = self.names.visible_at(span.start);
             let values = visible.iter().map(|id| &self.names.bindings[*id]).filter(|binding| {
-                use SymbolKind::{Function, Parameter, Variable};
-                matches!(binding.kind, Function | Parameter | Variable)
+                use SymbolKind::{Function, Parameter, Part, Variable};
+                match binding.kind {
+                    Part => true,
+                    // Policies see nothing else of the file.
+                    Function | Parameter | Variable => !in_rule,
+                    _ => false,
+                }
             });
+            let facts: &[&str] = if *in_rule { &FACTS } else { &[] };
             let known = values.map(|binding| binding.name).chain(AMBIENT.iter().copied());
+            let known = known.chain(facts.iter().copied());
             diagnostic.did_you_mean(nearest(name, known))
         };
         self.sink.push(diagnostic);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 use symbiont_dsl::definition::check;
+use symbiont_dsl::formula::fact;
 use symbiont_dsl::machine::{Entry, HostCall};
 use symbiont_dsl::operations::{self, Arguments};
-use symbiont_dsl::value::Value;
 use symbiont_policy::{PolicySet, Profile, Request, decide};
-use symbiont_types::{AgentId, PolicyEffect, PolicyValue, SecurityTier};
+use symbiont_types::{AgentId, Condition, PolicyEffect, PolicyValue, SecurityTier};
 
 use super::world::World;
 
@@ -33,22 +33,6 @@ fn text_of(value: &PolicyValue) -> std::borrow::Cow<'_, str> {
         PolicyValue::String(text) => text.into(),
         PolicyValue::Int(number) => number.to_string().into(),
         other => panic!("no text: {other:?}"),
-    }
-}
-
-fn fact(value: &Value) -> PolicyValue {
-    match value {
-        Value::Null => PolicyValue::Null,
-        Value::Bool(value) => PolicyValue::Bool(*value),
-        Value::Int(value) => PolicyValue::Int(*value),
-        Value::Float(value) => PolicyValue::Float(*value),
-        Value::Duration(duration) => PolicyValue::Float(duration.as_secs_f64()),
-        Value::String(text) => PolicyValue::String(text.to_string()),
-        Value::Array(items) => PolicyValue::List(items.iter().map(fact).collect()),
-        Value::Map(map) => PolicyValue::Record(
-            map.iter().map(|(key, value)| (key.to_string(), fact(value))).collect(),
-        ),
-        other => panic!("no case has {other:?}"),
     }
 }
 
@@ -216,6 +200,170 @@ fn what_cannot_be_expressed_fails_closed() {
 }
 
 #[test]
+fn a_key_is_in_a_record() {
+    table(
+        r#"allow: a(opts) if "k" in opts
+           allow: b(opts) if "k" not in opts
+           allow: c(opts) if opts.contains("k")
+           allow: d(opts, key) if key in opts
+           allow: e(key) if key in { k: 1, "l m": 2 }
+           allow: f if "role" in user && "name" not in user
+           allow: g, deny: g(opts) if "k" in opts
+           allow: h(key) if key in zip(["k", "l"], [1, 2])"#,
+        &[
+            ("a({ k: null })", "allow allow-1"),
+            ("a({ l: 1 })", "deny"),
+            ("a({})", "deny"),
+            ("a([\"k\"])", "allow allow-1"),
+            ("a(\"a key\")", "allow allow-1"),
+            ("a(7)", "deny"),
+            ("b({ l: 1 })", "allow allow-2"),
+            ("b({ k: 1 })", "deny"),
+            ("b(7)", "deny"),
+            ("c({ k: 1 })", "allow allow-3"),
+            ("c({ l: 1 })", "deny"),
+            ("d({ k: 1 }, \"k\")", "allow allow-4"),
+            ("d({ k: 1 }, \"l\")", "deny"),
+            ("d({ k: 1 }, 1)", "deny"),
+            ("d([1, 2], 2)", "allow allow-4"),
+            ("e(\"l m\")", "allow allow-5"),
+            ("e(\"m\")", "deny"),
+            ("f()", "allow allow-6"),
+            ("g({ k: 1 })", "deny deny-8"),
+            ("g({ l: 1 })", "allow allow-7"),
+            ("g(7)", "deny deny-8"),
+            ("h([\"k\", 1])", "allow allow-9"),
+            ("h([\"k\", 2])", "deny"),
+        ],
+    );
+}
+
+/// What a condition computes is computed as a program would.
+#[test]
+fn conditions_compute() {
+    for (condition, yes, no) in [
+        ("x.is_empty()", "\"\"", "\"a\""),
+        ("x.is_empty", "[]", "[1]"),
+        ("len(x) < 3", "[1, 2]", "[1, 2, 3]"),
+        ("x.length >= 2", "\"äö\"", "\"ä\""),
+        ("x.len() == 1", "{ k: 1 }", "{}"),
+        ("length(x) in [1, 2]", "[1]", "[]"),
+        ("lower(x) == \"rm\"", "\"RM\"", "\"rmdir\""),
+        ("x.upper() == \"É\"", "\"é\"", "\"e\""),
+        ("x.trim().starts_with(\"a\")", "\"  ab\"", "\" ba\""),
+        ("x.starts_with(\"a*\")", "\"a*b\"", "\"ab\""),
+        ("x.ends_with(\"*\\\"\")", "\"a*\\\"\"", "\"ab\""),
+        ("regex_match(x, \"^v[0-9]+$\")", "\"v12\"", "\"v\""),
+        ("x.contains_pattern(\"b+\")", "\"abb\"", "\"a\""),
+        ("\"b\" in x.split(\",\")", "\"a,b\"", "\"ab\""),
+        ("x.replace(\"-\", \"\") == \"ab\"", "\"a-b\"", "\"a.b\""),
+        ("x.split(\"@\").last == Some(\"a.example\")", "\"me@a.example\"", "\"me@b\""),
+        ("x[-1] == 3", "[1, 3]", "[3, 1]"),
+        ("x % 2 == 0 && x * 10 < 100", "8", "10"),
+        ("x + 1 > 2", "2", "1"),
+        ("x in range(1, 4)", "3", "4"),
+        ("max(x, 2) == 2", "1", "3"),
+        ("abs(x) <= 1", "-1", "-2"),
+        ("parse_json(x).role == \"admin\"", "\"{\\\"role\\\": \\\"admin\\\"}\"", "\"{}\""),
+        ("format(\"{}-{}\", x, user.role) == \"1-releaser\"", "1", "2"),
+        ("x.keys() == [\"a\"]", "{ a: 1 }", "{ b: 1 }"),
+        ("sum(x) < 10", "[4, 5]", "[4, 6]"),
+        ("type_of(x) == \"int\"", "1", "1.0"),
+        ("x < \"2.0\"", "\"1.9\"", "\"2.1\""),
+        // Tuesday, 22:13:20.
+        ("now().hour == x", "22", "21"),
+        ("now().minute == x && current_time.minute == x", "13", "14"),
+        ("current_time.year == x", "2023", "2024"),
+        ("now() - x < 1h", "1699999000", "1699990000"),
+        ("time_since(x) < 1h", "1699999000", "1699990000"),
+        ("(now() - 1h).hour == x", "21", "22"),
+        ("time.hour + x == 24", "2", "3"),
+        ("user.role.upper() == x", "\"RELEASER\"", "\"releaser\""),
+        ("user.role.length == x", "8", "7"),
+    ] {
+        let policy = format!("allow: a(x) if {condition}, allow: d, deny: d(x) if {condition}");
+        table(
+            &policy,
+            &[
+                (&format!("a({yes})"), "allow allow-1"),
+                (&format!("a({no})"), "deny"),
+                (&format!("d({yes})"), "deny deny-3"),
+                (&format!("d({no})"), "allow allow-2"),
+                // What is missing is not told, whatever is asked of it.
+                ("a()", "deny"),
+                ("d()", "deny deny-3"),
+            ],
+        );
+    }
+}
+
+/// What ends in an error is not told.
+#[test]
+fn what_goes_wrong_fails_closed() {
+    for (condition, argument) in [
+        ("lower(x) == \"a\"", "7"),
+        ("len(x) < 3", "7"),
+        ("x.k.l == 1", "{ k: 1 }"),
+        ("x[3] == 1", "[1]"),
+        ("x / 0 == 1", "1"),
+        ("x + 9223372036854775807 > 0", "1"),
+        ("regex_match(x, \"(\")", "\"a\""),
+        ("parse_json(x) == 1", "\"{\""),
+        ("error(x) == 1", "\"a\""),
+        ("context.name.lower() == x", "\"a\""),
+        // More than a formula may take, in steps and in memory.
+        ("sum(range(0, 100000000)) > x", "0"),
+        ("x.repeat(1000000).length > 0", "\"a long text, many times\""),
+        // A number is no truth value.
+        ("len(x)", "\"a\""),
+    ] {
+        table(
+            &format!("allow: a(x) if {condition}, allow: d, deny: d(x) if {condition}"),
+            &[(&format!("a({argument})"), "deny"), (&format!("d({argument})"), "deny deny-3")],
+        );
+    }
+    // What is beside it is told all the same.
+    table(
+        "allow: a(x) if len(x) < 3 || x == 7, allow: b, deny: b(x) if len(x) < 3 && x == 8",
+        &[("a(7)", "allow allow-1"), ("b(7)", "allow allow-2")],
+    );
+}
+
+/// A policy does not see what the file names alike.
+#[test]
+fn what_hides_a_name_is_not_taken_for_it() {
+    let decides = |around: &str, rule: &str| {
+        let source = format!(
+            "function len(x) {{ return 0; }} memory notes {{ store \"n\" }}
+             agent a(user, limit) {{ function lower(x) {{ return x; }}
+             policy p {{ {rule} }} with {{ {around} }} }}"
+        );
+        let checked = check(&source);
+        let program = checked.program.unwrap_or_else(|| panic!("{:?}", checked.diagnostics));
+        let rule = program.agents[0].policies[0].rules[0].clone();
+        let closed = checked.diagnostics.iter().any(|found| found.code == "W0308");
+        assert_eq!(
+            closed,
+            rule.conditions.iter().any(|part| matches!(part, Condition::Inexpressible(_))),
+            "{rule:?}"
+        );
+        closed
+    };
+    for rule in [
+        "deny: a(x) if len(x) > 3",
+        "deny: a(x) if lower(x) == \"a\"",
+        "deny: a if user.role == \"guest\"",
+        "deny: a(x) if x < limit",
+        "deny: a(x) if x in notes",
+    ] {
+        assert!(decides("a(1);", rule), "{rule}");
+    }
+    for rule in ["deny: a(x) if x.len() > 3", "deny: a(user, limit) if user < limit"] {
+        assert!(!decides("a(1);", rule), "{rule}");
+    }
+}
+
+#[test]
 fn conditions_know_ambient_names_and_the_time() {
     table(
         r#"allow: a if user.role == "releaser", allow: b if user.role != "releaser"
@@ -284,6 +432,21 @@ enum If {
     Compare(usize, &'static str, Literal),
     In(usize, Vec<Literal>),
     StartsWith(usize, &'static str),
+    /// Whether a key is in an argument, or in the record that is one's option.
+    HasKey(usize, &'static str),
+    /// `len(name) < 2`, in one of its spellings.
+    Length(usize, usize, &'static str, i64),
+    IsEmpty(usize),
+    /// `lower(name) == "ab"`
+    Lower(usize, &'static str),
+    /// `name.starts_with("a*")`, where the star stands for itself.
+    Starred(usize),
+    Matches(usize),
+    /// `name + 1 < 3`
+    Sum(usize, i64, &'static str, i64),
+    /// Whether it is among the parts of another.
+    AmongParts(usize, usize),
+    Hour(&'static str, i64),
     Not(Box<If>),
     And(Box<If>, Box<If>),
     Or(Box<If>, Box<If>),
@@ -295,6 +458,14 @@ enum If {
 enum Literal {
     Text(&'static str),
     Int(i64),
+}
+
+/// An argument of a call.
+#[derive(Debug, Clone, PartialEq)]
+enum Given {
+    Plain(Literal),
+    List(Vec<Literal>),
+    Record(Vec<&'static str>),
 }
 
 #[derive(Debug, Clone)]
@@ -323,6 +494,66 @@ impl Literal {
 
 const NAMES: [&str; 3] = ["p", "q", "r"];
 
+/// The hour of every request here.
+const HOUR: i64 = 22;
+
+impl Given {
+    fn text(&self) -> String {
+        match self {
+            Given::Plain(literal) => literal.text(),
+            Given::List(items) => {
+                format!("[{}]", items.iter().map(Literal::text).collect::<Vec<_>>().join(", "))
+            }
+            Given::Record(keys) => {
+                let fields: Vec<String> = keys.iter().map(|key| format!("{key}: 1")).collect();
+                format!("{{ {} }}", fields.join(", "))
+            }
+        }
+    }
+
+    fn length(&self) -> Option<usize> {
+        match self {
+            Given::Plain(Literal::Text(text)) => Some(text.chars().count()),
+            Given::Plain(Literal::Int(_)) => None,
+            Given::List(items) => Some(items.len()),
+            Given::Record(keys) => Some(keys.len()),
+        }
+    }
+
+    fn as_text(&self) -> Option<&'static str> {
+        match self {
+            Given::Plain(Literal::Text(text)) => Some(text),
+            Given::Plain(Literal::Int(_)) | Given::List(_) | Given::Record(_) => None,
+        }
+    }
+
+    fn as_int(&self) -> Option<i64> {
+        match self {
+            Given::Plain(Literal::Int(number)) => Some(*number),
+            Given::Plain(Literal::Text(_)) | Given::List(_) | Given::Record(_) => None,
+        }
+    }
+}
+
+fn compared(a: i64, op: &str, b: i64) -> bool {
+    match op {
+        "==" => a == b,
+        "!=" => a != b,
+        "<" => a < b,
+        _ => a >= b,
+    }
+}
+
+/// Whether a value is among others: not to be told if one of another kind is among them.
+fn among(value: &Literal, others: &[Literal]) -> Option<bool> {
+    let same_kind =
+        |other: &Literal| std::mem::discriminant(value) == std::mem::discriminant(other);
+    match others.contains(value) {
+        true => Some(true),
+        false => others.iter().all(same_kind).then_some(false),
+    }
+}
+
 impl If {
     fn text(&self) -> String {
         match self {
@@ -332,6 +563,23 @@ impl If {
                 format!("{} in [{}]", NAMES[*at], each.join(", "))
             }
             If::StartsWith(at, text) => format!("{}.starts_with({text:?})", NAMES[*at]),
+            If::HasKey(at, key) => format!("{key:?} in {}", NAMES[*at]),
+            If::Length(at, spelling, op, number) => {
+                let name = NAMES[*at];
+                let length = match spelling {
+                    0 => format!("len({name})"),
+                    1 => format!("{name}.length"),
+                    _ => format!("{name}.len()"),
+                };
+                format!("{length} {op} {number}")
+            }
+            If::IsEmpty(at) => format!("{}.is_empty()", NAMES[*at]),
+            If::Lower(at, text) => format!("{}.lower() == {text:?}", NAMES[*at]),
+            If::Starred(at) => format!("{}.starts_with(\"a*\")", NAMES[*at]),
+            If::Matches(at) => format!("regex_match({}, \"^a.?$\")", NAMES[*at]),
+            If::Sum(at, more, op, number) => format!("{} + {more} {op} {number}", NAMES[*at]),
+            If::AmongParts(at, of) => format!("{} in {}.split(\",\")", NAMES[*at], NAMES[*of]),
+            If::Hour(op, hour) => format!("now().hour {op} {hour}"),
             If::Not(part) => format!("!({})", part.text()),
             If::And(a, b) => format!("({}) && ({})", a.text(), b.text()),
             If::Or(a, b) => format!("({}) || ({})", a.text(), b.text()),
@@ -339,49 +587,83 @@ impl If {
         }
     }
 
-    /// Whether anything in it cannot be decided by a policy: then all of it cannot.
-    fn is_expressible(&self, bound: &[bool]) -> bool {
+    /// The names that it speaks of.
+    fn names(&self) -> Vec<usize> {
         match self {
-            If::Compare(at, ..) | If::In(at, _) | If::StartsWith(at, _) => {
-                bound.get(*at).copied().unwrap_or(false)
-            }
-            If::Not(part) => part.is_expressible(bound),
-            If::And(a, b) | If::Or(a, b) => a.is_expressible(bound) && b.is_expressible(bound),
+            If::Compare(at, ..)
+            | If::In(at, _)
+            | If::StartsWith(at, _)
+            | If::HasKey(at, _)
+            | If::Length(at, ..)
+            | If::IsEmpty(at)
+            | If::Lower(at, _)
+            | If::Starred(at)
+            | If::Matches(at)
+            | If::Sum(at, ..) => vec![*at],
+            If::AmongParts(at, of) => vec![*at, *of],
+            If::Not(part) => part.names(),
+            If::And(a, b) | If::Or(a, b) => [a.names(), b.names()].concat(),
+            If::Hour(..) | If::Unknown => Vec::new(),
+        }
+    }
+
+    /// Whether all in it can be decided by a policy: what cannot takes the rest with it.
+    fn is_expressible(&self) -> bool {
+        match self {
+            If::Not(part) => part.is_expressible(),
+            If::And(a, b) | If::Or(a, b) => a.is_expressible() && b.is_expressible(),
             If::Unknown => false,
+            _ => true,
         }
     }
 
     /// True, false, or not to be told: an argument that is missing or of another kind.
-    fn truth(&self, args: &[Literal]) -> Option<bool> {
+    fn truth(&self, args: &[Given]) -> Option<bool> {
         match self {
             If::Compare(at, op, literal) => match (args.get(*at)?, literal) {
-                (Literal::Text(a), Literal::Text(b)) => match *op {
+                (Given::Plain(Literal::Text(a)), Literal::Text(b)) => match *op {
                     "==" => Some(a == b),
                     "!=" => Some(a != b),
-                    _ => None,
+                    "<" => Some(a < b),
+                    _ => Some(a >= b),
                 },
-                (Literal::Int(a), Literal::Int(b)) => Some(match *op {
-                    "==" => a == b,
-                    "!=" => a != b,
-                    "<" => a < b,
-                    _ => a >= b,
-                }),
+                (Given::Plain(Literal::Int(a)), Literal::Int(b)) => Some(compared(*a, op, *b)),
                 _ => None,
             },
-            If::In(at, literals) => {
-                let value = args.get(*at)?;
-                if literals.contains(value) {
-                    return Some(true);
-                }
-                let same_kind = |other: &Literal| {
-                    std::mem::discriminant(value) == std::mem::discriminant(other)
-                };
-                literals.iter().all(same_kind).then_some(false)
-            }
-            If::StartsWith(at, text) => match args.get(*at)? {
-                Literal::Text(value) => Some(value.starts_with(text)),
-                Literal::Int(_) => None,
+            If::In(at, literals) => match args.get(*at)? {
+                Given::Plain(value) => among(value, literals),
+                Given::List(_) | Given::Record(_) => None,
             },
+            If::StartsWith(at, text) => Some(args.get(*at)?.as_text()?.starts_with(text)),
+            If::HasKey(at, key) => match args.get(*at)? {
+                Given::Plain(Literal::Text(text)) => Some(text.contains(key)),
+                Given::Plain(Literal::Int(_)) => None,
+                Given::List(items) => among(&Literal::Text(key), items),
+                Given::Record(keys) => Some(keys.contains(key)),
+            },
+            If::Length(at, _, op, number) => {
+                let length = i64::try_from(args.get(*at)?.length()?).expect("it is short");
+                Some(compared(length, op, *number))
+            }
+            If::IsEmpty(at) => Some(args.get(*at)?.length()? == 0),
+            If::Lower(at, text) => Some(args.get(*at)?.as_text()?.to_lowercase() == *text),
+            If::Starred(at) => Some(args.get(*at)?.as_text()?.starts_with("a*")),
+            If::Matches(at) => {
+                let text = args.get(*at)?.as_text()?;
+                Some(text.starts_with('a') && text.chars().count() <= 2)
+            }
+            If::Sum(at, more, op, number) => {
+                Some(compared(args.get(*at)?.as_int()? + more, op, *number))
+            }
+            If::AmongParts(at, of) => {
+                let parts: Vec<Literal> =
+                    args.get(*of)?.as_text()?.split(',').map(Literal::Text).collect();
+                match args.get(*at)? {
+                    Given::Plain(value) => among(value, &parts),
+                    Given::List(_) | Given::Record(_) => None,
+                }
+            }
+            If::Hour(op, hour) => Some(compared(HOUR, op, *hour)),
             If::Not(part) => part.truth(args).map(|truth| !truth),
             If::And(a, b) => match (a.truth(args), b.truth(args)) {
                 (Some(false), _) | (_, Some(false)) => Some(false),
@@ -415,17 +697,16 @@ impl Rule {
         format!("{}: {pattern}{}", self.verb, condition.unwrap_or_default())
     }
 
-    fn matches(&self, operation: &str, args: &[Literal]) -> bool {
+    fn matches(&self, operation: &str, args: &[Given]) -> bool {
         if self.operation != operation {
             return false;
         }
-        let bound: Vec<bool> = self.parts.iter().map(|p| matches!(p, Part::Bound)).collect();
         let literals = self.parts.iter().enumerate().filter_map(|(at, part)| match part {
             Part::Literal(literal) => Some(If::Compare(at, "==", literal.clone())),
             Part::Bound | Part::Any => None,
         });
         let condition = self.condition.clone();
-        if condition.as_ref().is_some_and(|condition| !condition.is_expressible(&bound)) {
+        if condition.as_ref().is_some_and(|condition| !condition.is_expressible()) {
             return self.verb == "deny";
         }
         let whole = literals.chain(condition).reduce(|a, b| If::And(Box::new(a), Box::new(b)));
@@ -436,17 +717,38 @@ impl Rule {
 
 fn literal() -> impl Strategy<Value = Literal> {
     prop_oneof![
-        select(vec!["a", "ab", "b"]).prop_map(Literal::Text),
+        select(vec!["a", "ab", "b", "", "A", "a*", "a,b"]).prop_map(Literal::Text),
         (0i64..3).prop_map(Literal::Int),
     ]
 }
 
+fn given() -> impl Strategy<Value = Given> {
+    prop_oneof![
+        4 => literal().prop_map(Given::Plain),
+        1 => vec(literal(), 0..3).prop_map(Given::List),
+        1 => subsequence(vec!["a", "b"], 0..=2).prop_map(Given::Record),
+    ]
+}
+
 fn condition() -> impl Strategy<Value = If> {
+    let op = || select(vec!["==", "!=", "<", ">="]);
+    let key = || select(vec!["a", "b"]);
     let plain = prop_oneof![
-        4 => (0usize..3, select(vec!["==", "!=", "<", ">="]), literal())
+        4 => (0usize..3, op(), literal())
             .prop_map(|(at, op, literal)| If::Compare(at, op, literal)),
         2 => (0usize..3, vec(literal(), 1..3)).prop_map(|(at, all)| If::In(at, all)),
-        2 => (0usize..3, select(vec!["a", "b"])).prop_map(|(at, text)| If::StartsWith(at, text)),
+        2 => (0usize..3, key()).prop_map(|(at, text)| If::StartsWith(at, text)),
+        2 => (0usize..3, key()).prop_map(|(at, key)| If::HasKey(at, key)),
+        2 => (0usize..3, 0usize..3, op(), 0i64..3)
+            .prop_map(|(at, spelling, op, number)| If::Length(at, spelling, op, number)),
+        1 => (0usize..3).prop_map(If::IsEmpty),
+        1 => (0usize..3, key()).prop_map(|(at, text)| If::Lower(at, text)),
+        1 => (0usize..3).prop_map(If::Starred),
+        1 => (0usize..3).prop_map(If::Matches),
+        1 => (0usize..3, 0i64..3, op(), 0i64..4)
+            .prop_map(|(at, more, op, number)| If::Sum(at, more, op, number)),
+        1 => (0usize..3, 0usize..3).prop_map(|(at, of)| If::AmongParts(at, of)),
+        1 => (op(), 21i64..24).prop_map(|(op, hour)| If::Hour(op, hour)),
         1 => Just(If::Unknown),
     ];
     plain.prop_recursive(2, 6, 2, |inner| {
@@ -465,8 +767,18 @@ fn rule() -> impl Strategy<Value = Rule> {
         1 => literal().prop_map(Part::Literal),
     ];
     let verb = select(vec!["allow", "allow", "allow", "deny", "audit"]);
-    (verb, select(vec!["fetch", "store"]), vec(part, 0..4), prop::option::of(condition()))
-        .prop_map(|(verb, operation, parts, condition)| Rule { verb, operation, parts, condition })
+    (verb, select(vec!["fetch", "store"]), vec(part, 0..4), prop::option::of(condition())).prop_map(
+        |(verb, operation, mut parts, condition)| {
+            // A name that the pattern lacks would be an error.
+            for at in condition.iter().flat_map(If::names) {
+                while parts.len() <= at {
+                    parts.push(Part::Any);
+                }
+                parts[at] = Part::Bound;
+            }
+            Rule { verb, operation, parts, condition }
+        },
+    )
 }
 
 proptest! {
@@ -476,10 +788,10 @@ proptest! {
     fn compiled_blocks_decide_as_the_page_says(
         rules in vec(rule(), 0..5),
         operation in select(vec!["fetch", "store"]),
-        args in vec(literal(), 0..4),
+        args in vec(given(), 0..4),
     ) {
         let policy: Vec<String> = rules.iter().map(Rule::text).collect();
-        let call: Vec<String> = args.iter().map(Literal::text).collect();
+        let call: Vec<String> = args.iter().map(Given::text).collect();
         let got = decided(&policy.join("\n"), &format!("{operation}({})", call.join(", ")));
         let matches = |verb: &str| rules.iter().any(|rule| rule.verb == verb && rule.matches(operation, &args));
         let want = if !matches("deny") && matches("allow") { "allow" } else { "deny" };

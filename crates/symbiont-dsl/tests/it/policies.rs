@@ -15,7 +15,7 @@ fn blocks_become_policies() {
         assert_eq!(parsed.diagnostics, []);
         let mut shown = String::new();
         for block in &parsed.program.policies {
-            let (policy, diagnostics) = compile(block, &source);
+            let (policy, diagnostics) = compile(block, &parsed.program, &source);
             writeln!(shown, "policy {}", policy.id).unwrap();
             for rule in &policy.rules {
                 writeln!(shown, "\n{}  {}", rule.id, rule.reason).unwrap();

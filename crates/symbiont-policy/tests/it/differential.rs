@@ -128,10 +128,44 @@ fn any_of(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     known
 }
 
+/// The formulas that are drawn.
+const FORMULAS: [&str; 5] =
+    ["named.a", "len(named.a)", "argument[0].x", "user.x.upper()", "[named.a, now().hour]"];
+
+fn computed(text: &str, facts: &Facts) -> Option<PolicyValue> {
+    match text {
+        "named.a" => find(&path("named.a"), facts),
+        "len(named.a)" => {
+            let length = match find(&path("named.a"), facts)? {
+                PolicyValue::String(text) => text.chars().count(),
+                PolicyValue::List(values) => values.len(),
+                PolicyValue::Record(members) => members.len(),
+                _ => return None,
+            };
+            Some(PolicyValue::Int(i64::try_from(length).expect("it is short")))
+        }
+        "argument[0].x" => match facts.arguments.first()? {
+            PolicyValue::Record(members) => members.get("x").cloned(),
+            _ => None,
+        },
+        "user.x.upper()" => match find(&path("user.x"), facts)? {
+            PolicyValue::String(text) => Some(PolicyValue::String(text.to_uppercase())),
+            _ => None,
+        },
+        _ => {
+            // A time is counted in nanoseconds, and far from now there are none.
+            facts.now.checked_mul(1_000_000_000)?;
+            let hour = find(&path("time.hour"), facts)?;
+            Some(PolicyValue::List(vec![find(&path("named.a"), facts)?, hour]))
+        }
+    }
+}
+
 fn truth(condition: &Condition, facts: &Facts) -> Option<bool> {
     let value = |operand: &Operand| match operand {
         Operand::Literal(value) => Some(value.clone()),
         Operand::Attribute(path) => find(path, facts),
+        Operand::Formula(text) => computed(text, facts),
     };
     match condition {
         Condition::All(parts) => {
@@ -164,6 +198,10 @@ fn truth(condition: &Condition, facts: &Facts) -> Option<bool> {
             }
             (PolicyValue::String(needle), PolicyValue::String(text)) => {
                 Some(text.contains(&needle))
+            }
+            (PolicyValue::String(needle), PolicyValue::Record(members)) => {
+                let whole = PolicyValue::Record(members.clone());
+                sound(&whole).then(|| members.contains_key(&needle))
             }
             _ => None,
         },
@@ -290,7 +328,7 @@ fn value() -> impl Strategy<Value = PolicyValue> {
             Just(-9.2e18)
         ]
         .prop_map(PolicyValue::Float),
-        prop_oneof![Just("a"), Just("ab"), Just(""), Just("b\"*\\\n\u{0}é"), Just("10")]
+        prop_oneof![Just("a"), Just("ab"), Just(""), Just("x"), Just("b\"*\\\n\u{0}é"), Just("10")]
             .prop_map(|text| PolicyValue::String(text.to_owned())),
     ];
     plain.prop_recursive(2, 6, 3, |inner| {
@@ -305,6 +343,8 @@ fn operand() -> impl Strategy<Value = Operand> {
     prop_oneof![
         2 => value().prop_map(Operand::Literal),
         3 => attribute().prop_map(Operand::Attribute),
+        1 => prop::sample::select(FORMULAS.to_vec())
+            .prop_map(|text| Operand::Formula(text.to_owned())),
     ]
 }
 
@@ -432,7 +472,7 @@ fn facts() -> impl Strategy<Value = Facts> {
         option::of(Just("a")),
         prop::sample::select(SecurityTier::ALL.to_vec()),
         any::<bool>(),
-        prop_oneof![Just(0), Just(i64::MIN), Just(i64::MAX), any::<i64>()],
+        prop_oneof![Just(0), Just(1_700_000_000), Just(i64::MIN), Just(i64::MAX), any::<i64>()],
     )
         .prop_map(|(operation, a, b, argument, cores, metadata, tier, team, now)| {
             let mut facts = Facts { tier, now, ..Facts::of(operation) };

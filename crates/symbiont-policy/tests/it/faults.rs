@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use symbiont_policy::{MAX_RULES, Profile, decide, validate};
-use symbiont_types::{Condition, Policy, PolicyEffect, PolicyRule};
+use symbiont_types::{Condition, Operand, Policy, PolicyEffect, PolicyRule};
 
 use crate::given::{Facts, compile, policy};
 
@@ -66,6 +66,44 @@ fn conditions_nest_so_deep_and_no_deeper() {
         PolicyRule { conditions: vec![wider], ..rule("r") },
         &["P0108 policies[0].rules[0].conditions"],
     );
+}
+
+#[test]
+fn formulas_compute_and_call_nobody() {
+    let formula = |text: &str| PolicyRule {
+        conditions: vec![Condition::Not(Box::new(Condition::Is(Operand::Formula(
+            text.to_owned(),
+        ))))],
+        ..rule("r")
+    };
+    for text in ["lower(argument[0])", "now().hour > 3", "named.x.y in [1, 2]", "// one\n1 + 1"] {
+        check_rule(formula(text), &[]);
+    }
+    for text in [
+        "",
+        "1 +",
+        "1; 2",
+        "x",
+        "argument",
+        "named.f()",
+        "lookup(1)",
+        "fs.read(\"a\")",
+        "random()",
+        "agent.mood",
+        "named.x.any(y => y == 1)",
+        "if named.x { 1 } else { 2 }",
+        "vault://a",
+        "1)} } agent other { with {(1",
+    ] {
+        check_rule(formula(text), &["P0118 policies[0].rules[0].conditions[0]"]);
+    }
+    let cedar = |key: &str| {
+        let text = format!("permit (principal, action, resource) when {{ context has {key:?} }};");
+        PolicyRule::cedar("r", PolicyEffect::Allow, text)
+    };
+    check_rule(cedar("= len(named.x)"), &[]);
+    check_rule(cedar("= named.x.split(\"a\")[]"), &[]);
+    check_rule(cedar("= lookup(named.x)"), &["P0118 policies[0].rules[0].cedar"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use symbiont_policy::{Profile, decide};
 use symbiont_types::{
-    Comparison, Condition, Obligation, Policy, PolicyEffect, PolicyRule, PolicyValue,
+    Comparison, Condition, Obligation, Operand, Policy, PolicyEffect, PolicyRule, PolicyValue,
 };
 
 use crate::given::{Facts, compare, compile, fact, policy, text};
@@ -238,6 +238,85 @@ fn obligations_are_gathered_and_the_stricter_kept() {
     assert_eq!(decision.matched_rules, ["p/a", "p/b"]);
     assert_eq!(decision.shadow_results, ["p/s: deny"]);
     assert_eq!(decision.evaluated_rules, 3);
+}
+
+#[test]
+fn a_formula_is_worked_out_and_shown() {
+    let formula = |text: &str| Operand::Formula(text.to_owned());
+    let rule = when(
+        allow("a", ["x"]),
+        Condition::All(vec![
+            Condition::Compare {
+                left: formula("lower(named.name)"),
+                op: Comparison::Equal,
+                right: Operand::Literal(text("rm")),
+            },
+            Condition::In { value: fact("named.flag"), set: formula("named.flags.split(\",\")") },
+        ]),
+    );
+    assert_eq!(
+        symbiont_policy::when(&rule),
+        "`(lower(named.name) == \"rm\") and (named.flag in named.flags.split(\",\"))`"
+    );
+    let set = compile(&[policy("p", 0, [rule])]);
+    let shown = set.cedar_text();
+    assert!(shown.contains("(context[\"= lower(named.name)\"]) == {\"text\": \"rm\"}"), "{shown}");
+    let facts = |name: &str, flag: &str| {
+        let facts = Facts::of("x").named("name", text(name)).named("flag", text(flag));
+        facts.named("flags", text("f,r"))
+    };
+    // One that may be part of a text or among a list asks for what Cedar can't tell alone.
+    let by_hand = "permit (principal, action, resource) when { context has \"= lower(named.name)\" && \
+                   context[\"= lower(named.name)\"].text == \"rm\" && \
+                   context[\"= named.flags.split(\\\",\\\")[]\"].items.contains({ text: \"f\" }) };";
+    let by_hand = PolicyRule::cedar("a", PolicyEffect::Allow, by_hand);
+    let by_hand = compile(&[policy("p", 0, [by_hand])]);
+    for (facts, want) in [
+        (facts("RM", "f"), true),
+        (facts("rmdir", "f"), false),
+        (facts("rm", "v"), false),
+        (Facts::of("x"), false),
+    ] {
+        let decision = decide(&set, None, Profile::Production, &facts.request());
+        assert_eq!(decision.is_allowed(), want, "{facts:?}");
+    }
+    for (facts, want) in [(facts("RM", "f"), true), (facts("rmdir", "f"), false)] {
+        let decision = decide(&by_hand, None, Profile::Production, &facts.request());
+        assert_eq!(decision.is_allowed(), want, "{facts:?}");
+    }
+}
+
+/// What all formulas of a layer take for one request is bounded, and going beyond it fails closed.
+#[test]
+fn formulas_have_a_bound_together() {
+    let long = text(&"a".repeat(1 << 20));
+    let facts = Facts::of("x").named("x", long);
+    let rule = |at: usize, effect| {
+        let upper = Condition::Compare {
+            left: Operand::Formula(format!("named.x.upper().length + {at}")),
+            op: Comparison::Greater,
+            right: Operand::Literal(PolicyValue::Int(0)),
+        };
+        when(PolicyRule::new(format!("r{at}"), effect, ["x"]), upper)
+    };
+    let allowed = |count: usize| {
+        let rules: Vec<_> = (0..count).map(|at| rule(at, PolicyEffect::Allow)).collect();
+        let set = compile(&[policy("p", 0, rules)]);
+        decide(&set, None, Profile::Production, &facts.request()).matched_rules.len()
+    };
+    assert_eq!(allowed(1), 1);
+    let most = allowed(1_000);
+    assert!((2..1_000).contains(&most), "{most}");
+    // A denial whose condition does not hold, and can no longer be told.
+    let spent: Vec<_> = (0..1_000).map(|at| rule(at, PolicyEffect::Audit)).collect();
+    let last = Condition::Is(Operand::Formula("zip(named.x.lines, []) != []".to_owned()));
+    let denied = |rules: Vec<PolicyRule>| {
+        let set = compile(&[policy("p", 0, rules)]);
+        decide(&set, None, Profile::Dev, &facts.request()).effect == Some(PolicyEffect::Deny)
+    };
+    let deny = when(deny("d", ["x"]), last);
+    assert!(!denied(vec![deny.clone()]));
+    assert!(denied([spent, vec![deny]].concat()));
 }
 
 #[test]

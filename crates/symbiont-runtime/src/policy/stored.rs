@@ -63,6 +63,7 @@ enum Value {
 enum Operand {
     Literal(Value),
     Attribute(Vec<String>),
+    Formula(String),
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -208,7 +209,7 @@ mirror!(Principal, PrincipalSelector { Id(id), Name(name), Metadata { key, value
 mirror!(Value, PolicyValue {
     Null, Bool(value), Int(value), Float(value), String(value), List(values), Record(values),
 });
-mirror!(Operand, Operand { Literal(value), Attribute(path) });
+mirror!(Operand, Operand { Literal(value), Attribute(path), Formula(text) });
 mirror!(Comparison, Comparison { Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual });
 mirror!(Condition, Condition {
     All(all), Any(any), Not(inner), Is(operand), Compare { left, op, right }, In { value, set },

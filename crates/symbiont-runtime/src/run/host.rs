@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use symbiont_dsl::formula::fact;
 use symbiont_dsl::machine::HostCall;
 use symbiont_dsl::operations::{self, Arguments, EffectClass, Operation};
 use symbiont_dsl::value::{ErrorValue, Value, from_json_text, to_json_text};
@@ -490,32 +491,6 @@ fn named(call: &HostCall, facts: &[PolicyValue]) -> Named {
     let slots = operations::slots(&call.name);
     named.extend(slots.filter_map(|(at, name)| Some((name.to_owned(), facts.get(at)?.clone()))));
     named
-}
-
-/// A value as policies see it.
-fn fact(value: &Value) -> PolicyValue {
-    match value {
-        Value::Null | Value::None | Value::Any | Value::Function(_) | Value::Range(..) => {
-            PolicyValue::Null
-        }
-        Value::Bool(value) => PolicyValue::Bool(*value),
-        Value::Int(value) => PolicyValue::Int(*value),
-        Value::Float(value) => PolicyValue::Float(*value),
-        Value::Size(bytes) => i64::try_from(*bytes).map_or(PolicyValue::Null, PolicyValue::Int),
-        Value::Time(nanos) => PolicyValue::Int(nanos / 1_000_000_000),
-        Value::Duration(duration) => PolicyValue::Float(duration.as_secs_f64()),
-        Value::Some(inner) | Value::Ok(inner) => fact(inner),
-        Value::Array(items) => PolicyValue::List(items.iter().map(fact).collect()),
-        Value::Map(map) => {
-            PolicyValue::Record(map.iter().map(|(k, v)| (k.to_string(), fact(v))).collect())
-        }
-        Value::String(_)
-        | Value::Bytes(_)
-        | Value::Error(_)
-        | Value::Err(_)
-        | Value::Secret(_)
-        | Value::Memory(_) => PolicyValue::String(value.to_string()),
-    }
 }
 
 /// The operation without its part after the colon: the kind of the call's records.
