@@ -91,10 +91,10 @@ pub use resources::{
 pub use run::{Cause, REMEMBERS_AS, RunFailure, RunOutcome, RunReport};
 pub use runtime::{Runtime, RuntimeConfig, open_trail};
 pub use sandbox::{
-    CgroupLayout, Command, Control, DefaultSandboxOrchestrator, DirEntry, DriverStatus,
-    IsolationReport, Process, ProcessInput, ProcessOutput, SandboxExt, SandboxOptions,
-    SandboxOrchestrator, SandboxOrchestratorBuilder, SandboxOrchestratorConfig, SandboxUsage, Stat,
-    TerminalSize, Tier1, kept_sandboxes,
+    CgroupLayout, Command, Control, DefaultSandboxOrchestrator, DirEntry, DriverStatus, EntryKind,
+    IsolationReport, Omission, Omitted, Process, ProcessInput, ProcessOutput, SandboxExt,
+    SandboxOptions, SandboxOrchestrator, SandboxOrchestratorBuilder, SandboxOrchestratorConfig,
+    SandboxUsage, Stat, TerminalSize, Tier1, Transferred, kept_sandboxes,
 };
 pub use scheduler::{DefaultScheduler, Scheduler, SchedulerBuilder, SchedulerConfig};
 pub use symbiont_dsl::tools::{Risk, Tool, Tools};

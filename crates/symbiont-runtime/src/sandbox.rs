@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 pub use symbiont_sandbox::{
-    CgroupLayout, Command, Control, DirEntry, IsolationReport, Options as SandboxOptions, Process,
-    ProcessInput, ProcessOutput, SandboxUsage, Stat, TerminalSize, kept as kept_sandboxes,
+    CgroupLayout, Command, Control, DirEntry, EntryKind, IsolationReport, Omission, Omitted,
+    Options as SandboxOptions, Process, ProcessInput, ProcessOutput, SandboxUsage, Stat,
+    TerminalSize, Transferred, kept as kept_sandboxes,
 };
 use symbiont_sandbox::{
     Claim, DockerDriver, Driver, GvisorDriver, GvisorOptions, Probe, ProcessDriver, Sandbox, reap,
@@ -186,6 +187,31 @@ pub trait SandboxExt: SandboxOrchestrator {
         path: &str,
         content: &[u8],
     ) -> Result<(), SandboxError>;
+
+    /// Copies a directory of the host into the sandbox, whole or not at all, to where nothing or an
+    /// empty directory is. What can't be carried is left out and listed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxOrchestrator::upload_file`].
+    async fn upload_directory(
+        &self,
+        id: SandboxId,
+        local: &Path,
+        remote: &str,
+    ) -> Result<Transferred, SandboxError>;
+
+    /// Copies a directory out of the sandbox, in the same way. No link is followed on either side.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxOrchestrator::download_file`].
+    async fn download_directory(
+        &self,
+        id: SandboxId,
+        remote: &str,
+        local: &Path,
+    ) -> Result<Transferred, SandboxError>;
 
     /// What is in a directory.
     ///
@@ -854,6 +880,24 @@ impl SandboxExt for DefaultSandboxOrchestrator {
         content: &[u8],
     ) -> Result<(), SandboxError> {
         self.entry(id)?.sandbox.write_file(path, content, 0o644).await
+    }
+
+    async fn upload_directory(
+        &self,
+        id: SandboxId,
+        local: &Path,
+        remote: &str,
+    ) -> Result<Transferred, SandboxError> {
+        self.entry(id)?.sandbox.upload_directory(local, remote).await
+    }
+
+    async fn download_directory(
+        &self,
+        id: SandboxId,
+        remote: &str,
+        local: &Path,
+    ) -> Result<Transferred, SandboxError> {
+        self.entry(id)?.sandbox.download_directory(remote, local).await
     }
 
     async fn list_dir(&self, id: SandboxId, path: &str) -> Result<Vec<DirEntry>, SandboxError> {

@@ -41,6 +41,8 @@ const START: Duration = Duration::from_secs(20);
 const TRANSFER: Duration = Duration::from_secs(60);
 /// How long the guest may take to end by itself.
 pub(crate) const END: Duration = Duration::from_secs(2);
+/// How long it may take to end all commands and nothing else, however busy the machine is.
+const ENDED: Duration = Duration::from_secs(10);
 /// How long after a command's time is up its end may take to be told.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -462,7 +464,7 @@ impl<W: Walls> Inner<W> {
                 }
             };
             // The guest that goes gives all places back as well.
-            match tokio::time::timeout(END, ended)
+            match tokio::time::timeout(ENDED, ended)
                 .await
                 .map(|all| all && link.lost().borrow().is_none())
             {

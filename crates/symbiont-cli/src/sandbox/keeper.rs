@@ -9,13 +9,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use symbiont_runtime::{
-    Command, DefaultSandboxOrchestrator, Duration, Process, ProcessInput, ProcessOutput,
-    SandboxError, SandboxExt, SandboxId, SandboxOrchestrator, SystemTime, TerminalSize,
-    kept_sandboxes,
+    Command, DefaultSandboxOrchestrator, Duration, EntryKind, Process, ProcessInput, ProcessOutput,
+    SandboxError, SandboxExt, SandboxId, SandboxOrchestrator, Stat, SystemTime, TerminalSize,
+    Transferred, kept_sandboxes,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedReadHalf;
@@ -137,8 +138,8 @@ async fn serve(held: &Held, mut stream: UnixStream, over: mpsc::Sender<UnixStrea
     let (orchestrator, id) = (&held.orchestrator, held.id);
     let answer = match path("do") {
         "status" => status(held).await,
-        "upload" => done(orchestrator.upload_file(id, path("from"), path("to")).await),
-        "download" => done(orchestrator.download_file(id, path("from"), path("to")).await),
+        "upload" => copied(upload(orchestrator, id, path("from"), path("to")).await),
+        "download" => copied(download(orchestrator, id, path("from"), path("to")).await),
         "exec" => return exec(held, stream, &request).await,
         "destroy" => {
             let destroyed = orchestrator.destroy_sandbox(id).await;
@@ -155,6 +156,56 @@ async fn serve(held: &Held, mut stream: UnixStream, over: mpsc::Sender<UnixStrea
     };
     let answer = answer.to_string();
     let _whoever_asked_has_gone = wire::send(&mut stream, wire::ANSWER, answer.as_bytes()).await;
+}
+
+/// Copies a file or a directory in: to a path, or into the directory that is there.
+async fn upload(
+    orchestrator: &DefaultSandboxOrchestrator,
+    id: SandboxId,
+    from: &str,
+    to: &str,
+) -> Result<Transferred, SandboxError> {
+    let name = Path::new(from).file_name().unwrap_or_default().to_string_lossy();
+    let to = match to.trim_end_matches('/') {
+        "" if to.is_empty() => name.into_owned(),
+        to => match orchestrator.stat(id, to).await? {
+            Some(Stat { kind: EntryKind::Directory, .. }) => format!("{to}/{name}"),
+            Some(_) | None => to.to_owned(),
+        },
+    };
+    if Path::new(from).is_dir() {
+        return orchestrator.upload_directory(id, Path::new(from), &to).await;
+    }
+    orchestrator.upload_file(id, from, &to).await.map(|()| Transferred::default())
+}
+
+async fn download(
+    orchestrator: &DefaultSandboxOrchestrator,
+    id: SandboxId,
+    from: &str,
+    to: &str,
+) -> Result<Transferred, SandboxError> {
+    let is_directory = match from.trim_end_matches('/') {
+        "" => true,
+        from => {
+            let there = orchestrator.stat(id, from).await?;
+            there.is_some_and(|there| there.kind == EntryKind::Directory)
+        }
+    };
+    if is_directory {
+        return orchestrator.download_directory(id, from, Path::new(to)).await;
+    }
+    orchestrator.download_file(id, from, to).await.map(|()| Transferred::default())
+}
+
+fn copied(result: Result<Transferred, SandboxError>) -> Value {
+    match result {
+        Ok(carried) => {
+            let omitted: Vec<String> = carried.omitted.iter().map(wanted::omission).collect();
+            json!({ "exit": 0, "omitted": omitted })
+        }
+        Err(error) => wire::refused(&failure(error)),
+    }
 }
 
 fn done(result: Result<(), SandboxError>) -> Value {

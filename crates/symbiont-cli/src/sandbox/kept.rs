@@ -84,10 +84,12 @@ pub(crate) struct Exec {
     command: Vec<String>,
 }
 
-/// Copies a file into a sandbox that `create` has made, or out of it.
+/// Copies a file or a directory into a sandbox that `create` has made, or out of it.
 ///
 /// The side in the sandbox is written ID:PATH. A relative path there starts in /workspace; one that is
-/// written must lie beneath /workspace or /tmp.
+/// written must lie beneath /workspace or /tmp. Where a directory is already, the copy goes into it. A
+/// directory is copied whole or not at all; pipes, devices and links that lead out of it are left out,
+/// and told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Copy {
     /// What is copied: a path of the host, or ID:PATH.
@@ -277,19 +279,19 @@ pub(super) async fn copy(arguments: &Copy) -> Result<Exit, Failure> {
             let from = whole(&arguments.from)?;
             let about = fs::metadata(&from)
                 .map_err(|error| Failure::usage(format!("`{}`: {error}", arguments.from)))?;
-            if about.is_dir() {
-                return Err(Failure::usage(format!("`{}` is a directory", arguments.from)).help(
-                    "only files are copied so far: pack it with `tar`, and unpack it inside",
-                ));
+            if !about.is_file() && !about.is_dir() {
+                let what = "is no regular file and no directory";
+                return Err(Failure::usage(format!("`{}` {what}", arguments.from)));
             }
             (id, json!({ "do": "upload", "from": from, "to": to }))
         }
         (Some((id, from)), None) => {
             let mut to = whole(&arguments.to)?;
             if Path::new(&to).is_dir() {
-                let name = from.rsplit('/').next().unwrap_or_default();
-                to = format!("{to}/{name}");
+                let name = from.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+                to = format!("{to}/{}", if name.is_empty() { "workspace" } else { name });
             }
+            let from = if from.is_empty() { "/workspace".to_owned() } else { from };
             (id, json!({ "do": "download", "from": from, "to": to }))
         }
         (_, _) => {
@@ -298,7 +300,10 @@ pub(super) async fn copy(arguments: &Copy) -> Result<Exit, Failure> {
         }
     };
     let mut stream = reach(id, Exit::Failed).await?;
-    ask(&mut stream, &request, Exit::Failed).await?;
+    let answer = ask(&mut stream, &request, Exit::Failed).await?;
+    let omitted: Vec<String> =
+        serde_json::from_value(answer["omitted"].clone()).unwrap_or_default();
+    wanted::left_out(omitted.into_iter());
     Ok(Exit::Success)
 }
 

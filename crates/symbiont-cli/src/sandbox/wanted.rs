@@ -7,11 +7,12 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use symbiont_runtime::{
     AgentId, CgroupLayout, Control, DefaultSandboxOrchestrator, Duration, FilesystemConfig,
-    IsolationReport, NetworkConfig, ResourceLimits, RootFilesystem, SandboxConfig, SandboxExt,
-    SandboxId, SandboxOptions, SandboxOrchestrator, SandboxOrchestratorConfig, SecurityTier, Tier1,
+    IsolationReport, NetworkConfig, Omission, Omitted, ResourceLimits, RootFilesystem,
+    SandboxConfig, SandboxExt, SandboxId, SandboxOptions, SandboxOrchestrator,
+    SandboxOrchestratorConfig, SecurityTier, Tier1,
 };
 
-use crate::screen::{DIM, styled};
+use crate::screen::{self, DIM, styled};
 use crate::{Exit, Failure, text};
 
 /// The longest that anything may run.
@@ -142,7 +143,13 @@ impl Request {
             *made = Some(id);
             orchestrator.start_sandbox(id).await?;
             for (from, to) in &self.files {
-                orchestrator.upload_file(id, from, to).await?;
+                match Path::new(from).is_dir() {
+                    true => {
+                        let carried = orchestrator.upload_directory(id, from.as_ref(), to).await?;
+                        left_out(carried.omitted.iter().map(omission));
+                    }
+                    false => orchestrator.upload_file(id, from, to).await?,
+                }
             }
             Ok(())
         };
@@ -200,7 +207,31 @@ fn root(given: Option<&str>, driver: Option<DriverName>) -> Result<RootFilesyste
     }
 }
 
-/// A file of the host, and where it goes.
+/// Something that was left out of a directory, and why.
+pub(super) fn omission(omitted: &Omitted) -> String {
+    let why = match omitted.why {
+        Omission::Special => "is a pipe, a socket or a device",
+        Omission::Unreadable => "may not be read",
+        Omission::LeadsOut => "is a link that leads out of the directory",
+    };
+    format!("`{}` {why}", text::line(&omitted.path.to_string_lossy()))
+}
+
+/// Tells what was left out.
+pub(super) fn left_out(omitted: impl ExactSizeIterator<Item = String>) {
+    let count = omitted.len();
+    for what in omitted.take(MOST_TOLD) {
+        screen::tell(&format!("left out: {what}\n"));
+    }
+    if count > MOST_TOLD {
+        screen::tell(&format!("left out: {} more\n", count - MOST_TOLD));
+    }
+}
+
+/// How much of what was left out is told.
+const MOST_TOLD: usize = 20;
+
+/// A file or a directory of the host, and where it goes.
 fn file(given: &str) -> Result<(String, String), Failure> {
     // A name may have a colon in it.
     let (from, to) = match given.rsplit_once(':') {
@@ -209,12 +240,8 @@ fn file(given: &str) -> Result<(String, String), Failure> {
     };
     let unfit = |why: String| Failure::usage(format!("--file `{from}`: {why}"));
     let about = fs::metadata(from).map_err(|error| unfit(error.to_string()))?;
-    if about.is_dir() {
-        return Err(unfit("it is a directory".to_owned())
-            .help("only files are copied so far: pack it with `tar`, and unpack it inside"));
-    }
-    if !about.is_file() {
-        return Err(unfit("it is no regular file".to_owned()));
+    if !about.is_file() && !about.is_dir() {
+        return Err(unfit("it is no regular file and no directory".to_owned()));
     }
     let to = match to {
         Some("") => return Err(unfit("nothing follows the colon".to_owned())),

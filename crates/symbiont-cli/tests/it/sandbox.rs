@@ -151,16 +151,18 @@ fn files_come_with_it() {
     let file = directory.path().join("a:b");
     std::fs::write(&file, "content").expect("written");
     let file = file.to_str().expect("text");
+    std::fs::create_dir(directory.path().join("sub")).expect("made");
+    std::fs::write(directory.path().join("sub/deep"), "deep").expect("written");
+    std::os::unix::fs::symlink("deep", directory.path().join("sub/near")).expect("linked");
     each(|driver| {
         let elsewhere = format!("{file}:/tmp/x/y");
         let options = [driver, &["--file", file, "--file", &elsewhere]].concat();
         check(&options, "cat a:b /workspace/a:b /tmp/x/y", 0, "contentcontentcontent");
+        let whole = format!("{}:/tmp/all", directory.path().display());
+        let options = [driver, &["--file", &whole]].concat();
+        check(&options, "cd /tmp/all && cat a:b sub/deep && test -h sub/near", 0, "contentdeep");
     });
-    for (given, why) in [
-        (directory.path().to_str().expect("text"), "it is a directory"),
-        ("/nowhere/x", "No such file"),
-        ("/dev/null", "no regular file"),
-    ] {
+    for (given, why) in [("/nowhere/x", "No such file"), ("/dev/null", "no regular file")] {
         let output = ran(&["--file", given], &["true"]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(err(&output).contains(why), "{}", err(&output));
@@ -470,11 +472,31 @@ fn files_go_in_and_come_out() {
     assert_eq!(std::fs::read_to_string(at("out")).expect("it is there"), "content");
     assert_eq!(copied(&inside("sub/x"), &at("")), (Some(0), String::new()));
     assert_eq!(std::fs::read_to_string(at("x")).expect("it is there"), "content");
+    // Directories, into those that are there; what leads out of them stays behind.
+    std::fs::create_dir_all(at("tree/leaf")).expect("made");
+    std::fs::write(at("tree/leaf/file"), "leaf").expect("written");
+    std::os::unix::fs::symlink("/etc/passwd", at("tree/out")).expect("linked");
+    let out = "left out: `out` is a link that leads out of the directory\n";
+    assert_eq!(copied(&at("tree"), &inside("")), (Some(0), out.to_owned()));
+    assert_eq!(copied(&at("tree"), &inside("sub/")), (Some(0), out.to_owned()));
+    assert_eq!(
+        kept.says("cat tree/leaf/file sub/tree/leaf/file"),
+        (Some(0), "leafleaf".to_owned())
+    );
+    std::fs::create_dir(at("here")).expect("made");
+    assert_eq!(copied(&inside("sub"), &at("here")), (Some(0), String::new()));
+    assert_eq!(
+        std::fs::read_to_string(at("here/sub/tree/leaf/file")).expect("it is there"),
+        "leaf"
+    );
+    assert_eq!(copied(&inside(""), &at("all")), (Some(0), String::new()));
+    assert_eq!(std::fs::read_to_string(at("all/sub/x")).expect("it is there"), "content");
     for (from, to, code, why) in [
-        (at(""), inside("x"), 2, "is a directory"),
+        (at("tree"), inside("sub/x"), 1, "sub/x"),
+        ("/dev/null".to_owned(), inside("x"), 2, "no regular file"),
         (at("nothing"), inside("x"), 2, "No such file"),
         (at("in"), at("y"), 2, "ID:PATH"),
-        (inside("sub"), at("y"), 1, "not a regular file"),
+        (inside("sub"), at("in"), 1, "in"),
         (inside("nothing"), at("y"), 1, "No such file"),
         (at("in"), inside("/etc/x"), 1, "leads out of"),
         (at("in"), inside("../x"), 1, "`..` is not followed"),

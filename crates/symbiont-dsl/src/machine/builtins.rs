@@ -1,11 +1,12 @@
 //! The functions that every program has.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::jobs::{Change, Csv, Form, How, Write};
+use super::jobs::{Change, Csv, Fold, Form, How, Write};
 use super::meter::{Meter, Raise, Result, VALUE, arithmetic, raise, type_error};
 use super::methods;
 use super::operators::{apply, clipped};
@@ -165,8 +166,8 @@ pub(super) fn call(
             1 => Ok(Value::Range(0, int(name, args, 0)?)),
             _ => Ok(Value::Range(int(name, args, 0)?, int(name, args, 1)?)),
         },
-        Builtin::Min => extreme(name, args, std::cmp::Ordering::Less, meter),
-        Builtin::Max => extreme(name, args, std::cmp::Ordering::Greater, meter),
+        Builtin::Min => extreme(name, args, Ordering::Less, meter),
+        Builtin::Max => extreme(name, args, Ordering::Greater, meter),
         Builtin::Abs => {
             methods::abs(first).unwrap_or_else(|| Err(wrong(name, "a number", Some(first))))
         }
@@ -279,35 +280,40 @@ fn format_text(args: &[Value], meter: &mut Meter) -> Result<Value> {
     })
 }
 
-fn extreme(
-    name: &str,
-    args: &[Value],
-    wanted: std::cmp::Ordering,
-    meter: &mut Meter,
-) -> Result<Value> {
-    let ends;
-    let candidates = match args {
+fn extreme(name: &str, args: &[Value], wanted: Ordering, meter: &mut Meter) -> Result<Value> {
+    let nothing = || type_error(format!("`{name}` of nothing"));
+    let better: fn(&mut Value, &Value, &mut Meter) -> Result = match wanted {
+        Ordering::Less => |best, next, _| prefer(best, next, Ordering::Less),
+        _ => |best, next, _| prefer(best, next, Ordering::Greater),
+    };
+    match args {
         [Value::Range(from, to)] if from < to => {
-            ends = [Value::Int(*from), Value::Int(to - 1)];
-            &ends[..]
+            Ok(Value::Int(if wanted == Ordering::Less { *from } else { to - 1 }))
         }
-        [Value::Range(..)] => &[],
-        [Value::Array(items)] => items,
-        several => several,
-    };
-    meter.work(candidates.len() as u64 / 4)?;
-    super::work::orderable(candidates)?;
-    let Some(mut best) = candidates.first() else {
-        return Err(type_error(format!("`{name}` of nothing")));
-    };
-    for candidate in &candidates[1..] {
-        let order =
-            candidate.order(best).ok_or_else(|| super::operators::no_order(candidate, best))?;
-        if order == wanted {
-            best = candidate;
+        [Value::Range(..)] => Err(nothing()),
+        [Value::Array(items)] => {
+            super::work::orderable(items)?;
+            let first = items.first().ok_or_else(nothing)?;
+            meter.long(|| Fold::new(items, 1, first.clone(), better))
+        }
+        several => {
+            super::work::orderable(several)?;
+            let (first, others) = several.split_first().ok_or_else(nothing)?;
+            meter.work(others.len() as u64 / 2)?;
+            let mut best = first.clone();
+            others.iter().try_for_each(|next| better(&mut best, next, meter))?;
+            Ok(best)
         }
     }
-    Ok(best.clone())
+}
+
+/// Takes the next value for the best one if it is on the wanted side of it.
+fn prefer(best: &mut Value, next: &Value, wanted: Ordering) -> Result {
+    let order = next.order(best).ok_or_else(|| super::operators::no_order(next, best))?;
+    if order == wanted {
+        *best = next.clone();
+    }
+    Ok(())
 }
 
 fn sum(value: &Value, meter: &mut Meter) -> Result<Value> {
@@ -318,22 +324,19 @@ fn sum(value: &Value, meter: &mut Meter) -> Result<Value> {
         return i64::try_from(total).map(Value::Int).map_err(|_| arithmetic("`+` overflows"));
     }
     let Value::Array(items) = value else { return Err(wrong("sum", "an array", Some(value))) };
-    meter.work(items.len() as u64 / 2)?;
-    let mut total = match items.first() {
+    let nothing = match items.first() {
         Some(Value::Duration(_)) => Value::Duration(Duration::ZERO),
         Some(Value::Size(_)) => Value::Size(0),
         _ => Value::Int(0),
     };
-    for item in items.iter() {
-        match item {
-            Value::Int(_) | Value::Float(_) | Value::Duration(_) | Value::Size(_) => {
-                apply(BinaryOp::Add, &mut total, item, meter)?;
-            }
-            other => {
-                let shown = clipped(other.type_name());
-                return Err(type_error(format!("`sum` adds numbers, not {shown}")));
-            }
+    let add = |total: &mut Value, item: &Value, meter: &mut Meter| match item {
+        Value::Int(_) | Value::Float(_) | Value::Duration(_) | Value::Size(_) => {
+            apply(BinaryOp::Add, total, item, meter)
         }
-    }
-    Ok(total)
+        other => {
+            let shown = clipped(other.type_name());
+            Err(type_error(format!("`sum` adds numbers, not {shown}")))
+        }
+    };
+    meter.long(|| Fold::new(items, 0, nothing, add))
 }

@@ -311,6 +311,10 @@ impl Detach {
     /// Copies so many values at most, and says how many it was.
     fn go_on(&mut self, most: usize, bytes: &mut u64) -> usize {
         for number in 0..most {
+            // What is too long is refused before it is written out.
+            if self.spreads && self.longest.0 > LONGEST_LIST {
+                return number;
+            }
             let Some(innermost) = self.open.last_mut() else { return number };
             if let Some(next) = match &innermost.original {
                 range @ Value::Range(..) => range.element(innermost.values.len()),

@@ -137,6 +137,39 @@ impl Job for Find {
     }
 }
 
+/// Goes through an array with a value that each element may change: a sum, the least, the greatest.
+#[derive(Debug)]
+pub(super) struct Fold {
+    items: Arc<Array>,
+    at: usize,
+    value: Value,
+    with: fn(&mut Value, &Value, &mut Meter) -> Result,
+}
+
+impl Fold {
+    /// Begins with a value, and with the element of this number.
+    pub(super) fn new(
+        items: &Arc<Array>,
+        at: usize,
+        value: Value,
+        with: fn(&mut Value, &Value, &mut Meter) -> Result,
+    ) -> Fold {
+        Fold { items: Arc::clone(items), at, value, with }
+    }
+}
+
+impl Job for Fold {
+    fn stride(&mut self, meter: &mut Meter) -> Result<Option<Value>> {
+        let end = self.at.saturating_add(ELEMENTS).min(self.items.len());
+        meter.work(end.saturating_sub(self.at) as u64 / 2)?;
+        for item in self.items.get(self.at..end).unwrap_or_default() {
+            (self.with)(&mut self.value, item, meter)?;
+        }
+        self.at = end;
+        Ok((end == self.items.len()).then(|| std::mem::take(&mut self.value)))
+    }
+}
+
 /// Copies what is in two arrays, or in two maps, into one.
 #[derive(Debug)]
 pub(super) enum Join {

@@ -65,7 +65,7 @@ fn checking_takes_linear_time() {
         ),
         (
             "agent a { with {\n",
-            "{ let x = {}; try { tool{}(x, y{}) } catch (E{} e) { print(e) } }\n",
+            "if true { let x = {}; try { tool{}(x, y{}) } catch (E{} e) { print(e) } }\n",
             "} }",
         ),
         ("agent a { with { return [", "x => x + {}, ", "1] } }"),
@@ -93,8 +93,13 @@ fn checking_takes_linear_time() {
             took.as_secs_f64()
         };
         // A busy machine may spoil a measurement, but not all of them.
-        let ratios: Vec<f64> = (0..5).map(|_| took(&many) / took(&few)).collect();
-        assert!(ratios.iter().any(|ratio| *ratio < 24.0), "{piece}: {ratios:?}");
+        let mut ratios = Vec::new();
+        let linear = (0..5).any(|_| {
+            let ratio = took(&many) / took(&few);
+            ratios.push(ratio);
+            ratio < 24.0
+        });
+        assert!(linear, "{piece}: {ratios:?}");
     }
 }
 

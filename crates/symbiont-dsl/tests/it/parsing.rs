@@ -147,11 +147,10 @@ fn what_only_opens_is_a_fault() {
         (STATEMENT, &[
             "(", "[", "{", "{ a: ", "if x {", "a => ", "a => {", "!", "-", "not ", "f(", "x.", "x[",
             "Some(", "match x { ", "match x { { a: ", "else ", "try {", "x + ", "a, ", "/*", "\"",
-            "(a, b) => ", "if x {} else if ", "if let Some(", "match x { Some(", "x => [{ a: (", "- !",
-            "for x in [", "Point { x: ", "x in ",
+            "(a, b) => ", "if x {} else if ", "if let Some(", "match x { Some(",
         ]),
         (RULE, &["(", "[", "{", "f(", "x.", "if ", "a => "]),
-        ("type T = ", &["Array<", "{ x: ", "A, ", "Option<{ x: ", "Map<String, "]),
+        ("type T = ", &["Array<", "{ x: ", "A, ", "Option<{ x: "]),
         ("memory m { ", &["a {", "a ", "policy p {", "["]),
     ];
     for (head, openers) in cases {

@@ -295,8 +295,8 @@ const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere {
         number: 57,
         what: "an engine that stops meanwhile",
-        why: "with the records of sandboxes",
-        tests: &["a_killed_host_leaves_no_container"],
+        why: "with an engine of its own, which is stopped and started",
+        tests: &["engines_go_and_come_back_and_nothing_is_left_in_them"],
     },
     Elsewhere {
         number: 59,
@@ -307,8 +307,12 @@ const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere {
         number: 60,
         what: "a host that is killed",
-        why: "by tests of each driver",
-        tests: &["a_killed_host_leaves_nothing", "a_killed_host_leaves_no_container"],
+        why: "at each step, by a test of each driver",
+        tests: &[
+            "a_host_of_processes_that_is_killed_at_any_step_leaves_nothing",
+            "a_host_of_gvisor_that_is_killed_at_any_step_leaves_nothing",
+            "engines_go_and_come_back_and_nothing_is_left_in_them",
+        ],
     },
     Elsewhere {
         number: 61,
@@ -328,8 +332,8 @@ const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere {
         number: 63,
         what: "two orchestrators with one directory",
-        why: "with the records of sandboxes",
-        tests: &["only_a_directory_of_our_own_is_used"],
+        why: "the second is told who holds it",
+        tests: &["a_state_directory_has_one_holder"],
     },
     Elsewhere {
         number: 66,
@@ -340,8 +344,8 @@ const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere {
         number: 67,
         what: "a disk that is full",
-        why: "with the records of sandboxes",
-        tests: &[],
+        why: "with a directory of its own for the records",
+        tests: &["a_disk_that_is_full_is_told_and_what_is_there_goes_on"],
     },
     Elsewhere {
         number: 68,
@@ -353,13 +357,21 @@ const ELSEWHERE: &[Elsewhere] = &[
         number: 69,
         what: "a host without user namespaces, or with a call hidden",
         why: "by tests that start themselves again on such a host",
-        tests: &["without_user_namespaces_nothing_is_made", "a_hidden_system_call_is_told"],
+        tests: &[
+            "without_user_namespaces_nothing_is_made",
+            "a_hidden_system_call_is_told",
+            "without_landlock_there_is_no_sandbox",
+        ],
     },
     Elsewhere {
         number: 71,
         what: "many rounds",
         why: "by tests of each driver, in processes of their own",
-        tests: &["rounds_leave_nothing"],
+        tests: &[
+            "of_the_process_driver_leave_nothing",
+            "of_the_docker_driver_leave_nothing",
+            "of_the_gvisor_driver_leave_nothing",
+        ],
     },
 ];
 

@@ -102,30 +102,6 @@ fn what_a_sandbox_can_not_be_is_refused() {
 }
 
 #[test]
-fn rounds_leave_nothing() {
-    run(async {
-        let Some(driver) = driver().await else { return };
-        let count = |path: &str| std::fs::read_dir(path).unwrap().count();
-        let mounts =
-            || std::fs::read_to_string("/proc/self/mountinfo").unwrap().matches("sbx-").count();
-        let mut descriptors = Vec::new();
-        for _ in 0..50 {
-            let sandbox = sandbox(&driver).await;
-            assert_eq!(told(&sandbox.exec(shell("echo hi")).await), "0:hi\n");
-            let name = group_name(&sandbox);
-            assert!(!processes_with(&name).is_empty());
-            sandbox.destroy().await.unwrap();
-            assert_eq!(processes_with(&name), Vec::<String>::new());
-            assert_eq!(groups_of(&name), Vec::<PathBuf>::new());
-            assert_eq!(directory_of(&sandbox), None);
-            descriptors.push(count("/proc/self/fd"));
-        }
-        assert_eq!(mounts(), 0);
-        assert!(descriptors[49] <= descriptors[4] + 2, "{descriptors:?}");
-    });
-}
-
-#[test]
 #[ignore = "a part of `a_killed_host_leaves_nothing`"]
 fn a_host_that_will_be_killed() {
     let Some(file) = std::env::var_os("SYMBIONT_TEST_GVISOR_HOST") else { return };

@@ -373,3 +373,73 @@ fn engines_go_and_come_back_and_nothing_is_left_in_them() {
     killed_at_every_step("docker", Some(&engine.socket()));
     assert_eq!(containers(&engine.socket()), [] as [serde_json::Value; 0]);
 }
+
+/// In a namespace of its own, whose disk is small; only the test below starts it so.
+#[test]
+fn where_the_disk_is_small() {
+    if std::env::var_os("SYMBIONT_TEST_SMALL").is_none() {
+        return;
+    }
+    // Where root's instances meet; this process alone sees another disk there.
+    let place = PathBuf::from("/run/symbiont");
+    std::fs::create_dir_all(&place).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k,nr_inodes=64", "tmpfs"])
+        .arg(&place)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("nothing can be mounted here");
+        std::process::exit(77);
+    }
+    let filler = place.join("filler");
+    let fill = || {
+        // What is left of it, to the last block and the last name.
+        let _until_it_is_full = std::fs::write(&filler, vec![0; 1 << 20]);
+        (0..64).for_each(|n| drop(std::fs::write(place.join(format!("name-{n}")), "")));
+    };
+    let free = || {
+        std::fs::remove_file(&filler).unwrap();
+        (0..64).for_each(|n| drop(std::fs::remove_file(place.join(format!("name-{n}")))));
+    };
+    wait(async {
+        fill();
+        let error = ProcessDriver::new(Some(&place)).map(drop).unwrap_err();
+        assert!(matches!(error, SandboxError::BackendUnavailable { .. }), "{error:?}");
+        assert!(error.to_string().contains("No space left"), "{error}");
+        free();
+        let driver = ProcessDriver::new(Some(&place)).unwrap();
+        let make = async || {
+            let sandbox = driver.create(SandboxId::new(), &config(SecurityTier::Tier1)).await?;
+            sandbox.start().await?;
+            Ok::<_, SandboxError>(sandbox)
+        };
+        let first = make().await.unwrap();
+        fill();
+        // A sandbox needs nothing of the disk; what is there goes on.
+        let told = first.exec(Command::new("echo").args(["on"])).await.unwrap();
+        assert_eq!(told.stdout, b"on\n");
+        match make().await {
+            Ok(second) => second.destroy().await.unwrap(),
+            Err(error) => {
+                assert!(matches!(error, SandboxError::BackendUnavailable { .. }), "{error:?}");
+            }
+        }
+        free();
+        let third = make().await.unwrap();
+        for sandbox in [first, third] {
+            sandbox.destroy().await.unwrap();
+        }
+        drop(driver);
+        assert_eq!(reap(Some(&place)).await.unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_and_what_is_there_goes_on() {
+    if !super::is_root() {
+        eprintln!("not run: an ordinary user mounts nothing");
+        return;
+    }
+    let test = "journal::where_the_disk_is_small";
+    super::passed(super::again(&["unshare", "-m"], test, "SYMBIONT_TEST_SMALL"));
+}

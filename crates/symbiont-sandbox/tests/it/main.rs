@@ -601,57 +601,6 @@ fn commands_run_beside_each_other() {
     });
 }
 
-/// In a process of its own, as others open descriptors meanwhile.
-#[test]
-fn rounds_leave_nothing() {
-    passed(again(&[], "rounds_alone", "SYMBIONT_TEST_ROUNDS"));
-}
-
-/// Only [`rounds_leave_nothing`] starts it so that it does something.
-#[test]
-fn rounds_alone() {
-    if std::env::var_os("SYMBIONT_TEST_ROUNDS").is_none() {
-        return;
-    }
-    run(async {
-        let driver = driver();
-        let ours = || {
-            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-            let mut all: Vec<String> = descriptors
-                .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-                .map(|target| {
-                    // Which socket or pipe it is changes; that there is one does not.
-                    let text = target.display().to_string();
-                    text.split(":[").next().unwrap_or_default().to_owned()
-                })
-                .collect();
-            // Mounts that a sandbox makes: others come and go on this machine as they like.
-            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-            let own = ["/workspace", "/dev/shm", "/oldroot", "sbx-", "symbiont"];
-            let of_ours = |line: &&str| own.iter().any(|part| line.contains(part));
-            all.extend(mounts.lines().filter(of_ours).map(str::to_owned));
-            all.sort();
-            all
-        };
-        let round = async || {
-            let sandbox = sandbox(&driver).await;
-            let marker = marker();
-            let result = sandbox.exec(shell(&format!("sleep 600 & : {marker}; true"))).await;
-            assert_eq!(told(&result), "0:");
-            sandbox.destroy().await.unwrap();
-            assert_eq!(groups_of(&group_name(&sandbox)), Vec::<std::path::PathBuf>::new());
-            assert_eq!(processes_with(&marker), Vec::<String>::new());
-        };
-        round().await;
-        let before = ours();
-        for _ in 0..50 {
-            round().await;
-        }
-        let after = ours();
-        assert_eq!(before, after, "descriptors and mounts");
-    });
-}
-
 /// Plays the part of a host that is killed; only [`a_killed_host_leaves_nothing`] starts it so.
 #[test]
 fn a_host_that_will_be_killed() {
