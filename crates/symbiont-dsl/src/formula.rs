@@ -1,7 +1,7 @@
 //! Expressions of the language over the facts of a request.
 //!
 //! A policy compares facts: an argument, the agent's tier, the hour. Where a condition wants something
-//! that has to be worked out of facts (`lower(name)`, `args.length`, `now() - 1h`), that part of it is a
+//! that has to be worked out of facts (`name.lower()`, `args.length`, `now() - 1h`), that part of it is a
 //! formula, which the language's own evaluator works out when the request is there.
 //!
 //! # What holds
@@ -69,7 +69,7 @@ impl PartialEq for Formula {
 }
 
 impl Formula {
-    /// Reads a text such as `lower(argument[0])`.
+    /// Reads a text such as `argument[0].lower()`.
     ///
     /// # Errors
     ///
@@ -328,6 +328,10 @@ fn is_function(name: &str) -> bool {
     BUILTINS.contains(&name) || NAMESPACES.contains(&name) || is_host_call(name)
 }
 
+fn is_method(name: &str) -> bool {
+    Receiver::ALL.into_iter().any(|of| of.methods().iter().any(|method| method.name == name))
+}
+
 /// That what is called only computes.
 fn called(
     expr: &Expr,
@@ -346,6 +350,11 @@ fn called(
             Root::Unknown if name == "now" && args.is_empty() => {}
             Root::Unknown if name == "time_since" && args.len() == 1 => {}
             Root::Unknown if is_host_call(name) => return fault("a call of the host"),
+            Root::Unknown if is_method(name) => {
+                return fault(&format!(
+                    "a call of a tool: `{name}` is a method, as in `x.{name}()`"
+                ));
+            }
             Root::Unknown => return fault("a call of a tool"),
         },
         ExprKind::Member(of, method) => {
@@ -355,17 +364,16 @@ fn called(
             {
                 return fault("a call of the host");
             }
-            let known = |of: Receiver| of.methods().iter().any(|known| known.name == method.node);
-            if !Receiver::ALL.into_iter().any(known) {
+            if !is_method(&method.node) {
                 let name = short(&method.node);
-                return Err(Fault::new(&method.span, format!("no method `{name}` of anything")));
+                return fault(&format!("a call of `{name}`, which is no method of anything"));
             }
         }
         _ => return fault("a call of what is worked out"),
     }
-    match args.iter().find(|arg| arg.name.is_some()) {
-        Some(arg) => Err(Fault::new(&arg.value.span, "an argument by name")),
-        None => Ok(()),
+    match args.iter().any(|arg| arg.name.is_some()) {
+        true => fault("a call with an argument by name"),
+        false => Ok(()),
     }
 }
 

@@ -36,7 +36,7 @@
 //!   value is a record with one member that is named for its kind: `text`, `flag` (true or false),
 //!   `whole` together with `part` (ten-thousandths), `list` (its elements by position), `record`
 //!   or `null`. For a list, the attribute with `[]` after its path has the set of elements as
-//!   `items`. The attribute `= lower(argument[0])` has the value of the formula behind `= `.
+//!   `items`. The attribute `= argument[0].lower()` has the value of the formula behind `= `.
 //!
 //! ```cedar
 //! forbid (principal, action == Action::"sandbox.exec", resource == Resource::"wc")

@@ -101,7 +101,7 @@ pub enum Operand {
     /// A path that leads nowhere makes an allowing rule not match and a denying rule match.
     Attribute(Vec<String>),
     /// A value that is worked out of such facts: an expression of the agent language without effects,
-    /// such as `lower(argument[0])` or `now() - 1h`. One that ends in an error is as a path that leads
+    /// such as `argument[0].lower()` or `now() - 1h`. One that ends in an error is as a path that leads
     /// nowhere.
     Formula(String),
 }

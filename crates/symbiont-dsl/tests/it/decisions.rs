@@ -248,7 +248,7 @@ fn conditions_compute() {
         ("x.length >= 2", "\"äö\"", "\"ä\""),
         ("x.len() == 1", "{ k: 1 }", "{}"),
         ("length(x) in [1, 2]", "[1]", "[]"),
-        ("lower(x) == \"rm\"", "\"RM\"", "\"rmdir\""),
+        ("x.lower() == \"rm\"", "\"RM\"", "\"rmdir\""),
         ("x.upper() == \"É\"", "\"é\"", "\"e\""),
         ("x.trim().starts_with(\"a\")", "\"  ab\"", "\" ba\""),
         ("x.starts_with(\"a*\")", "\"a*b\"", "\"ab\""),
@@ -274,7 +274,7 @@ fn conditions_compute() {
         ("now().hour == x", "22", "21"),
         ("now().minute == x && current_time.minute == x", "13", "14"),
         ("current_time.year == x", "2023", "2024"),
-        ("now() - x < 1h", "1699999000", "1699990000"),
+        ("now().unix - x < 1h", "1699999000", "1699990000"),
         ("time_since(x) < 1h", "1699999000", "1699990000"),
         ("(now() - 1h).hour == x", "21", "22"),
         ("time.hour + x == 24", "2", "3"),
@@ -301,7 +301,7 @@ fn conditions_compute() {
 #[test]
 fn what_goes_wrong_fails_closed() {
     for (condition, argument) in [
-        ("lower(x) == \"a\"", "7"),
+        ("x.lower() == \"a\"", "7"),
         ("len(x) < 3", "7"),
         ("x.k.l == 1", "{ k: 1 }"),
         ("x[3] == 1", "[1]"),
@@ -312,7 +312,7 @@ fn what_goes_wrong_fails_closed() {
         ("error(x) == 1", "\"a\""),
         ("context.name.lower() == x", "\"a\""),
         // More than a formula may take, in steps and in memory.
-        ("sum(range(0, 100000000)) > x", "0"),
+        ("!regex_match(x.repeat(1000000), \"b?b?b?b?b?b?b?b?b?b?$\")", "\"a\""),
         ("x.repeat(1000000).length > 0", "\"a long text, many times\""),
         // A number is no truth value.
         ("len(x)", "\"a\""),

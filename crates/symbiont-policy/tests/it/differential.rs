@@ -130,7 +130,7 @@ fn any_of(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
 
 /// The formulas that are drawn.
 const FORMULAS: [&str; 5] =
-    ["named.a", "len(named.a)", "argument[0].x", "user.x.upper()", "[named.a, now().hour]"];
+    ["named.a", "len(named.a)", "argument[0].x", "user.x.upper()", "[named.a, now().minute]"];
 
 fn computed(text: &str, facts: &Facts) -> Option<PolicyValue> {
     match text {
@@ -155,8 +155,8 @@ fn computed(text: &str, facts: &Facts) -> Option<PolicyValue> {
         _ => {
             // A time is counted in nanoseconds, and far from now there are none.
             facts.now.checked_mul(1_000_000_000)?;
-            let hour = find(&path("time.hour"), facts)?;
-            Some(PolicyValue::List(vec![find(&path("named.a"), facts)?, hour]))
+            let minute = PolicyValue::Int(facts.now.rem_euclid(3_600) / 60);
+            Some(PolicyValue::List(vec![find(&path("named.a"), facts)?, minute]))
         }
     }
 }

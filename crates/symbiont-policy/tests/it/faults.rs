@@ -76,7 +76,7 @@ fn formulas_compute_and_call_nobody() {
         ))))],
         ..rule("r")
     };
-    for text in ["lower(argument[0])", "now().hour > 3", "named.x.y in [1, 2]", "// one\n1 + 1"] {
+    for text in ["argument[0].lower()", "now().hour > 3", "named.x.y in [1, 2]", "// one\n1 + 1"] {
         check_rule(formula(text), &[]);
     }
     for text in [

@@ -126,8 +126,17 @@ async fn conditions_may_ask_for_what_nobody_has() {
         &write,
     )
     .await;
-    // A text or an array has no such member: the rule never allows, and `check` says so.
-    check("allow: memory.write(key) if key.length < 5", true, &write).await;
+}
+
+#[tokio::test]
+async fn conditions_may_compute() {
+    let write = ["memory.set(\"k\", { a: 1 });"];
+    check("allow: memory.write(key) if key.length < 5", false, &write).await;
+    check("allow: memory.write(key) if key.length > 5", true, &write).await;
+    check("allow: any deny: memory.write(key) if key.upper() == \"K\"", true, &write).await;
+    check("allow: memory.write(key, value) if \"a\" in value", false, &write).await;
+    check("allow: memory.write(key, value) if \"b\" in value", true, &write).await;
+    check("allow: memory.write if now().year > 2000 && now() - 1h < now()", false, &write).await;
 }
 
 #[tokio::test]

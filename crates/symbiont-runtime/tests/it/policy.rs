@@ -223,6 +223,27 @@ async fn what_needs_approval_leaves_a_record_that_says_that_nobody_is_asked() {
 }
 
 #[tokio::test]
+async fn a_formula_is_kept_with_its_policy() {
+    let journal = Journal::in_memory(Clock::system());
+    let engine = || async {
+        let config =
+            PolicyEngineConfig { profile: Profile::Production, ..PolicyEngineConfig::default() };
+        let builder = DefaultPolicyEngine::builder(config).journal(journal.clone());
+        builder.build().await.expect("its policies are fit")
+    };
+    let mut policy = policy("p", PolicyEffect::Allow, "x");
+    let formula = Operand::Formula("agent.name.length + time.unix > 0".to_owned());
+    policy.rules[0].conditions = vec![Condition::Is(formula)];
+    engine().await.update_policy(policy.clone()).await.expect("it is well formed");
+    let agent = AgentId::new();
+    let checked = engine().await.check_operation_allowed(agent, "x", &context(agent, "x")).await;
+    assert_eq!(checked, Ok(true));
+    policy.rules[0].conditions = vec![Condition::Is(Operand::Formula("lookup(1)".to_owned()))];
+    let refused = engine().await.update_policy(policy).await;
+    assert!(matches!(refused, Err(PolicyError::Invalid { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn the_tier_of_an_agent_that_is_not_known_is_the_contexts() {
     let runtime = runtime(|c| c.profile = Profile::Production).await;
     let mut policy = policy("p", PolicyEffect::Allow, "x");
