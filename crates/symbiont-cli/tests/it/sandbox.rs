@@ -496,7 +496,7 @@ fn files_go_in_and_come_out() {
         ("/dev/null".to_owned(), inside("x"), 2, "no regular file"),
         (at("nothing"), inside("x"), 2, "No such file"),
         (at("in"), at("y"), 2, "ID:PATH"),
-        (inside("sub"), at("in"), 1, "in"),
+        (inside("sub"), at("in"), 2, "Not a directory"),
         (inside("nothing"), at("y"), 1, "No such file"),
         (at("in"), inside("/etc/x"), 1, "leads out of"),
         (at("in"), inside("../x"), 1, "`..` is not followed"),

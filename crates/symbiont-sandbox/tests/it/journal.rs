@@ -384,7 +384,7 @@ fn where_the_disk_is_small() {
     let place = PathBuf::from("/run/symbiont");
     std::fs::create_dir_all(&place).unwrap();
     let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64k,nr_inodes=64", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", "size=64k,nr_inodes=64,mode=0755", "tmpfs"])
         .arg(&place)
         .status();
     if !mounted.is_ok_and(|status| status.success()) {
@@ -415,13 +415,15 @@ fn where_the_disk_is_small() {
         };
         let first = make().await.unwrap();
         fill();
-        // A sandbox needs nothing of the disk; what is there goes on.
+        // What is there goes on; for another its user ids can't be set down, or those of one that
+        // is gone are taken again.
         let told = first.exec(Command::new("echo").args(["on"])).await.unwrap();
         assert_eq!(told.stdout, b"on\n");
         match make().await {
             Ok(second) => second.destroy().await.unwrap(),
             Err(error) => {
-                assert!(matches!(error, SandboxError::BackendUnavailable { .. }), "{error:?}");
+                assert!(matches!(error, SandboxError::CreateFailed { .. }), "{error:?}");
+                assert!(error.to_string().contains("No space left"), "{error}");
             }
         }
         free();
