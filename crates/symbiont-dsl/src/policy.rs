@@ -583,19 +583,27 @@ impl Compiler<'_> {
                             part => Err(part),
                         })))
                     }
+                    // The engine knows no options, and would take what is in one.
+                    BinaryOp::Equal | BinaryOp::NotEqual if wraps(left) || wraps(right) => {
+                        Ok(Condition::Is(self.formula(expr, target)?))
+                    }
                     BinaryOp::Equal => compare(Comparison::Equal),
                     BinaryOp::NotEqual => compare(Comparison::NotEqual),
                     BinaryOp::Less => order(Comparison::Less),
                     BinaryOp::LessOrEqual => order(Comparison::LessOrEqual),
                     BinaryOp::Greater => order(Comparison::Greater),
                     BinaryOp::GreaterOrEqual => order(Comparison::GreaterOrEqual),
-                    BinaryOp::In => {
+                    BinaryOp::In | BinaryOp::NotIn => {
                         let (value, set) = sides(left, right)?;
-                        Ok(Condition::In { value, set })
-                    }
-                    BinaryOp::NotIn => {
-                        let (value, set) = sides(left, right)?;
-                        Ok(Condition::Not(Box::new(Condition::In { value, set })))
+                        // What is worked out is asked where it is: a range is not made for it.
+                        if matches!(set, Operand::Formula(_)) {
+                            return Ok(Condition::Is(self.formula(expr, target)?));
+                        }
+                        let is_in = Condition::In { value, set };
+                        Ok(match op {
+                            BinaryOp::In => is_in,
+                            _ => Condition::Not(Box::new(is_in)),
+                        })
                     }
                     BinaryOp::Add
                     | BinaryOp::Subtract
@@ -640,6 +648,9 @@ impl Compiler<'_> {
             return Ok(None);
         }
         let value = self.operand(of, target)?;
+        if method.node == "contains" && matches!(value, Operand::Formula(_)) {
+            return Ok(None);
+        }
         let literal = match (method.node.as_str(), self.operand(argument, target)?) {
             ("contains", item) => return Ok(Some(Condition::In { value: item, set: value })),
             (_, Operand::Literal(PolicyValue::String(text))) => text,
@@ -805,6 +816,11 @@ fn absolute(value: &mut PolicyValue) {
         | PolicyValue::Float(_)
         | PolicyValue::Record(_) => {}
     }
+}
+
+/// Whether an option or a result is written out.
+fn wraps(expr: &Expr) -> bool {
+    matches!(expr.kind, ExprKind::Some(_) | ExprKind::Ok(_) | ExprKind::Err(_))
 }
 
 /// Two conditions as one list; those that `open` gives the parts of are taken apart.

@@ -185,17 +185,28 @@ async fn download(
     from: &str,
     to: &str,
 ) -> Result<Transferred, SandboxError> {
-    let is_directory = match from.trim_end_matches('/') {
-        "" => true,
-        from => {
-            let there = orchestrator.stat(id, from).await?;
-            there.is_some_and(|there| there.kind == EntryKind::Directory)
-        }
+    let there = match from.trim_end_matches('/') {
+        "" => None,
+        from => Some(orchestrator.stat(id, from).await?),
     };
-    if is_directory {
+    let mode = match there {
+        Some(Some(there)) if there.kind == EntryKind::Directory => None,
+        Some(there) => Some(there.map_or(0o600, |there| there.mode)),
+        None => None,
+    };
+    let Some(mode) = mode else {
         return orchestrator.download_directory(id, from, Path::new(to)).await;
-    }
-    orchestrator.download_file(id, from, to).await.map(|()| Transferred::default())
+    };
+    orchestrator.download_file(id, from, to).await?;
+    // As `cp` does: whoever copies decides for others.
+    let mask = rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(mask);
+    let mode = fs::Permissions::from_mode(mode & 0o777 & !mask.bits());
+    let told = |error: std::io::Error| SandboxError::InvalidArgument {
+        what: format!("the local file `{to}`: {error}"),
+    };
+    fs::set_permissions(to, mode).map_err(told)?;
+    Ok(Transferred::default())
 }
 
 fn copied(result: Result<Transferred, SandboxError>) -> Value {

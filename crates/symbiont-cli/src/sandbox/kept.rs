@@ -88,8 +88,8 @@ pub(crate) struct Exec {
 ///
 /// The side in the sandbox is written ID:PATH. A relative path there starts in /workspace; one that is
 /// written must lie beneath /workspace or /tmp. Where a directory is already, the copy goes into it. A
-/// directory is copied whole or not at all; pipes, devices and links that lead out of it are left out,
-/// and told.
+/// directory is copied whole or not at all, with at most 64 within each other; pipes, devices, links that
+/// lead out of it, and what may not be read are left out, and told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Copy {
     /// What is copied: a path of the host, or ID:PATH.
@@ -98,7 +98,8 @@ pub(crate) struct Copy {
     to: String,
 }
 
-/// Destroys a sandbox that `create` has made. When this returns, nothing of it is left.
+/// Destroys a sandbox that `create` has made. When this returns, nothing of it is left; one that is gone
+/// already may be destroyed again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Destroy {
     /// The id that `create` has printed.
@@ -202,16 +203,22 @@ async fn reach(id: SandboxId, exit: Exit) -> Result<UnixStream, Failure> {
 
 /// Asks who holds a sandbox, and waits for the answer.
 async fn ask(stream: &mut UnixStream, request: &Value, exit: Exit) -> Result<Value, Failure> {
-    let asked = async {
-        wire::send_request(stream, request).await?;
-        match wire::receive(stream).await? {
-            Some((wire::ANSWER, answer)) => Ok(serde_json::from_slice(&answer)?),
-            Some(_) | None => Err(std::io::Error::from(ErrorKind::UnexpectedEof)),
-        }
-    };
-    let answer: Value = asked
+    let answer = answer(stream, request)
         .await
         .map_err(|error| Failure::new(exit, format!("the sandbox's keeper has gone: {error}")))?;
+    understood(answer, exit)
+}
+
+async fn answer(stream: &mut UnixStream, request: &Value) -> std::io::Result<Value> {
+    wire::send_request(stream, request).await?;
+    match wire::receive(stream).await? {
+        Some((wire::ANSWER, answer)) => Ok(serde_json::from_slice(&answer)?),
+        Some(_) | None => Err(std::io::Error::from(ErrorKind::UnexpectedEof)),
+    }
+}
+
+/// What an answer says, its failures as those of what was asked.
+fn understood(answer: Value, exit: Exit) -> Result<Value, Failure> {
     match wire::understood(&answer) {
         // What the sandbox refuses is a failure of what was asked.
         Err(refused) if refused.exit.code() == Exit::NoSandbox.code() => {
@@ -255,11 +262,21 @@ pub(super) async fn list(arguments: &List) -> Result<Exit, Failure> {
 }
 
 pub(super) async fn destroy(arguments: &Destroy) -> Result<Exit, Failure> {
-    let mut stream = reach(arguments.id, Exit::Failed).await?;
-    ask(&mut stream, &json!({ "do": "destroy" }), Exit::Failed).await?;
-    // It closes the connection when it has removed the last of it.
-    let _it_has_ended = stream.read(&mut [0]).await;
-    Ok(Exit::Success)
+    let path = kept_sandboxes().map_err(failure)?.join(format!("{}.sock", arguments.id));
+    loop {
+        let held = holder(&path).await.map_err(|error| {
+            Failure::failed(format!("the keeper of `{}`: {error}", arguments.id))
+        })?;
+        // Whoever wants it gone has it gone, also when another was faster.
+        let Some(mut stream) = held else { return Ok(Exit::Success) };
+        // One that is going already does not answer, and ends the connection when it has gone.
+        if let Ok(answer) = answer(&mut stream, &json!({ "do": "destroy" })).await {
+            understood(answer, Exit::Failed)?;
+            // It closes the connection when it has removed the last of it.
+            let _it_has_ended = stream.read(&mut [0]).await;
+            return Ok(Exit::Success);
+        }
+    }
 }
 
 pub(super) async fn copy(arguments: &Copy) -> Result<Exit, Failure> {

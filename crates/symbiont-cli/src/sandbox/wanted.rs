@@ -54,7 +54,8 @@ pub(super) struct Wanted {
     /// time`. Those for which nothing is said above always may, and --report shows it. May be repeated.
     #[arg(long, value_name = "LIMIT")]
     allow_degraded: Vec<Control>,
-    /// The socket of the engine behind `docker`. /var/run/docker.sock if nothing is said.
+    /// The socket of the engine behind `docker`, which is the driver then. /var/run/docker.sock if
+    /// nothing is said.
     #[arg(long, value_name = "SOCKET")]
     engine: Option<PathBuf>,
 }
@@ -83,8 +84,10 @@ impl Wanted {
     /// What is wrong with the arguments is found here, before anything is made. Each command may run
     /// for `timeout`.
     pub(super) fn read(self, timeout: Duration) -> Result<Request, Failure> {
-        let (tier, tier1) = tier(self.tier, self.driver)?;
-        let rootfs = root(self.rootfs.as_deref(), self.driver)?;
+        // Whoever names an engine means it.
+        let driver = self.driver.or(self.engine.as_ref().map(|_| DriverName::Docker));
+        let (tier, tier1) = tier(self.tier, driver)?;
+        let rootfs = root(self.rootfs.as_deref(), driver)?;
         let environment = variables(&self.environment)?;
         let files = self.files.iter().map(|given| file(given)).collect::<Result<_, _>>()?;
         let mut allow_degraded = self.allow_degraded;
@@ -176,7 +179,7 @@ fn tier(tier: Option<u8>, driver: Option<DriverName>) -> Result<(SecurityTier, T
         (None | Some(1), Some(Docker)) => Ok((First, Tier1::Docker)),
         (Some(2), None) | (None | Some(2), Some(Gvisor)) => Ok((Second, Tier1::Auto)),
         (Some(3), None) => Ok((Third, Tier1::Auto)),
-        (Some(tier), _) => Err(Failure::usage(format!("--driver does not serve tier {tier}"))
+        (Some(tier), _) => Err(Failure::usage(format!("that --driver does not serve tier {tier}"))
             .help("process and docker serve tier 1, gvisor tier 2; one of --tier and --driver will do")),
     }
 }

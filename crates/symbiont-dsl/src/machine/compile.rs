@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::builtins::{Builtin, MUTATORS};
 use super::code::{Code, Function, FunctionFits, Op, Part, Place, Site, Target, Wrapper};
-use super::fit::Fits;
+use super::fit::{self, Fits};
 use super::names::Names;
 use super::prelude;
 use crate::hir::{
@@ -235,6 +235,15 @@ struct Typed {
     whole: bool,
 }
 
+/// What is needed of a value that is put somewhere.
+#[derive(Clone, Copy, Default)]
+struct Needs {
+    fit: Option<u32>,
+    /// The variable around that place, and what all of it needs. Without a fit, which of its parts is
+    /// changed shows only when the program runs.
+    around: Option<(u16, u32)>,
+}
+
 /// What a function is compiled from.
 struct Source<'s> {
     name: &'s str,
@@ -455,11 +464,11 @@ impl<'a> Compiler<'a> {
         self.frame.typed.get(&slot).copied()
     }
 
-    /// What a value needs that is put where `target` says: by the type of the variable around it.
-    fn fit_at(&self, target: &Expr) -> Option<u32> {
+    /// What a value needs that is put where `target` says, by the type of the variable around it.
+    fn fit_at(&self, target: &Expr) -> Needs {
         let mut keys = Vec::new();
         let mut expr = target;
-        let mut fit = loop {
+        let (slot, whole) = loop {
             match &expr.kind {
                 ExprKind::Member(inner, name) => {
                     keys.push(Some(name.node.as_str()));
@@ -472,14 +481,30 @@ impl<'a> Compiler<'a> {
                     });
                     expr = inner;
                 }
-                ExprKind::Name(name) => break self.typed(self.slot(name)?)?.fit,
-                _ => return None,
+                ExprKind::Name(name) => {
+                    let Some(slot) = self.slot(name) else { return Needs::default() };
+                    let Some(typed) = self.typed(slot) else { return Needs::default() };
+                    break (slot, typed.fit);
+                }
+                _ => return Needs::default(),
             }
         };
+        let mut fit = whole;
         for key in keys.into_iter().rev() {
-            fit = self.fits.part(fit, key)?;
+            fit = match self.fits.part(fit, key) {
+                fit::Part::Needs(inside) => inside,
+                fit::Part::Nothing => return Needs::default(),
+                fit::Part::Unknown => return Needs { fit: None, around: Some((slot, whole)) },
+            };
         }
-        Some(fit)
+        Needs { fit: Some(fit), around: Some((slot, whole)) }
+    }
+
+    /// Makes all of a variable what its type says.
+    fn refit(&mut self, (slot, fit): (u16, u32), span: &Span) {
+        self.emit(Op::Load(slot), 1, span);
+        self.emit(Op::Fit(fit), 0, span);
+        self.emit(Op::Store(slot), -1, span);
     }
 
     // Variables.
@@ -787,11 +812,15 @@ impl<'a> Compiler<'a> {
                 );
             };
             self.expr(value)?;
-            let fit = self.fit_at(target).filter(|fit| self.fits.joins(*fit, op));
+            let needs = self.fit_at(target);
+            let fit = needs.fit.filter(|fit| self.fits.joins(*fit, op));
             self.emit_fit(fit, value);
             let effect = -1 - i64::from(self.places[place as usize].indexes);
             let op = op.map_or(Op::Assign(place), |op| Op::UpdatePlace(op, place));
             self.emit(op, effect, span);
+            if let Needs { fit: None, around: Some(around) } = needs {
+                self.refit(around, span);
+            }
             return Ok(());
         };
         // `x = x + e` changes `x` where it is, as `x += e` does, if `e` cannot change it first.
@@ -1401,7 +1430,8 @@ impl<'a> Compiler<'a> {
         }
         let Some(place) = self.place(receiver)? else { return Ok(false) };
         let (positional, names) = self.arguments(args, span)?;
-        if let ([arg], Some(fit)) = (args, self.fit_at(receiver)) {
+        let needs = self.fit_at(receiver);
+        if let ([arg], Some(fit)) = (args, needs.fit) {
             self.emit_fit(self.fits.taken(fit, &name.node), &arg.value);
         }
         let taken = i64::from(positional)
@@ -1412,6 +1442,14 @@ impl<'a> Compiler<'a> {
         let answered = wanted || name.node == "remove";
         let effect = i64::from(answered) - taken;
         self.emit(Op::Mutate { place, site, wanted: answered }, effect, span);
+        // What is merged into a record is a part of one.
+        let merged = needs.fit.filter(|fit| name.node == "merge" && self.fits.is_record(*fit));
+        if let (Some(fit), true) = (merged, answered) {
+            self.emit(Op::Fit(fit), 0, span);
+        }
+        if let Some(around) = needs.around.filter(|_| merged.is_some() || needs.fit.is_none()) {
+            self.refit(around, span);
+        }
         if answered && !wanted {
             self.emit(Op::Pop(1), -1, span);
         }

@@ -8,8 +8,8 @@
 //! # What holds
 //!
 //! - What fits already stays the same value, and costs a look.
-//! - An error is never wrapped as if it were a value: an `Option` leaves it, a `Result` takes it as
-//!   its `Err`.
+//! - An error is never wrapped as if it were a value: a `Result` takes it as its `Err`, and an `Option`
+//!   that is not one of results leaves it.
 //! - A type that speaks of itself is followed as deeply as the value goes.
 
 use std::collections::HashMap;
@@ -45,6 +45,15 @@ pub(super) enum Fit {
     Record(Box<[(Arc<str>, u32)]>),
     /// Nothing: a place for what turned out to need nothing.
     Nothing,
+}
+
+/// What a part of a value needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Nothing,
+    Needs(u32),
+    /// Which part it is shows only when the program runs.
+    Unknown,
 }
 
 /// The fits of a program, made as they are asked for.
@@ -131,12 +140,20 @@ impl Fits {
     }
 
     /// What a part of a value with this fit needs: of a member or of an element.
-    pub(super) fn part(&self, fit: u32, key: Option<&str>) -> Option<u32> {
+    pub(super) fn part(&self, fit: u32, key: Option<&str>) -> Part {
         match (&self.all[fit as usize], key) {
-            (Fit::Array(inner), None) | (Fit::Map(inner), _) => Some(*inner),
-            (Fit::Record(fields), Some(key)) => field(fields, key),
-            _ => None,
+            (Fit::Array(inner), None) | (Fit::Map(inner), _) => Part::Needs(*inner),
+            (Fit::Record(fields), Some(key)) => {
+                field(fields, key).map_or(Part::Nothing, Part::Needs)
+            }
+            (Fit::Record(_), None) => Part::Unknown,
+            _ => Part::Nothing,
         }
+    }
+
+    /// Whether it is that of a record.
+    pub(super) fn is_record(&self, fit: u32) -> bool {
+        matches!(self.all[fit as usize], Fit::Record(_))
     }
 
     /// What the one argument of a method needs that changes a value with this fit.
@@ -195,7 +212,12 @@ impl Core {
                     core.changed = true;
                     break;
                 }
-                (Fit::Option(_), Value::None | Value::Error(_) | Value::Err(_)) => break,
+                (Fit::Option(_), Value::None) => break,
+                (Fit::Option(inside), Value::Error(_) | Value::Err(_))
+                    if !inside.is_some_and(|inside| takes_errors(fits, inside)) =>
+                {
+                    break;
+                }
                 (Fit::Option(inside), Value::Some(inner)) => (Wrapper::Some, Some(inner), inside),
                 (Fit::Option(inside), _) => (Wrapper::Some, None, inside),
                 (Fit::Result(inside, _), Value::Ok(inner)) => (Wrapper::Ok, Some(inner), inside),
@@ -218,6 +240,18 @@ impl Core {
         }
         core
     }
+}
+
+/// Whether an error is a value of a type: it is a result, or an option of one.
+fn takes_errors(fits: &[Fit], mut fit: u32) -> bool {
+    for _ in 0..MOST_AROUND {
+        match &fits[fit as usize] {
+            Fit::Result(..) => return true,
+            Fit::Option(Some(inside)) => fit = *inside,
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// Puts back what stood around a value.
@@ -289,7 +323,7 @@ struct Open {
 }
 
 /// What is next in a container.
-struct Part {
+struct Next {
     key: Option<Arc<str>>,
     value: Value,
     fit: Option<u32>,
@@ -317,7 +351,7 @@ impl Job for Fitting {
             if self.makes && open.at == 0 {
                 open.pay(meter)?;
             }
-            let Some(Part { key, value, fit }) = open.next(&self.fits, self.makes) else {
+            let Some(Next { key, value, fit }) = open.next(&self.fits, self.makes) else {
                 let Some(Open { key, around: wrappers, made, .. }) = self.open.pop() else {
                     continue;
                 };
@@ -373,20 +407,20 @@ impl Open {
     }
 
     /// What is next in it: of a record that is only looked at, what its type speaks of.
-    fn next(&mut self, fits: &[Fit], makes: bool) -> Option<Part> {
+    fn next(&mut self, fits: &[Fit], makes: bool) -> Option<Next> {
         loop {
             let at = self.at;
             self.at += 1;
             let map = match (&fits[self.fit as usize], &self.whole) {
                 (Fit::Array(inner), list) if at < length(list) => {
                     let value = element(list, at);
-                    return Some(Part { key: None, value, fit: Some(*inner) });
+                    return Some(Next { key: None, value, fit: Some(*inner) });
                 }
                 (_, Value::Map(map)) => map,
                 _ => return None,
             };
             let entry = |(key, value): (&Arc<str>, &Value), fit| {
-                Some(Part { key: Some(Arc::clone(key)), value: value.clone(), fit })
+                Some(Next { key: Some(Arc::clone(key)), value: value.clone(), fit })
             };
             let fields = match &fits[self.fit as usize] {
                 Fit::Record(fields) => fields,

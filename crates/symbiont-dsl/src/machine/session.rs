@@ -25,7 +25,7 @@ use super::compile::{self, Input};
 use super::{Entry, Limits, Machine, Status};
 use crate::check;
 use crate::diagnostic::{Diagnostic, Severity, Sink};
-use crate::hir::{Agent, BlockKind, Function, Param, Program, Spanned};
+use crate::hir::{Agent, Block, BlockKind, Function, Param, Program, Spanned, StmtKind, Type};
 use crate::syntax::{self, MAX_SOURCE, SyntaxKind};
 use crate::value::{ErrorValue, Value};
 
@@ -45,6 +45,10 @@ pub struct Session {
     shifts: Vec<u32>,
     numbers: HashMap<String, u32>,
     variables: Vec<(Arc<str>, Value)>,
+    /// The types of variables for which one is written.
+    types: HashMap<Arc<str>, Type>,
+    /// What the input that runs declares.
+    lets: Vec<(Arc<str>, Option<Type>)>,
     source: String,
     limits: Limits,
 }
@@ -58,6 +62,8 @@ impl Session {
             shifts: Vec::new(),
             numbers: HashMap::new(),
             variables: Vec::new(),
+            types: HashMap::new(),
+            lets: Vec::new(),
             source: String::new(),
             limits,
         }
@@ -142,8 +148,13 @@ impl Session {
             }
         };
         let name = |name: &Arc<str>| Spanned { node: name.to_string(), span: 0..0 };
-        agent.params =
-            self.variables.iter().map(|(known, _)| Param { name: name(known), ty: None }).collect();
+        agent.params = (self.variables.iter())
+            .map(|(known, _)| Param { name: name(known), ty: self.types.get(known).cloned() })
+            .collect();
+        let lets = match &agent.with {
+            Some(with) => lets(&with.body),
+            None => Vec::new(),
+        };
         program.agents = vec![agent];
         if !sink.has_errors() {
             // The only check that reads the source is of schedules, and none may be declared here.
@@ -160,7 +171,7 @@ impl Session {
         match compiled {
             Ok((code, numbers)) => {
                 program.agents.clear();
-                Some(Taken { code, numbers, declared: program, shifts })
+                Some(Taken { code, numbers, declared: program, shifts, lets })
             }
             Err(error) => {
                 let found = Diagnostic::error("E0209", error.message, error.span);
@@ -175,6 +186,7 @@ impl Session {
         self.numbers = taken.numbers;
         self.declared = taken.declared;
         self.shifts = taken.shifts;
+        self.lets = taken.lets;
         self.source.push_str(input);
         self.source.push('\n');
         let arguments =
@@ -205,8 +217,25 @@ impl Session {
                 None => self.variables.push((Arc::clone(name), value.clone())),
             }
         }
+        if result.is_ok() {
+            for (name, ty) in std::mem::take(&mut self.lets) {
+                match ty {
+                    Some(ty) => _ = self.types.insert(name, ty),
+                    None => _ = self.types.remove(&name),
+                }
+            }
+        }
         result
     }
+}
+
+/// The variables that a body declares and leaves, with the types that are written.
+fn lets(body: &Block) -> Vec<(Arc<str>, Option<Type>)> {
+    let declared = body.statements.iter().filter_map(|statement| match &statement.kind {
+        StmtKind::Let { name, ty, .. } => Some((Arc::from(name.node.as_str()), ty.clone())),
+        _ => None,
+    });
+    declared.collect()
 }
 
 /// What becomes of a session by an input.
@@ -215,6 +244,7 @@ struct Taken {
     numbers: HashMap<String, u32>,
     declared: Program,
     shifts: Vec<u32>,
+    lets: Vec<(Arc<str>, Option<Type>)>,
 }
 
 /// Whether the input declares something: a keyword of declarations before a name.

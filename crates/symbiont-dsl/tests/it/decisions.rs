@@ -258,6 +258,11 @@ fn conditions_compute() {
         ("\"b\" in x.split(\",\")", "\"a,b\"", "\"ab\""),
         ("x.replace(\"-\", \"\") == \"ab\"", "\"a-b\"", "\"a.b\""),
         ("x.split(\"@\").last == Some(\"a.example\")", "\"me@a.example\"", "\"me@b\""),
+        // What is in an option is not the option, here as elsewhere.
+        ("x == Some(1) || x == 2", "2", "1"),
+        ("x in range(1024, 1000000)", "8080", "80"),
+        ("x not in range(0, 1024)", "8080", "80"),
+        ("range(1024, 1000000).contains(x)", "65535", "1023"),
         ("x[-1] == 3", "[1, 3]", "[3, 1]"),
         ("x % 2 == 0 && x * 10 < 100", "8", "10"),
         ("x + 1 > 2", "2", "1"),

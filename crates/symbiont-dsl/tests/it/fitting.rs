@@ -184,7 +184,7 @@ proptest! {
     fn what_comes_in_becomes_what_is_written(
         ty in types(),
         value in values(),
-        way in 0_usize..9,
+        way in 0_usize..12,
         fuel in 20_u64..2_000,
     ) {
         let written = ty.text();
@@ -209,6 +209,18 @@ proptest! {
                 format!("type Box = {{ inside: Array<{written}> }}"),
                 "let b = Box { inside: [] }; b.inside.push(input); describe(b.inside[0])".to_owned(),
             ),
+            8 => (
+                format!("type Cell = {{ inside: {written} }}"),
+                "let c: Cell = { inside: input }; let key = \"in\" + \"side\"; c[key] = input; describe(c.inside)".to_owned(),
+            ),
+            9 => (
+                format!("type Cell = {{ inside: {written} }} type Row = {{ cells: Array<Cell> }}"),
+                "let r = Row { cells: [{ inside: input }] }; let key = \"cells\"; r[key][0].inside = input; describe(r.cells[0].inside)".to_owned(),
+            ),
+            10 => (
+                format!("type Cell = {{ inside: {written} }}"),
+                "let c: Cell = { inside: input }; let d = c.merge({ inside: input }); if describe(c.inside) == describe(d.inside) { describe(d.inside) } else { \"two\" }".to_owned(),
+            ),
             _ => (
                 format!("type Box = {{ inside: Array<{written}> }}"),
                 "let b: Box = { inside: [null] }; b.inside[0] = input; describe(b[\"inside\"][0])".to_owned(),
@@ -227,12 +239,13 @@ fn errors_are_never_wrapped_as_values() {
         function o(x) -> Option<int> { x }
         function r(x) -> Result<int> { x }
         function e(x) -> Result<int> { if let Err(y) = r(x) { return y } return x }
+        function n(x) -> Option<Result<int>> { x }
         agent t(input) { with {
-            [type_of(o(error(\"a\"))), type_of(o(Err(1))), type_of(r(Err(1))), r(error(\"b\")), type_of(e(input))]
+            [n(error(\"c\")).unwrap(), type_of(o(error(\"a\"))), type_of(o(Err(1))), type_of(r(Err(1))), r(error(\"b\")), type_of(e(input))]
                 .map(x => match x { Err(e) => \"err \" + e.message, x => x })
         } }";
     let got = run(source, Value::Int(1), 100);
-    assert_eq!(got, r#"["error","result","result","err b","result"]"#);
+    assert_eq!(got, r#"["err c","error","result","result","err b","result"]"#);
 }
 
 /// What is long is gone through stride by stride, and is the same in any slices.

@@ -84,6 +84,20 @@ fn variables_last() {
 }
 
 #[test]
+fn written_types_last_as_long_as_their_variables() {
+    check(&[
+        ("let x: float = 7", "null"),
+        ("x = 9; x / 2", "4.5"),
+        ("type P = { price: float }", "null"),
+        ("let p: P = { price: 1 }", "null"),
+        ("p.price = 3", "null"),
+        ("p.price / 2", "1.5"),
+        ("let x = 7", "null"),
+        ("x / 2", "3"),
+    ]);
+}
+
+#[test]
 fn functions_and_closures_last() {
     check(&[
         ("function double(n) { n * 2 }", "null"),
