@@ -266,6 +266,10 @@ impl Parser<'_> {
                 {
                     break;
                 }
+                SyntaxKind::Dot if self.at_both(SyntaxKind::Dot, SyntaxKind::Dot) => {
+                    expression = self.foreign_range(expression, start);
+                    continue;
+                }
                 SyntaxKind::Dot => (self.member(expression), SyntaxKind::MemberExpression),
                 SyntaxKind::LeftBracket => (self.index(expression), SyntaxKind::IndexExpression),
                 SyntaxKind::LeftParen => (self.call(expression), SyntaxKind::CallExpression),
@@ -316,14 +320,65 @@ impl Parser<'_> {
         ExprKind::Member(Box::new(of), name)
     }
 
+    /// `a..b` and `a..=b`, which other languages write for a range. It is read as what has elements.
+    fn foreign_range(&mut self, from: Expr, start: usize) -> Expr {
+        let mark = self.span().start..self.span().end + 1;
+        self.bump();
+        self.bump();
+        let inclusive = self.eat(SyntaxKind::Equals);
+        let to = self.postfix();
+        self.node(SyntaxKind::ArrayExpression, start);
+        let span = self.span_from(start);
+        let [first, last] = [&from, &to].map(|end| &self.source[end.span.clone()]);
+        let more = if inclusive { " + 1" } else { "" };
+        let written = if inclusive { "..=" } else { ".." };
+        let fix = format!("range({first}, {last}{more})");
+        let diagnostic =
+            Diagnostic::error("E0115", format!("there is no operator `{written}`"), mark)
+                .label("expected `range`")
+                .fix(span.clone(), fix, "a range leaves its end out");
+        self.report(diagnostic);
+        Expr { kind: ExprKind::Array(vec![from, to]), span }
+    }
+
     fn index(&mut self, of: Expr) -> ExprKind {
         let open = self.at;
         self.bump();
         let head = std::mem::replace(&mut self.in_head, false);
-        let index = self.expression();
+        let start = self.at;
+        let first = (!self.at(SyntaxKind::Colon)).then(|| self.expression());
+        let index = match first {
+            Some(first) if !self.at(SyntaxKind::Colon) => first,
+            first => self.foreign_slice(first, open, start),
+        };
         self.in_head = head;
         self.expect_closing(open, SyntaxKind::RightBracket);
         ExprKind::Index(Box::new(of), Box::new(index))
+    }
+
+    /// The `a:b` of `x[a:b]`, which other languages write for a part of a list.
+    fn foreign_slice(&mut self, first: Option<Expr>, open: usize, start: usize) -> Expr {
+        let colon = self.span();
+        self.bump();
+        let last = (!self.at(SyntaxKind::RightBracket)).then(|| self.expression());
+        let text = |of: &Expr| self.source[of.span.clone()].to_owned();
+        let ends: Vec<String> = match (&first, &last) {
+            (None, None) => vec!["0".to_owned()],
+            (None, Some(last)) => vec!["0".to_owned(), text(last)],
+            (Some(first), last) => std::iter::once(first).chain(last).map(text).collect(),
+        };
+        let mut diagnostic = Diagnostic::error("E0115", "there are no slices in brackets", colon)
+            .label("expected `]`");
+        if self.at(SyntaxKind::RightBracket) {
+            let whole = self.tokens[open].start as usize..self.span().end;
+            let meant = format!(".slice({})", ends.join(", "));
+            diagnostic = diagnostic.fix(whole, meant, "a part of an array or of a text");
+        }
+        self.report(diagnostic);
+        first.unwrap_or_else(|| Expr {
+            kind: ExprKind::Literal(Literal::Int(0)),
+            span: self.span_from(start),
+        })
     }
 
     fn call(&mut self, callee: Expr) -> ExprKind {
@@ -432,10 +487,36 @@ impl Parser<'_> {
         self.bump();
         let head = std::mem::replace(&mut self.in_head, false);
         let inner = self.expression();
+        if self.at(SyntaxKind::Comma) {
+            let tuple = self.foreign_tuple(inner, start);
+            self.in_head = head;
+            return tuple;
+        }
         self.in_head = head;
         self.expect_closing(start, SyntaxKind::RightParen);
         self.node(SyntaxKind::ParenthesizedExpression, start);
         Expr { kind: inner.kind, span: self.span_from(start) }
+    }
+
+    /// `(a, b)`, which other languages write for several values in one.
+    fn foreign_tuple(&mut self, first: Expr, start: usize) -> Expr {
+        let mut elements = vec![first];
+        while self.eat(SyntaxKind::Comma) && !self.at(SyntaxKind::RightParen) {
+            elements.push(self.expression());
+        }
+        let closes = self.at(SyntaxKind::RightParen);
+        self.expect_closing(start, SyntaxKind::RightParen);
+        self.node(SyntaxKind::ArrayExpression, start);
+        let span = self.span_from(start);
+        if closes {
+            let inside = &self.source[span.start + 1..span.end - 1];
+            let meant = format!("[{inside}]");
+            let diagnostic = Diagnostic::error("E0115", "there are no tuples", span.clone())
+                .label("several values in parentheses")
+                .fix(span.clone(), meant, "an array holds several values");
+            self.sink.push(diagnostic);
+        }
+        Expr { kind: ExprKind::Array(elements), span }
     }
 
     fn array(&mut self) -> ExprKind {

@@ -77,6 +77,9 @@ impl Parser<'_> {
             self.lacks("a type");
             return TypeKind::Named(String::new(), Vec::new());
         }
+        if self.at(SyntaxKind::LeftBracket) {
+            return self.foreign_array_type(start);
+        }
         let Some(name) = self.name("a type") else {
             return TypeKind::Named(String::new(), Vec::new());
         };
@@ -92,6 +95,25 @@ impl Parser<'_> {
         }
         self.node(SyntaxKind::NamedType, start);
         TypeKind::Named(name.node, arguments)
+    }
+
+    /// `[T]`, which other languages write for an array.
+    fn foreign_array_type(&mut self, start: usize) -> TypeKind {
+        let open = self.at;
+        self.bump();
+        let of = self.ty();
+        let closes = self.at(SyntaxKind::RightBracket);
+        self.expect_closing(open, SyntaxKind::RightBracket);
+        self.node(SyntaxKind::NamedType, start);
+        if closes {
+            let text = self.source[of.span.clone()].to_owned();
+            let span = self.span_from(start);
+            let message = format!("`[{0}]` is written `Array<{0}>`", short(&text));
+            let meant = format!("Array<{text}>");
+            let diagnostic = Diagnostic::error("E0115", message, span);
+            self.sink.push(diagnostic.did_you_mean(Some(&meant)));
+        }
+        TypeKind::Named("Array".to_owned(), vec![of])
     }
 
     fn record_type(&mut self, start: usize) -> TypeKind {
