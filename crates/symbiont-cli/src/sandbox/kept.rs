@@ -178,14 +178,23 @@ fn sockets() -> Result<Vec<(SandboxId, PathBuf)>, Failure> {
 
 /// Connects to who holds a sandbox; nothing if nobody does any more.
 async fn holder(path: &Path) -> std::io::Result<Option<UnixStream>> {
-    match UnixStream::connect(path).await {
-        Ok(stream) => Ok(Some(stream)),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            let _someone_was_faster = fs::remove_file(path);
-            Ok(None)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    loop {
+        return match UnixStream::connect(path).await {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) => match error.kind() {
+                // It was closed at this very moment: the next answer says for good.
+                ErrorKind::ConnectionReset => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                ErrorKind::ConnectionRefused => {
+                    let _someone_was_faster = fs::remove_file(path);
+                    Ok(None)
+                }
+                ErrorKind::NotFound => Ok(None),
+                _ => Err(error),
+            },
+        };
     }
 }
 
