@@ -634,14 +634,10 @@ impl Table {
     }
 }
 
-/// What a host makes of anything that a guest may say: with commands and requests under way, all of it
-/// is heard by the reader itself, and everyone who waits learns that there is an end.
+/// A command with nothing to it.
 #[cfg(any(test, feature = "fuzzing"))]
-pub fn hears(said: &[u8]) {
-    use tokio::io::AsyncWriteExt;
-
-    const CAP: usize = 100;
-    let exec = || Exec {
+fn some_command() -> Exec {
+    Exec {
         arguments: Vec::new(),
         environment: Vec::new(),
         directory: Vec::new(),
@@ -649,7 +645,16 @@ pub fn hears(said: &[u8]) {
         grace_ms: 0,
         processor_seconds: 0,
         terminal: None,
-    };
+    }
+}
+
+/// What a host makes of anything that a guest may say: with commands and requests under way, all of it
+/// is heard by the reader itself, and everyone who waits learns that there is an end.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn hears(said: &[u8]) {
+    use tokio::io::AsyncWriteExt;
+
+    const CAP: usize = 100;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     runtime.expect("there is memory for one").block_on(async {
         let (ours, mut theirs) = UnixStream::pair().expect("there are descriptors for two");
@@ -658,7 +663,7 @@ pub fn hears(said: &[u8]) {
         let kept = [Fate::Kept(Kept::new(CAP)), Fate::Dropped];
         let piped = [Fate::Piped(Arc::clone(&pipe)), Fate::Kept(Kept::new(CAP))];
         let [first, second] = [kept, piped].map(|fates| {
-            link.begin(exec(), true, fates, Box::new(())).expect("nothing was said yet")
+            link.begin(some_command(), true, fates, Box::new(())).expect("nothing was said yet")
         });
         let stream = link.stream();
         let answer = link.ask(stream, &Request::More);
@@ -751,16 +756,8 @@ mod tests {
         runtime.block_on(async {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let (link, _hello, _pong) = Link::new(ours);
-            let exec = Exec {
-                arguments: Vec::new(),
-                environment: Vec::new(),
-                directory: Vec::new(),
-                timeout_ms: 0,
-                grace_ms: 0,
-                processor_seconds: 0,
-                terminal: None,
-            };
-            let begun = link.begin(exec, true, [fate, Fate::Dropped], Box::new(())).unwrap();
+            let begun =
+                link.begin(some_command(), true, [fate, Fate::Dropped], Box::new(())).unwrap();
             let mut bytes = Vec::new();
             Event::Hello { version: 2, token: [0; 32], landlock: 0 }.encode(0, &mut bytes);
             for piece in vec![7; output].chunks(64 << 10) {

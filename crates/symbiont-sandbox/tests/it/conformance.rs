@@ -6,6 +6,7 @@
 
 mod files;
 mod limits;
+mod noise;
 mod output;
 mod place;
 mod states;

@@ -12,7 +12,7 @@ use symbiont_sandbox::{
 };
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
 
-use super::{config, run, shell, state, told, try_each};
+use super::{config, run, shell, started, state, told, try_each};
 
 /// One sandbox of each driver that works here, one after the other.
 #[track_caller]
@@ -21,14 +21,7 @@ fn each(test: impl AsyncFn(&Arc<dyn Sandbox>)) {
         for driver in drivers().await {
             let config = SandboxConfig { security_tier: driver.tier(), ..config() };
             let sandbox = driver.create(SandboxId::new(), &config).await.unwrap();
-            match sandbox.start().await {
-                Ok(()) => {}
-                Err(SandboxError::ImageMissing { image }) => {
-                    eprintln!("not run: {image}");
-                    continue;
-                }
-                Err(error) => panic!("{}: {error}", driver.name()),
-            }
+            let Some(sandbox) = started(sandbox).await else { continue };
             test(&sandbox).await;
             sandbox.destroy().await.unwrap();
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use symbiont_sandbox::{DockerDriver, Driver, Sandbox};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
 
-use super::{config, group_name, run, shell, until};
+use super::{config, group_name, run, shell, started, until};
 
 /// The driver; nothing where no engine answers.
 async fn driver() -> Option<DockerDriver> {
@@ -26,14 +26,7 @@ async fn driver() -> Option<DockerDriver> {
 /// One that runs; nothing where there is no busybox to make its image of.
 async fn sandbox_of(driver: &DockerDriver, config: &SandboxConfig) -> Option<Arc<dyn Sandbox>> {
     let sandbox = driver.create(SandboxId::new(), config).await.unwrap();
-    match sandbox.start().await {
-        Ok(()) => Some(sandbox),
-        Err(SandboxError::ImageMissing { image }) => {
-            eprintln!("not run: {image}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    started(sandbox).await
 }
 
 /// Does something with a sandbox, and ends it.

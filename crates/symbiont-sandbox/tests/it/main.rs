@@ -56,6 +56,18 @@ fn state() -> std::path::PathBuf {
     directory
 }
 
+/// A sandbox that stands; `None`, and why, where there is no image to make it of.
+async fn started(sandbox: Arc<dyn Sandbox>) -> Option<Arc<dyn Sandbox>> {
+    match sandbox.start().await {
+        Ok(()) => Some(sandbox),
+        Err(SandboxError::ImageMissing { image }) => {
+            eprintln!("not run: {image}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 async fn sandbox(driver: &ProcessDriver) -> Arc<dyn Sandbox> {
     sandbox_of(driver, &config()).await
 }

@@ -6,20 +6,12 @@ use symbiont_sandbox::{Control, Driver, Options, Profile, Sandbox};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId, SandboxStatus};
 
 use super::directories::drivers;
-use super::{again, config, driver, group_name, groups_of, has, passed, run, shell, told};
+use super::{again, config, driver, group_name, groups_of, has, passed, run, shell, started, told};
 
 async fn of(driver: &dyn Driver, profile: Profile) -> Option<Arc<dyn Sandbox>> {
     let config = SandboxConfig { security_tier: driver.tier(), ..config() };
     let options = Options { profile, ..Options::lenient() };
-    let sandbox = driver.create_with(SandboxId::new(), &config, &options).await.unwrap();
-    match sandbox.start().await {
-        Ok(()) => Some(sandbox),
-        Err(SandboxError::ImageMissing { image }) => {
-            eprintln!("not run: {image}");
-            None
-        }
-        Err(error) => panic!("{}: {error}", driver.name()),
-    }
+    started(driver.create_with(SandboxId::new(), &config, &options).await.unwrap()).await
 }
 
 #[test]

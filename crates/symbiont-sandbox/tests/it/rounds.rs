@@ -7,10 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use symbiont_sandbox::Driver;
-use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
+use symbiont_types::{SandboxConfig, SandboxId};
 
 use super::directories::drivers;
-use super::{again, config, is_root, passed, resident, run, shell, state, told};
+use super::{again, config, is_root, passed, resident, run, shell, started, state, told};
 
 /// Says which driver, to the process that does it.
 const DRIVER: &str = "SYMBIONT_TEST_ROUNDS_OF";
@@ -85,15 +85,7 @@ fn of_one_driver() {
 /// From nothing over a command that leaves something behind to nothing; the sandbox's name.
 async fn round(driver: &dyn Driver) -> Option<String> {
     let config = SandboxConfig { security_tier: driver.tier(), ..config() };
-    let sandbox = driver.create(SandboxId::new(), &config).await.unwrap();
-    match sandbox.start().await {
-        Ok(()) => {}
-        Err(SandboxError::ImageMissing { image }) => {
-            eprintln!("not run: {image}");
-            return None;
-        }
-        Err(error) => panic!("{error}"),
-    }
+    let sandbox = started(driver.create(SandboxId::new(), &config).await.unwrap()).await?;
     let result = sandbox.exec(shell("sleep 600 & echo hi > f; cat f")).await;
     assert_eq!(told(&result), "0:hi\n");
     sandbox.destroy().await.unwrap();

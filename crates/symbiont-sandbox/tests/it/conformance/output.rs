@@ -5,6 +5,7 @@ use std::time::Duration;
 use symbiont_sandbox::{Command, TerminalSize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use super::noise::noise;
 use super::place::{Ground, Told, how, within};
 use crate::{resident, shell, told};
 
@@ -48,15 +49,7 @@ pub(super) async fn case_10_a_line_of_ten_mebibytes(ground: &Ground) -> Told {
     let place = ground.place().await?;
     let command = Command { output_cap: 16 << 20, ..place.command(&["bytes", &COUNT.to_string()]) };
     let ended = place.exec(command).await;
-    let mut state = 1_u32;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        let byte = state.to_le_bytes()[0];
-        if byte == b'\n' { 0x1b } else { byte }
-    };
-    let want: Vec<u8> = (0..COUNT).map(next).collect();
+    let want = noise(COUNT);
     assert!(want.contains(&0) && want.contains(&0xff) && want.contains(&0x1b));
     let Ok(kept) = &ended else { panic!("{ended:?}") };
     let same = kept.stdout == want && !kept.stdout_truncated;

@@ -145,7 +145,7 @@ static PROBE: LazyLock<PathBuf> = LazyLock::new(|| {
     if let Some(built) = std::env::var_os("SYMBIONT_TEST_PROBE") {
         return built.into();
     }
-    let source = include_str!("probe.rs");
+    let source = concat!(include_str!("probe.rs"), include_str!("noise.rs"));
     let name = {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();

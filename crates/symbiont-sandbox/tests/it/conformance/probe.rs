@@ -61,7 +61,7 @@ fn main() {
         "bomb" => bomb(Duration::from_secs(number(0))),
         "flood" => flood(number(0), number(1)),
         "alternate" => alternate(number(0)),
-        "bytes" => bytes(number(0)),
+        "bytes" => io::stdout().write_all(&noise(number(0) as usize)).unwrap(),
         "eat" => eat(number(0)),
         "fill" => fill(rest[0]),
         "descriptors" => descriptors(number(0)),
@@ -399,20 +399,6 @@ fn alternate(count: u64) {
             assert_eq!(written, 1);
         }
     }
-}
-
-/// Bytes of every value but that of a line's end; `output.rs` knows which.
-fn bytes(count: u64) {
-    let mut state = 1_u32;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        let byte = state.to_le_bytes()[0];
-        if byte == b'\n' { 0x1b } else { byte }
-    };
-    let all: Vec<u8> = (0..count).map(next).collect();
-    io::stdout().write_all(&all).unwrap();
 }
 
 fn eat(mib: u64) {
