@@ -353,36 +353,118 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         return None;
     }
     let length = name.chars().count();
-    let allowed = (length / 3).max(1);
-    known
-        .into_iter()
-        .take(MOST)
-        .filter(|known| known.len() <= LONGEST && *known != name)
-        .filter(|known| known.chars().count().abs_diff(length) <= allowed)
-        .map(|known| (distance(name, known), known))
-        .filter(|(distance, known)| *distance <= allowed && *distance < known.chars().count())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+    let mut allowed = (length / 3).max(1);
+    let mut distances = Distances::from(name);
+    let mut found = None;
+    for known in known.into_iter().take(MOST) {
+        let count = known.chars().count();
+        if known.len() > LONGEST || known == name || count.abs_diff(length) > allowed {
+            continue;
+        }
+        match distances.to(known, allowed.min(count.saturating_sub(1))) {
+            Some(0) => return Some(known),
+            Some(distance) => {
+                found = Some(known);
+                // Of those that are as near the first is taken.
+                allowed = distance - 1;
+            }
+            None => {}
+        }
+    }
+    found
 }
 
-/// How many characters have to be added, removed, replaced or swapped with their neighbour to make
-/// `a` into `b`, letters' case apart.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.to_lowercase().chars().collect();
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 0..a.len() {
-        let mut row = vec![i + 1];
-        for j in 0..b.len() {
-            let replace = last[j] + usize::from(a[i] != b[j]);
-            let mut best = replace.min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
-                best = best.min(before[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
+/// How far names are from one: how many characters have to be added, removed, replaced or swapped with
+/// their neighbour, letters' case apart (the optimal string alignment distance). The memory is used
+/// again from name to name.
+struct Distances {
+    from: Vec<char>,
+    to: Vec<char>,
+    /// The rows of the table that the next one needs, the newest last.
+    rows: [Vec<usize>; 3],
+}
+
+impl Distances {
+    fn from(name: &str) -> Self {
+        let from = name.chars().flat_map(char::to_lowercase).collect();
+        Self { from, to: Vec::new(), rows: Default::default() }
     }
-    last[b.len()]
+
+    /// The distance to a name, unless it is more than `limit`.
+    fn to(&mut self, name: &str, limit: usize) -> Option<usize> {
+        let Self { from, to, rows: [before, last, row] } = self;
+        to.clear();
+        to.extend(name.chars().flat_map(char::to_lowercase));
+        last.clear();
+        last.extend(0..=to.len());
+        let mut nearest = 0;
+        for i in 0..from.len() {
+            row.clear();
+            row.push(i + 1);
+            for j in 0..to.len() {
+                let replace = last[j] + usize::from(from[i] != to[j]);
+                let mut best = replace.min(last[j + 1] + 1).min(row[j] + 1);
+                if i > 0 && j > 0 && from[i] == to[j - 1] && from[i - 1] == to[j] {
+                    best = best.min(before[j - 1] + 1);
+                }
+                row.push(best);
+            }
+            // Nothing gets nearer than the two rows that it comes from.
+            let least = row.iter().copied().min().unwrap_or(0);
+            if nearest.min(least) > limit {
+                return None;
+            }
+            nearest = least;
+            std::mem::swap(before, last);
+            std::mem::swap(last, row);
+        }
+        last.last().copied().filter(|distance| *distance <= limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The distance by its definition.
+    fn distance(a: &[char], b: &[char]) -> usize {
+        let ([x, a_rest @ ..], [y, b_rest @ ..]) = (a, b) else { return a.len() + b.len() };
+        let mut best = (distance(a_rest, b_rest) + usize::from(x != y))
+            .min(distance(a_rest, b) + 1)
+            .min(distance(a, b_rest) + 1);
+        if let ([x2, a_rest @ ..], [y2, b_rest @ ..]) = (a_rest, b_rest)
+            && (x, x2) == (y2, y)
+        {
+            best = best.min(distance(a_rest, b_rest) + 1);
+        }
+        best
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn names_are_as_far_apart_as_the_definition_says(
+            name in "[abC]{0,6}",
+            known in prop::collection::vec("[aBc]{0,6}", 1..6),
+        ) {
+            let letters = |text: &str| text.to_lowercase().chars().collect::<Vec<_>>();
+            let far = |known: &str| distance(&letters(&name), &letters(known));
+            let mut distances = Distances::from(&name);
+            for known in &known {
+                for limit in 0..7 {
+                    let want = Some(far(known)).filter(|far| *far <= limit);
+                    prop_assert_eq!(distances.to(known, limit), want, "{} {} {}", name, known, limit);
+                }
+            }
+            let allowed = (name.len() / 3).max(1);
+            let want = (known.iter())
+                .filter(|known| **known != name && known.len().abs_diff(name.len()) <= allowed)
+                .filter(|known| far(known) <= allowed && far(known) < known.len())
+                .min_by_key(|known| far(known));
+            prop_assert_eq!(nearest(&name, known.iter().map(String::as_str)), want.map(String::as_str));
+        }
+    }
 }

@@ -14,6 +14,7 @@ use super::operators::{
     MANY, check_depth, clipped, contains, finder, own, own_map, position, spread,
 };
 use super::work::{comparing, mixable, orderable, sort_order};
+use crate::diagnostic::nearest;
 use crate::value::{Array, Map, Text, Value, moment, time_text};
 
 /// The names of the methods of a value, those without arguments first, to suggest one.
@@ -99,30 +100,10 @@ pub(crate) fn known(value: &Value) -> &'static [&'static str] {
 /// That a value has no such method, naming the nearest that it has.
 #[cold]
 pub(super) fn no_method(receiver: &Value, name: &str) -> super::meter::Raise {
-    let nearest = known(receiver)
-        .iter()
-        .map(|known| (distance(name, known), *known))
-        .min()
-        .filter(|(distance, known)| *distance <= 1 + known.len() / 3);
-    let hint = nearest.map(|(_, known)| format!("; did you mean `{known}`?")).unwrap_or_default();
+    let nearest = nearest(name, known(receiver).iter().copied());
+    let hint = nearest.map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
     let (kind, name) = (receiver.type_name(), clipped(name));
     type_error(format!("{kind} has no member or method `{name}`{hint}"))
-}
-
-/// How many letters differ, for names of up to 60 letters.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().take(60).collect();
-    let mut row: Vec<usize> = (0..=a.len()).collect();
-    for (i, other) in b.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, letter) in a.iter().enumerate() {
-            let replaced = corner + usize::from(*letter != other);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[a.len()]
 }
 
 /// An array as a value, unless it is nested too deeply.
