@@ -54,15 +54,12 @@ pub fn classify(source: &str) -> SourceKind {
     while !source.is_char_boundary(end) {
         end -= 1;
     }
-    let tokens = syntax::lex(&source[..end], &mut Sink::default()).tokens;
+    let syntax::Lexed { tokens, trivia } = syntax::lex_first(&source[..end], 3);
     let kind = |at: usize| tokens.get(at).map_or(SyntaxKind::End, |token| token.kind);
     if kind(0) == SyntaxKind::End {
         // What no token can be made of is still text.
-        let unreadable = source.len() > end
-            || syntax::lex(source, &mut Sink::default())
-                .trivia
-                .iter()
-                .any(|trivia| trivia.kind == SyntaxKind::Unknown);
+        let unreadable =
+            source.len() > end || trivia.iter().any(|trivia| trivia.kind == SyntaxKind::Unknown);
         return if unreadable { SourceKind::Instruction } else { SourceKind::Empty };
     }
     if kind(0) != SyntaxKind::Name {
@@ -237,7 +234,7 @@ fn compile(hir: &hir::Program, sink: &mut Sink) {
     for (number, agent) in hir.agents.iter().enumerate() {
         let Some(rest) = budget.checked_sub(shared + agent.span.len()) else { return };
         budget = rest;
-        if let Err(error) = machine::compile_among(hir, number, &around)
+        if let Err(error) = machine::compiles_among(hir, number, &around)
             && said.insert(error.span.start)
         {
             sink.push(

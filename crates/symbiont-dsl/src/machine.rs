@@ -47,7 +47,7 @@ use crate::value::{Array, Closure, ErrorValue, Garbage, Map, Secret, Text, Value
 use builtins::{MUTATORS, Patterns};
 pub use code::Code;
 use code::{Function, Op, Place, Site, Target, Wrapper};
-pub(crate) use compile::{Around, compile_among};
+pub(crate) use compile::{Around, compiles_among};
 pub use compile::{CompileError, compile};
 use count::{Count, Detach};
 use jobs::{Form, Write};

@@ -26,7 +26,7 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::hir;
 
 pub use kind::{SymbiontLanguage, SyntaxKind, SyntaxNode, SyntaxToken};
-pub(crate) use lexer::{Token, lex};
+pub(crate) use lexer::{Lexed, Token, lex, lex_first};
 pub(crate) use parser::{KEYWORDS, is_function};
 
 /// How deep brackets, blocks, types, patterns and expressions may nest. A chain of operators or

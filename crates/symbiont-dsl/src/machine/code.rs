@@ -40,13 +40,23 @@ pub struct Code {
 impl Code {
     /// What is in all code.
     pub(super) fn empty() -> Code {
+        Code::upon(prelude::functions(), prelude::sites())
+    }
+
+    /// What nothing can run, for whoever only wants to know whether a program compiles: places for
+    /// what is in all code.
+    pub(super) fn hollow() -> Code {
+        Code::upon(vec![Function::default(); prelude::COUNT], Vec::new())
+    }
+
+    fn upon(functions: Vec<Function>, sites: Vec<Site>) -> Code {
         Code {
-            functions: prelude::functions(),
+            functions,
             constants: Vec::new(),
             names: Vec::new(),
             shapes: Vec::new(),
             places: Vec::new(),
-            sites: prelude::sites(),
+            sites,
             fits: Arc::new([]),
             entries: [None; 4],
             variables: Vec::new(),

@@ -35,20 +35,29 @@ pub struct CompileError {
 
 /// Compiles the behaviour of one agent of a program that has no errors.
 pub fn compile(program: &Program, agent: usize) -> Result<Code, CompileError> {
-    compile_among(program, agent, &Arc::new(Around::of(program)))
+    compile_upon(program, agent, &Arc::new(Around::of(program)), Code::empty())
 }
 
-/// The same, among the names of a program, which its agents share.
-pub(crate) fn compile_among(
+/// Whether one compiles, among the names of a program, which its agents share.
+pub(crate) fn compiles_among(
     program: &Program,
     agent: usize,
     around: &Arc<Around<'_>>,
+) -> Result<(), CompileError> {
+    compile_upon(program, agent, around, Code::hollow()).map(drop)
+}
+
+fn compile_upon(
+    program: &Program,
+    agent: usize,
+    around: &Arc<Around<'_>>,
+    base: Code,
 ) -> Result<Code, CompileError> {
     let agent = program.agents.get(agent).ok_or_else(|| CompileError {
         message: format!("the program has no agent number {agent}"),
         span: 0..0,
     })?;
-    let mut compiler = Compiler::new(Arc::clone(around), Code::empty());
+    let mut compiler = Compiler::new(Arc::clone(around), base);
 
     // Functions are numbered before any is compiled, so that they can call each other. Those of
     // the agent hide those of the file.

@@ -249,7 +249,7 @@ struct Taken {
 
 /// Whether the input declares something: a keyword of declarations before a name.
 fn begins_declaration(input: &str) -> bool {
-    let tokens = syntax::lex(input, &mut Sink::default()).tokens;
+    let tokens = syntax::lex_first(input, 2).tokens;
     match &tokens[..] {
         [word, name, ..] => {
             let word = &input[word.start as usize..word.end as usize];

@@ -30,6 +30,17 @@ pub(crate) struct Lexed {
 
 /// Splits the source, which has to be shorter than 4 GiB.
 pub(crate) fn lex(source: &str, sink: &mut Sink) -> Lexed {
+    read(source, usize::MAX, sink)
+}
+
+/// The first so many tokens of the source, and what stands between them. One that is not there is the
+/// [`End`].
+pub(crate) fn lex_first(source: &str, count: usize) -> Lexed {
+    read(source, count, &mut Sink::default())
+}
+
+fn read(source: &str, most: usize, sink: &mut Sink) -> Lexed {
+    let capacity = (source.len() / 4 + 1).min(most);
     let mut lexer = Lexer {
         source,
         bytes: source.as_bytes(),
@@ -38,11 +49,14 @@ pub(crate) fn lex(source: &str, sink: &mut Sink) -> Lexed {
         suspect: None,
         quotes_run_out: false,
         unclosed: false,
-        lexed: Lexed { tokens: Vec::with_capacity(source.len() / 4 + 1), trivia: Vec::new() },
+        lexed: Lexed { tokens: Vec::with_capacity(capacity), trivia: Vec::new() },
         fresh_line: true,
         sink,
     };
     while lexer.at < source.len() {
+        if lexer.lexed.tokens.len() >= most {
+            return lexer.lexed;
+        }
         lexer.start = lexer.at;
         let kind = lexer.token();
         lexer.push(kind);

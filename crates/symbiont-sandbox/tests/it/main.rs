@@ -12,7 +12,6 @@ mod rounds;
 mod streams;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -896,7 +895,8 @@ fn a_terminal_ends_no_sandbox() {
     run(until(|| std::fs::read(&file).is_ok_and(|text| text == b"all fine")));
 }
 
-/// All of the above once more, as a user without any power over the host.
+/// All of the above once more, as a user without any power over the host: each test in a process of
+/// its own, as it is for root, since some weigh their process.
 #[test]
 fn the_same_for_an_ordinary_user() {
     if !is_root() {
@@ -911,24 +911,44 @@ fn the_same_for_an_ordinary_user() {
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let probe = directory.path().join("probe");
     std::fs::copy(conformance::probe_program(), &probe).unwrap();
-    let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
-    let output = std::process::Command::new("setpriv")
-        .args(user)
-        .arg(Path::new(&program))
-        .args(["--test-threads", "2", "--skip", "the_same_for_an_ordinary_user", "--nocapture"])
-        // Of the table only what differs for a user: an engine is root's, and gVisor's kernel is the same.
-        .args(["--skip", "::docker", "--skip", "::gvisor"])
-        .env("SYMBIONT_TEST_PROBE", &probe)
-        .current_dir("/")
-        .output();
-    match output {
-        Err(error) => eprintln!("not run: setpriv: {error}"),
-        Ok(output) => {
+    let as_user = |arguments: &[&str]| {
+        std::process::Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(&program)
+            .args(arguments)
+            .env("SYMBIONT_TEST_PROBE", &probe)
+            .current_dir("/")
+            .output()
+    };
+    // Of the table only what differs for a user: an engine is root's, and gVisor's kernel is the same.
+    let skipped =
+        ["--skip", "the_same_for_an_ordinary_user", "--skip", "::docker", "--skip", "::gvisor"];
+    let list = match as_user(&[&["--list", "--format", "terse"], &skipped[..]].concat()) {
+        Ok(output) => String::from_utf8(output.stdout).unwrap(),
+        Err(error) => return eprintln!("not run: setpriv: {error}"),
+    };
+    let tests: Vec<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    assert!(tests.len() > 100, "{list}");
+
+    let left = std::sync::Mutex::new(tests.into_iter());
+    let worker = || {
+        let mut failed = String::new();
+        while let Some(test) = { left.lock().unwrap().next() } {
+            let output = as_user(&["--exact", test, "--nocapture"]).unwrap();
             let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{}{errors}", String::from_utf8_lossy(&output.stdout));
+            if !output.status.success() {
+                failed +=
+                    &format!("{test}:\n{}{errors}\n", String::from_utf8_lossy(&output.stdout));
+            }
             for line in errors.lines().filter(|line| line.starts_with("not run: ")) {
                 eprintln!("{line} (as an ordinary user)");
             }
         }
-    }
+        failed
+    };
+    let failed = std::thread::scope(|scope| {
+        let workers = [scope.spawn(worker), scope.spawn(worker)];
+        workers.map(|worker| worker.join().unwrap()).concat()
+    });
+    assert!(failed.is_empty(), "{failed}");
 }
