@@ -13,10 +13,11 @@ use rustix::termios::Winsize;
 use symbiont_guest::protocol::{
     Event, Exec, Exit, LEFT_IN_PIPE, MAX_CHUNK, Output, Setup, Size, WINDOW,
 };
+use symbiont_guest::users::USER;
 
 use crate::kernel::{self, Child, Fork};
 use crate::landlock::Rules;
-use crate::setup::{USER, become_user, renew_processes, set_capabilities, write_all};
+use crate::setup::{become_user, renew_processes, set_capabilities, write_all};
 use crate::sys::{self, Awaited};
 
 /// What the keeper tells the agent: one byte of kind, two numbers.

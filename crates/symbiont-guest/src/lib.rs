@@ -10,3 +10,4 @@
 pub mod fuzzing;
 pub mod protocol;
 pub mod tree;
+pub mod users;

@@ -44,6 +44,10 @@ pub const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP;
+/// The argument with which the guest makes agents until its standard input, a socket, ends.
+///
+/// The host sends a byte there for each, and with it one end of a stream socket, on which comes a [`Born`].
+pub const FORK_SERVER: &str = "fork-server";
 /// The longest frame, without its length field.
 pub const MAX_FRAME: usize = 1 << 20;
 /// The longest payload of a frame that carries data.
@@ -134,6 +138,37 @@ pub struct Versions {
 pub fn agree(ours: Versions, theirs: Versions) -> Option<u32> {
     let newest = ours.newest.min(theirs.newest);
     (newest >= ours.oldest.max(theirs.oldest)).then_some(newest)
+}
+
+/// What a [fork server](FORK_SERVER) tells of an agent that it was to make, before any frame.
+///
+/// On the wire two numbers of four bytes, the lower byte first: the id of the process, with which comes a
+/// descriptor of it, and 0; or 0, and the error of the system call that was to make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Born(pub Result<u32, i32>);
+
+impl Born {
+    /// The bytes on the wire.
+    pub const LENGTH: usize = 8;
+
+    /// As it is on the wire.
+    pub fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let (process, errno) = match self.0 {
+            Ok(process) => (process, 0),
+            Err(errno) => (0, errno.cast_unsigned()),
+        };
+        let [a, b, c, d] = u32::to_le_bytes(process);
+        let [e, f, g, h] = u32::to_le_bytes(errno);
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// As it came.
+    pub fn from_bytes([a, b, c, d, e, f, g, h]: [u8; Self::LENGTH]) -> Self {
+        Self(match u32::from_le_bytes([a, b, c, d]) {
+            0 => Err(i32::from_le_bytes([e, f, g, h])),
+            process => Ok(process),
+        })
+    }
 }
 
 /// Puts received bytes together into frames.

@@ -1,4 +1,4 @@
-//! From a fresh process to the first process of a sandbox.
+//! From a fresh process to an agent that serves.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,15 +17,13 @@ use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use symbiont_guest::protocol::{
     Decoder, Entry, Event, NAMESPACES, Request, Setup, VERSIONS, agree,
 };
+use symbiont_guest::users::{self, USER};
 
 use crate::agent::Agent;
 use crate::channel;
 use crate::kernel::FileUser;
 use crate::landlock::Rules;
 use crate::sys::{self, Clone};
-
-/// The user of all commands, inside.
-pub(crate) const USER: u32 = 1000;
 
 /// A step that failed.
 #[derive(Debug)]
@@ -50,63 +48,101 @@ pub(crate) fn at(name: &str) -> impl FnOnce() -> String + '_ {
     || name.to_owned()
 }
 
-/// The launcher's life; what it returns is its exit code.
-pub(crate) fn launch() -> i32 {
+/// The life of the first process in a container, or inside gVisor; what it returns is its exit code.
+///
+/// Where the walls stand already it is the agent, else it makes one and waits for its end.
+pub(crate) fn start() -> i32 {
     // Whatever the host forgot to close is not for us.
     if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err() {
         return 70;
     }
-    match agent() {
-        Ok(Some(agent)) => {
-            // Only the agent may hold the socket: its end must be the end of the socket.
-            let _closed = sys::close_range(0, 2);
-            loop {
-                match rustix::process::waitpid(Some(agent), WaitOptions::empty()) {
-                    Ok(Some((_, status))) => return status.exit_status().unwrap_or(71),
-                    Err(Errno::INTR) => {}
-                    Ok(None) | Err(_) => return 71,
-                }
+    let degraded = take_score();
+    told_of(|| {
+        let plan = Plan::read()?;
+        if plan.setup.is_given() {
+            plan.settle(degraded)?.serve();
+            return Ok(0);
+        }
+        let Some(agent) = plan.launch(degraded)? else { return Ok(0) };
+        // Only the agent may hold the socket: its end must be the end of the socket.
+        let _closed = sys::close_range(0, 2);
+        loop {
+            match rustix::process::waitpid(Some(agent), WaitOptions::empty()) {
+                Ok(Some((_, status))) => return Ok(status.exit_status().unwrap_or(71)),
+                Err(Errno::INTR) => {}
+                Ok(None) | Err(_) => return Ok(71),
             }
         }
-        Ok(None) => 0,
-        Err(failure) => {
-            let mut out = Vec::new();
-            let errno = failure.errno.raw_os_error();
-            Event::SetupFailed { step: failure.step, errno }.encode(0, &mut out);
-            let _told = channel::send(&out);
-            72
-        }
-    }
+    })
 }
 
-/// Makes the agent: its id in the launcher, `None` in the agent once it has ended.
-fn agent() -> Result<Option<Pid>, Failure> {
-    let mut decoder = Decoder::default();
-    let Request::Setup(setup) = next_request(&mut decoder)? else {
-        return Err(Errno::PROTO).step(at("read the set-up"));
-    };
-    let Some(version) = agree(VERSIONS, setup.versions) else {
-        return Err(Errno::PROTONOSUPPORT).step(at("agree on a protocol version"));
-    };
-    let mut degraded = Vec::new();
-    // Not lower: what a privileged process writes is also as low as anything it starts may go, and
-    // commands, which begin higher, are the kernel's first choice as it is.
-    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "0") {
-        degraded.push(format!(
+/// The life of an agent that was forked with namespaces of its own; what it returns is its exit code.
+pub(crate) fn live(degraded: Vec<String>) -> i32 {
+    told_of(|| {
+        let plan = Plan::read()?;
+        sys::own_control_groups().step(at("make the namespaces"))?;
+        plan.build(degraded)?.serve();
+        Ok(0)
+    })
+}
+
+/// Does what gives an exit code, and tells the host if that fails.
+fn told_of(life: impl FnOnce() -> Result<i32, Failure>) -> i32 {
+    life().unwrap_or_else(|failure| {
+        let mut out = Vec::new();
+        let errno = failure.errno.raw_os_error();
+        Event::SetupFailed { step: failure.step, errno }.encode(0, &mut out);
+        let _told = channel::send(&out);
+        72
+    })
+}
+
+/// Takes the place among processes to be killed that an agent has, before it has any memory; says why if
+/// that can't be.
+///
+/// Not lower: what a privileged process writes is also as low as anything it starts may go, and commands,
+/// which begin higher, are the kernel's first choice as it is.
+pub(crate) fn take_score() -> Vec<String> {
+    let degraded = std::fs::write("/proc/self/oom_score_adj", "0").err().map(|error| {
+        format!(
             "memory killer: the agent keeps the score it was started with, so that it may end \
              before its commands ({error})"
-        ));
-    }
-    let Request::Go = next_request(&mut decoder)? else {
-        return Err(Errno::PROTO).step(at("wait for the control groups"));
-    };
-    // From here on every process is in the control groups that the host chose.
-    for group in &setup.groups {
-        enter_group(group)?;
+        )
+    });
+    degraded.into_iter().collect()
+}
+
+/// What an agent is to be, in the control groups that the host chose.
+struct Plan {
+    setup: Setup,
+    version: u32,
+    /// What came after it.
+    decoder: Decoder,
+}
+
+impl Plan {
+    /// Waits until the host has told it, and enters the control groups: from here on every process is in
+    /// them.
+    fn read() -> Result<Self, Failure> {
+        let mut decoder = Decoder::default();
+        let Request::Setup(setup) = next_request(&mut decoder)? else {
+            return Err(Errno::PROTO).step(at("read the set-up"));
+        };
+        let Some(version) = agree(VERSIONS, setup.versions) else {
+            return Err(Errno::PROTONOSUPPORT).step(at("agree on a protocol version"));
+        };
+        let Request::Go = next_request(&mut decoder)? else {
+            return Err(Errno::PROTO).step(at("wait for the control groups"));
+        };
+        for group in &setup.groups {
+            enter_group(group)?;
+        }
+        Ok(Self { setup: *setup, version, decoder })
     }
 
-    if setup.is_given() {
-        choose_processors(&setup)?;
+    /// Makes this process the agent of a place that stands.
+    fn settle(self, degraded: Vec<String>) -> Result<Agent, Failure> {
+        choose_processors(&self.setup)?;
         // All commands have one /proc there, and who runs them is none of their business.
         let flags =
             MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -114,41 +150,61 @@ fn agent() -> Result<Option<Pid>, Failure> {
             .step(at("hide the agent"))?;
         let user = confine()?;
         // What of that place is to be written, only the host knows, which says what that costs.
-        Agent::new(decoder, *setup, None, version, degraded, user)?.serve();
-        return Ok(None);
+        Agent::new(self.decoder, self.setup, None, self.version, degraded, user)
     }
-    let (mapped, map) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(at("make a pipe"))?;
-    match sys::clone(NAMESPACES.cast_unsigned().into()).step(at("make the namespaces"))? {
-        Clone::Parent(pid, _pidfd) => {
-            drop(mapped);
-            map_ids(pid, &setup)?;
-            write(&map, b"1").step(at("release the agent"))?;
-            if let Some(first) = setup.first_id {
-                drop_root(first)?;
+
+    /// Builds the sandbox around this process, which is in namespaces of its own, and makes it the agent.
+    fn build(self, mut degraded: Vec<String>) -> Result<Agent, Failure> {
+        build(&self.setup, &mut degraded)?;
+        choose_processors(&self.setup)?;
+        let user = confine()?;
+        let rules = Rules::new(&self.setup.entries)?.map_err(|why| {
+            degraded.push(format!("Landlock: commands are not under it; {why}"));
+        });
+        Agent::new(self.decoder, self.setup, rules.ok(), self.version, degraded, user)
+    }
+
+    /// Makes the agent: its id here, `None` in the agent once it has ended.
+    fn launch(self, degraded: Vec<String>) -> Result<Option<Pid>, Failure> {
+        let (mapped, map) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(at("make a pipe"))?;
+        match sys::clone(NAMESPACES.cast_unsigned().into()).step(at("make the namespaces"))? {
+            Clone::Parent(pid, _pidfd) => {
+                drop(mapped);
+                let process = pid.as_raw_nonzero().get().cast_unsigned();
+                if let Err((name, error)) = users::map(process, self.setup.first_id) {
+                    return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+                        .step(|| format!("write {name}"));
+                }
+                write(&map, b"1").step(at("release the agent"))?;
+                if let Some(first) = self.setup.first_id {
+                    drop_root(first)?;
+                }
+                Ok(Some(pid))
             }
-            Ok(Some(pid))
-        }
-        Clone::Child => {
-            drop(map);
-            // Nothing to read means that the launcher failed; it has said so itself.
-            if !matches!(read(&mapped, &mut [0; 1]), Ok(1)) {
-                sys::exit(73);
+            Clone::Child => {
+                drop(map);
+                // Nothing to read means that the other one failed; it has said so itself.
+                if !matches!(read(&mapped, &mut [0; 1]), Ok(1)) {
+                    sys::exit(73);
+                }
+                drop(mapped);
+                let mut agent = self.build(degraded)?;
+                // Last: each change of who we are makes the kernel forget it.
+                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                    .step(at("end with who made it"))?;
+                agent.serve();
+                Ok(None)
             }
-            drop(mapped);
-            build(&setup, &mut degraded)?;
-            choose_processors(&setup)?;
-            let user = confine()?;
-            // Last: each change of who we are makes the kernel forget it.
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-                .step(at("end with the launcher"))?;
-            let rules = Rules::new(&setup.entries)?.map_err(|why| {
-                degraded.push(format!("Landlock: commands are not under it; {why}"));
-            });
-            Agent::new(decoder, *setup, rules.ok(), version, degraded, user)?.serve();
-            Ok(None)
         }
     }
+}
+
+/// Who only waits needs no power for that.
+fn drop_root(first: u32) -> Result<(), Failure> {
+    rustix::thread::set_thread_groups(&[]).step(at("drop root"))?;
+    become_user(first, first).step(at("drop root"))?;
+    rustix::thread::set_no_new_privs(true).step(at("drop root"))
 }
 
 fn next_request(decoder: &mut Decoder) -> Result<Request, Failure> {
@@ -209,35 +265,6 @@ pub(crate) fn become_member(arguments: &[CString]) -> i32 {
         sys::execute(name, program, &environment);
     }
     71
-}
-
-/// Says which users of the host the sandbox's users are.
-fn map_ids(pid: Pid, setup: &Setup) -> Result<(), Failure> {
-    let write = |name: &str, text: String| {
-        std::fs::write(format!("/proc/{pid}/{name}"), text)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .step(|| format!("write {name}"))
-    };
-    match setup.first_id {
-        Some(first) => {
-            write("uid_map", format!("0 {first} 65536"))?;
-            write("gid_map", format!("0 {first} 65536"))
-        }
-        None => {
-            // Without this an ordinary user may not map a group.
-            write("setgroups", "deny".to_owned())?;
-            let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
-            write("uid_map", format!("{USER} {} 1", user.as_raw()))?;
-            write("gid_map", format!("{USER} {} 1", group.as_raw()))
-        }
-    }
-}
-
-/// The launcher only waits from here on: it needs no power for that.
-fn drop_root(first: u32) -> Result<(), Failure> {
-    rustix::thread::set_thread_groups(&[]).step(at("drop root"))?;
-    become_user(first, first).step(at("drop root"))?;
-    rustix::thread::set_no_new_privs(true).step(at("drop root"))
 }
 
 /// Becomes a user and a group for good.

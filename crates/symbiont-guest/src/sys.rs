@@ -19,12 +19,21 @@ pub(crate) enum Clone {
 
 /// Forks, with new namespaces for the child as `namespaces` says.
 pub(crate) fn clone(namespaces: u64) -> Result<Clone> {
+    clone_with(namespaces, libc::SIGCHLD.cast_unsigned().into())
+}
+
+/// The same, for our parent: the child is its own, and it learns of the end as it does of ours.
+pub(crate) fn clone_for_parent(namespaces: u64) -> Result<Clone> {
+    clone_with(namespaces | u64::from(libc::CLONE_PARENT.cast_unsigned()), 0)
+}
+
+fn clone_with(flags: u64, exit_signal: u64) -> Result<Clone> {
     let mut pidfd: RawFd = -1;
     // SAFETY: `clone_args` is plain integers, for which zero is a value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned());
+    args.flags = flags | u64::from(libc::CLONE_PIDFD.cast_unsigned());
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD.cast_unsigned().into();
+    args.exit_signal = exit_signal;
     // SAFETY: without CLONE_VM this is a fork: the child has its own copy of all memory and goes
     // on on a copy of this stack. There is one thread, so no lock is held by another. `args` and
     // `pidfd` live until the call returns.
@@ -48,6 +57,12 @@ pub(crate) fn clone_by_number(namespaces: u64) -> Result<Option<Pid>> {
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     check(pid)?;
     Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
+}
+
+/// Makes the control groups that this process is in the root of those that it sees.
+pub(crate) fn own_control_groups() -> Result<()> {
+    // SAFETY: the call touches no memory, and changes nothing that is open.
+    check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWCGROUP) })
 }
 
 /// No descriptor has a greater number. Some kernels refuse to hear of one that might.

@@ -1,11 +1,16 @@
 //! The processes that a sandbox is on this host: one that we started, whoever it started, and the
 //! control groups that they are in.
 
-use std::process::ExitStatus;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use symbiont_types::SandboxError;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
 
 use crate::api::SandboxUsage;
@@ -18,51 +23,123 @@ const REMOVAL: Duration = Duration::from_millis(500);
 /// How long it may take until all of it stands still.
 const STANDSTILL: Duration = Duration::from_secs(10);
 
+/// Agents that nobody wanted any more before they had ended.
+static ORPHANS: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+/// A child of ours that another process made for us. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    id: u32,
+    /// Until it has ended and was waited for.
+    process: Option<OwnedFd>,
+}
+
+impl Agent {
+    /// The process of this id, which this descriptor is of.
+    pub(crate) fn new(id: u32, process: OwnedFd) -> Self {
+        lock(&ORPHANS).retain(|process| !reaped(process));
+        Self { id, process: Some(process) }
+    }
+
+    /// Its process id, which is nobody else's while this is there.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    fn kill(&self) -> io::Result<()> {
+        let Some(process) = &self.process else { return Ok(()) };
+        Ok(pidfd_send_signal(process, Signal::KILL)?)
+    }
+
+    async fn wait(&mut self) -> io::Result<()> {
+        let Some(process) = &self.process else { return Ok(()) };
+        let ended = AsyncFd::try_with_interest(process.as_fd(), Interest::READABLE)?;
+        while !reaped(process) {
+            ended.readable().await?.clear_ready();
+        }
+        drop(ended);
+        self.process = None;
+        Ok(())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _gone_already = self.kill();
+        if let Some(process) = self.process.take().filter(|process| !reaped(process)) {
+            lock(&ORPHANS).push(process);
+        }
+    }
+}
+
+/// Waits for a child if it has ended.
+fn reaped(process: &OwnedFd) -> bool {
+    match waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        Ok(ended) => ended.is_some(),
+        Err(errno) => errno != Errno::INTR,
+    }
+}
+
+/// The first process of a family.
+#[derive(Debug)]
+pub(crate) enum First {
+    Agent(Agent),
+    Child(Child),
+}
+
+impl First {
+    async fn wait(&mut self) -> io::Result<()> {
+        match self {
+            Self::Agent(agent) => agent.wait().await,
+            Self::Child(child) => child.wait().await.map(drop),
+        }
+    }
+
+    fn start_kill(&mut self) -> io::Result<()> {
+        match self {
+            Self::Agent(agent) => agent.kill(),
+            Self::Child(child) => child.start_kill(),
+        }
+    }
+}
+
 /// What is left to be cleaned up when the guest has ended.
 #[derive(Debug)]
 pub(crate) struct Family {
     /// Until it has ended.
-    child: Mutex<Option<Child>>,
+    first: Mutex<Option<First>>,
     group: Mutex<Group>,
 }
 
 impl Family {
     /// One that was just started, and is in these groups or about to be.
-    pub(crate) fn new(child: Child, group: Group) -> Self {
-        Self { child: Mutex::new(Some(child)), group: Mutex::new(group) }
+    pub(crate) fn new(first: First, group: Group) -> Self {
+        Self { first: Mutex::new(Some(first)), group: Mutex::new(group) }
     }
 
     /// Waits until all of it has ended, which it has been asked to or else is made to, and removes its
-    /// groups. May be called again after it failed. Gives how the first of it ended, if that was seen
-    /// now.
-    pub(crate) async fn end(&self) -> Result<Option<ExitStatus>, SandboxError> {
+    /// groups. May be called again after it failed.
+    pub(crate) async fn end(&self) -> Result<(), SandboxError> {
         let left = |what: String| SandboxError::BackendUnavailable { reason: what };
-        let mut status = None;
-        let running = lock(&self.child).take();
-        if let Some(mut child) = running {
-            status = match tokio::time::timeout(END, child.wait()).await {
-                Ok(ended) => ended.ok(),
-                Err(_) => {
-                    // What may hardly run may hardly end.
-                    lock(&self.group).unthrottle();
-                    let _ended_meanwhile = child.start_kill();
-                    lock(&self.group).kill();
-                    match tokio::time::timeout(END, child.wait()).await {
-                        Ok(ended) => ended.ok(),
-                        Err(_) => {
-                            *lock(&self.child) = Some(child);
-                            return Err(left("the guest can't be killed".to_owned()));
-                        }
-                    }
-                }
-            };
+        let running = lock(&self.first).take();
+        if let Some(mut first) = running
+            && tokio::time::timeout(END, first.wait()).await.is_err()
+        {
+            // What may hardly run may hardly end.
+            lock(&self.group).unthrottle();
+            let _ended_meanwhile = first.start_kill();
+            lock(&self.group).kill();
+            if tokio::time::timeout(END, first.wait()).await.is_err() {
+                *lock(&self.first) = Some(first);
+                return Err(left("the guest can't be killed".to_owned()));
+            }
         }
         // The kernel tells when a process has ended, but not when its group has noticed. It mostly
         // has within some microseconds, which no timer can wait.
         let start = Instant::now();
         loop {
             let error = match lock(&self.group).remove() {
-                Ok(()) => return Ok(status),
+                Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             let waited = start.elapsed();

@@ -29,13 +29,13 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
+use symbiont_guest::users::IDS;
 use symbiont_types::SandboxError;
 
 use crate::{cgroup, docker, gvisor};
 
 /// The first user id of the host that is given to sandboxes, and how many each gets.
 const FIRST_ID: u32 = 1 << 30;
-const IDS: u32 = 1 << 16;
 /// Sandboxes of one host that may have ids at once.
 const MAX_RANGES: u32 = 4096;
 /// The longest file of an instance.

@@ -1,10 +1,10 @@
 //! The driver that needs nothing but a Linux kernel.
 //!
-//! The guest program is embedded in this library and runs from memory. It makes its own
-//! namespaces, builds a root of read-only host programs and memory, and becomes the first process
-//! of the sandbox; commands run beneath it as an ordinary user without any power. The host places
-//! it into control groups before it makes its first child, so every process of the sandbox is
-//! counted.
+//! The guest program is embedded in this library and runs from memory. It is started once, and forks a
+//! child of ours into new namespaces for each sandbox ([`fork_server`]); that one builds a root of
+//! read-only host programs and memory, and is the first process of the sandbox. Commands run beneath it
+//! as an ordinary user without any power. It is in its control groups before it does anything, so every
+//! process of the sandbox is counted.
 //!
 //! # What holds
 //!
@@ -19,6 +19,7 @@
 //! It is a shared-kernel tier and no more: a hole in the kernel is a hole in it. Images, egress and
 //! snapshots come with later pages.
 
+mod fork_server;
 mod walls;
 
 use std::fs::File;
@@ -37,6 +38,7 @@ use crate::instance::{self, Instance};
 use crate::layout::{self, Root};
 use crate::sandbox::Seat;
 use crate::{GUEST, request, seccomp};
+use fork_server::ForkServer;
 use walls::ProcessWalls;
 
 /// Makes sandboxes out of namespaces, control groups and system call filters.
@@ -48,7 +50,7 @@ pub struct ProcessDriver {
 /// What all sandboxes of one driver share.
 #[derive(Debug)]
 struct Host {
-    guest: OwnedFd,
+    agents: ForkServer,
     instance: Instance,
     cgroups: Cgroups,
     filters: seccomp::Filters,
@@ -96,7 +98,8 @@ impl ProcessDriver {
         let processors = layout::our_processors();
         let files = layout::HostFiles::look_up();
         let root = instance::gives_ids();
-        let host = Host { guest, instance, cgroups, filters, files, root, processors };
+        let agents = ForkServer::new(guest);
+        let host = Host { agents, instance, cgroups, filters, files, root, processors };
         Ok(Self { host: Arc::new(host) })
     }
 

@@ -12,7 +12,7 @@ use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::api::{IsolationReport, Options, SandboxUsage};
-use crate::family::Family;
+use crate::family::{Family, First};
 use crate::gvisor::{Host, OLDEST, remove, spec};
 use crate::layout;
 use crate::link::FIRST_PING;
@@ -217,7 +217,7 @@ impl Walls for GvisorWalls {
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(keep_the_end(stderr, Arc::clone(&complaint)));
         }
-        let body = Body { family: Family::new(child, group), directory, complaint };
+        let body = Body { family: Family::new(First::Child(child), group), directory, complaint };
         let result = async {
             let mut frames = Vec::new();
             Request::Setup(Box::new(self.setup.clone())).encode(0, &mut frames);

@@ -1,26 +1,23 @@
 //! The walls of the process driver: namespaces around the guest, control groups around those.
 
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use symbiont_guest::protocol::{Request, Setup};
+use symbiont_guest::protocol::{MAX_FRAME, Request, Setup};
+use symbiont_guest::users::{self, IDS};
 use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
 
 use crate::api::{IsolationReport, Options, SandboxUsage};
 use crate::cgroup::Group;
-use crate::family::Family;
+use crate::family::{Family, First};
 use crate::instance::Range;
 use crate::layout;
 use crate::link::FIRST_PING;
 use crate::process::Host;
+use crate::process::fork_server::Unborn;
 use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;
-
-/// The longest set-up: it has to fit into the socket before anyone reads.
-const MAX_SETUP: usize = 128 << 10;
 
 /// What one sandbox is built from.
 #[derive(Debug)]
@@ -58,7 +55,7 @@ impl ProcessWalls {
         setup.processors = layout::processors(&host.processors, config.resource_limits.cpu_cores);
         let mut encoded = Vec::new();
         Request::Setup(Box::new(setup.clone())).encode(0, &mut encoded);
-        if encoded.len() > MAX_SETUP {
+        if encoded.len() > MAX_FRAME {
             return Err(SandboxError::InvalidArgument {
                 what: "the root or the mounts have too many entries".to_owned(),
             });
@@ -77,7 +74,7 @@ impl ProcessWalls {
         IsolationReport {
             namespaces: namespaces.map(String::from).into(),
             user_mapping: match first_id {
-                Some(first) => format!("65536 ids from {first}"),
+                Some(first) => format!("{IDS} ids from {first}"),
                 None => "one id".to_owned(),
             },
             no_new_privileges: true,
@@ -104,51 +101,51 @@ impl Walls for ProcessWalls {
             None
         };
         step!("ids are taken", self.name);
-        let mut setup = self.setup.clone();
-        setup.first_id = ids.as_ref().map(|range| range.first);
-        let mut first = Vec::new();
-        Request::Setup(Box::new(setup)).encode(0, &mut first);
-
-        let (ours, theirs) =
-            std::os::unix::net::UnixStream::pair().map_err(|e| failed("make a socket", &e))?;
-        // It is there when the guest looks, which spares a wait.
-        std::io::Write::write_all(&mut &ours, &first).map_err(|e| failed("send the set-up", &e))?;
-        ours.set_nonblocking(true).map_err(|e| failed("make a socket", &e))?;
-
-        let program = format!("/proc/self/fd/{}", self.host.guest.as_raw_fd());
-        let child = tokio::process::Command::new(program)
-            .arg0("symbiont-guest")
-            .env_clear()
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // What a terminal sends to all of its foreground is for us, not for the sandbox.
-            .process_group(0)
-            .spawn()
-            .map_err(|e| failed("run the guest", &e))?;
-        step!("the guest is there", self.name);
-        let pid = child.id();
-        // While the guest gets going.
+        let first_id = ids.as_ref().map(|range| range.first);
         let limits = &self.config.resource_limits;
-        let (group, made) =
-            match self.host.cgroups.create(&self.name, limits, self.options.processes) {
-                Ok(group) => (group, Ok(())),
-                Err(error) => (Group::default(), Err(failed("make the control groups", &error))),
-            };
-        let placed = pid.map_or(Ok(()), |pid| group.add(pid));
+        let cgroups = &self.host.cgroups;
+        // The one is made while the other is.
+        let (agent, group) = tokio::join!(self.host.agents.agent(), async {
+            cgroups.create(&self.name, limits, self.options.processes)
+        });
+        let (agent, socket) = match agent {
+            Ok(made) => made,
+            Err(why) => {
+                let _swept_later = group.and_then(|mut group| group.remove());
+                return Err(match why {
+                    Unborn::Refused(errno) => not_set_up("make the namespaces", errno),
+                    Unborn::Gone => failed("make the agent", &"what makes it ends again and again"),
+                    Unborn::Failed(error) => failed("make the agent", &error),
+                });
+            }
+        };
+        step!("the guest is there", self.name);
+        let (group, made) = match group {
+            Ok(group) => (group, Ok(())),
+            Err(error) => (Group::default(), Err(failed("make the control groups", &error))),
+        };
+        let placed = group.add(agent.id());
+        let mapped = users::map(agent.id(), first_id);
         step!("the guest is placed", self.name);
-        let body = Body { family: Family::new(child, group), ids: Mutex::new(ids) };
+        let family = Family::new(First::Agent(agent), group);
+        let body = Body { family, ids: Mutex::new(ids) };
         let result = async {
             made?;
             placed.map_err(|e| failed("enter the control groups", &e))?;
+            mapped.map_err(|(name, e)| {
+                not_set_up(&format!("write {name}"), e.raw_os_error().unwrap_or(libc::EIO))
+            })?;
             // The ping is under way before the guest has said anything, which spares a round trip.
             let mut frames = Vec::new();
+            let setup = Setup { first_id, ..self.setup.clone() };
+            Request::Setup(Box::new(setup)).encode(0, &mut frames);
             Request::Go.encode(0, &mut frames);
             Request::Ping.encode(FIRST_PING, &mut frames);
-            std::io::Write::write_all(&mut &ours, &frames).map_err(|e| failed("begin", &e))?;
+            let mut socket = socket;
+            tokio::io::AsyncWriteExt::write_all(&mut socket, &frames)
+                .await
+                .map_err(|e| failed("send the set-up", &e))?;
             step!("the guest begins", self.name);
-            let socket =
-                tokio::net::UnixStream::from_std(ours).map_err(|e| failed("make a socket", &e))?;
             greet(socket, self.setup.token, not_set_up).await
         };
         match result.await {

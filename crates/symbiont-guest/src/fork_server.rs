@@ -1,0 +1,95 @@
+//! Makes the agents of the process driver: a program that has started once, and forks for each of them.
+//!
+//! What a start costs (finding the program, the C library's look at the processor, which inside a
+//! virtual machine alone takes most of a millisecond) is paid once. The host sends one end of a socket
+//! for each agent that it wants; the agent is a child of the host's, in namespaces of its own, and reads
+//! from that socket what it is to be. Before that the host is told on the same socket, in a [`Born`],
+//! who it is.
+//!
+//! The server itself is told nothing about any sandbox, so that no agent begins with what belongs to
+//! another one. What all agents of one server share is the layout of their memory.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::{Errno, IoSliceMut};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use symbiont_guest::protocol::{Born, NAMESPACES};
+
+use crate::setup;
+use crate::sys::{self, Clone};
+
+/// All of [`NAMESPACES`] but the one of control groups, whose root is the group that one is in when one
+/// makes it: an agent enters its own groups first.
+const AT_BIRTH: u64 = (NAMESPACES & !libc::CLONE_NEWCGROUP).cast_unsigned() as u64;
+
+/// The server's life, until the host closes its end, and each agent's; what it returns is an exit code.
+pub(crate) fn serve() -> i32 {
+    // Whatever the host forgot to close is not for us.
+    if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err() {
+        return 70;
+    }
+    let degraded = setup::take_score();
+    loop {
+        let socket = match next() {
+            Ok(Some(socket)) => socket,
+            Ok(None) => return 0,
+            Err(Errno::INTR) => continue,
+            Err(_) => return 74,
+        };
+        let (born, process) = match sys::clone_for_parent(AT_BIRTH) {
+            Ok(Clone::Child) => {
+                let ours = sys::place(&socket, 0);
+                drop(socket);
+                return match ours.and_then(|()| sys::close_range(3, sys::LAST_DESCRIPTOR)) {
+                    Ok(()) => setup::live(degraded),
+                    Err(_) => 70,
+                };
+            }
+            Ok(Clone::Parent(pid, descriptor)) => {
+                (Born(Ok(pid.as_raw_nonzero().get().cast_unsigned())), Some(descriptor))
+            }
+            Err(errno) => (Born(Err(errno.raw_os_error())), None),
+        };
+        // Where nobody is there to be told, the agent will find nobody either, and end.
+        let _told = tell(&socket, born, process.as_ref());
+    }
+}
+
+/// The socket of the next agent; `None` when no more are wanted.
+fn next() -> rustix::io::Result<Option<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut attached = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let received = recvmsg(
+        rustix::stdio::stdin(),
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut attached,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let cut = received.flags.contains(ReturnFlags::CTRUNC);
+    let socket = attached.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    socket.filter(|_| !cut).map(Some).ok_or(Errno::PROTO)
+}
+
+/// Tells the host who was born, and gives it a descriptor of that process.
+fn tell(socket: &OwnedFd, born: Born, process: Option<&OwnedFd>) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut attached = SendAncillaryBuffer::new(&mut space);
+    let processes: Vec<BorrowedFd<'_>> = process.map(AsFd::as_fd).into_iter().collect();
+    if !processes.is_empty() && !attached.push(SendAncillaryMessage::ScmRights(&processes)) {
+        return Err(Errno::NOBUFS);
+    }
+    let bytes = born.to_bytes();
+    sendmsg(socket, &[IoSlice::new(&bytes)], &mut attached, SendFlags::NOSIGNAL).map(drop)
+}

@@ -1,0 +1,170 @@
+//! Agents from a process that was started once.
+//!
+//! It is a process of ours like any other: when it goes, however that came about, another is started for
+//! the next agent, and the agents that are there live on, as they are our own children.
+
+use std::io::{self, Error, ErrorKind, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use symbiont_guest::protocol::{Born, FORK_SERVER};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::family::Agent;
+use crate::sandbox::lock;
+
+/// Makes agents, by a server that it starts when there is none, or none any more.
+#[derive(Debug)]
+pub(super) struct ForkServer {
+    guest: OwnedFd,
+    running: Mutex<Option<Arc<Running>>>,
+}
+
+/// A server that was started, and ends with this.
+#[derive(Debug)]
+struct Running {
+    control: UnixStream,
+    process: Child,
+}
+
+/// Why there is no agent.
+#[derive(Debug)]
+pub(super) enum Unborn {
+    /// The kernel makes no such process.
+    Refused(i32),
+    /// The server has gone.
+    Gone,
+    Failed(Error),
+}
+
+impl From<Error> for Unborn {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Self::Gone,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl ForkServer {
+    /// One that starts `guest`.
+    pub(super) fn new(guest: OwnedFd) -> Self {
+        Self { guest, running: Mutex::new(None) }
+    }
+
+    /// A new agent, which waits for its set-up, and the socket to it.
+    pub(super) async fn agent(&self) -> Result<(Agent, tokio::net::UnixStream), Unborn> {
+        let server = self.server()?;
+        match server.agent().await {
+            Err(Unborn::Gone) => {
+                tracing::warn!("the process that makes agents has gone: another is started");
+                self.forget(&server);
+                self.server()?.agent().await
+            }
+            made => made,
+        }
+    }
+
+    /// The one that runs.
+    fn server(&self) -> io::Result<Arc<Running>> {
+        let mut running = lock(&self.running);
+        if let Some(server) = &*running {
+            return Ok(Arc::clone(server));
+        }
+        let server = Arc::new(Running::start(&self.guest)?);
+        *running = Some(Arc::clone(&server));
+        Ok(server)
+    }
+
+    fn forget(&self, gone: &Arc<Running>) {
+        let mut running = lock(&self.running);
+        if running.as_ref().is_some_and(|server| Arc::ptr_eq(server, gone)) {
+            *running = None;
+        }
+    }
+}
+
+impl Running {
+    fn start(guest: &OwnedFd) -> io::Result<Self> {
+        let (control, theirs) = UnixStream::pair()?;
+        control.set_nonblocking(true)?;
+        let process = Command::new(format!("/proc/self/fd/{}", guest.as_raw_fd()))
+            .arg0("symbiont-guest")
+            .arg(FORK_SERVER)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // What a terminal sends to all of its foreground is for us, not for sandboxes.
+            .process_group(0)
+            .spawn()?;
+        Ok(Self { control, process })
+    }
+
+    async fn agent(&self) -> Result<(Agent, tokio::net::UnixStream), Unborn> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let ours = tokio::net::UnixStream::from_std(ours)?;
+        self.send(&theirs).await?;
+        drop(theirs);
+        match ours.async_io(Interest::READABLE, || receive(&ours)).await? {
+            (Born::LENGTH, Born(Ok(id)), Some(process)) => Ok((Agent::new(id, process), ours)),
+            (Born::LENGTH, Born(Err(errno)), _) => Err(Unborn::Refused(errno)),
+            (0, ..) => Err(Unborn::Gone),
+            _ => Err(Unborn::Failed(Error::other("what tells of an agent is not whole"))),
+        }
+    }
+
+    /// Asks for an agent with this socket.
+    async fn send(&self, theirs: &UnixStream) -> io::Result<()> {
+        let send = || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut attached = SendAncillaryBuffer::new(&mut space);
+            let descriptors = [theirs.as_fd()];
+            if !attached.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+                return Err(Errno::NOBUFS);
+            }
+            let bytes = [IoSlice::new(&[0])];
+            sendmsg(&self.control, &bytes, &mut attached, SendFlags::NOSIGNAL).map(drop)
+        };
+        match send() {
+            Err(Errno::AGAIN) => {}
+            sent => return Ok(sent?),
+        }
+        // As many are on their way as it holds.
+        let control = AsyncFd::try_with_interest(self.control.as_fd(), Interest::WRITABLE)?;
+        control.async_io(Interest::WRITABLE, |_| Ok(send()?)).await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has nothing to finish: what it made is not its own.
+        let _ended_already = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+/// How many bytes came of what is told of an agent, what they say, and the process.
+fn receive(socket: impl AsFd) -> io::Result<(usize, Born, Option<OwnedFd>)> {
+    let mut bytes = [0; Born::LENGTH];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut attached = RecvAncillaryBuffer::new(&mut space);
+    let parts = &mut [IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(socket, parts, &mut attached, RecvFlags::CMSG_CLOEXEC)?;
+    let process = attached.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    Ok((received.bytes, Born::from_bytes(bytes), process))
+}
