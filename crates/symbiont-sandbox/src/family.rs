@@ -53,7 +53,8 @@ impl Agent {
 
     async fn wait(&mut self) -> io::Result<()> {
         let Some(process) = &self.process else { return Ok(()) };
-        let ended = AsyncFd::try_with_interest(process.as_fd(), Interest::READABLE)?;
+        #[expect(deprecated, reason = "a borrowed descriptor stays open, which is all it asks for")]
+        let ended = AsyncFd::with_interest(process.as_fd(), Interest::READABLE)?;
         while !reaped(process) {
             ended.readable().await?.clear_ready();
         }

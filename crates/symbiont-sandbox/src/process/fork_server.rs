@@ -18,7 +18,6 @@ use rustix::net::{
 };
 use symbiont_guest::protocol::{Born, FORK_SERVER};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::family::Agent;
 use crate::sandbox::lock;
@@ -142,8 +141,8 @@ impl Running {
             sent => return Ok(sent?),
         }
         // As many are on their way as it holds.
-        let control = AsyncFd::try_with_interest(self.control.as_fd(), Interest::WRITABLE)?;
-        control.async_io(Interest::WRITABLE, |_| Ok(send()?)).await
+        let control = tokio::net::UnixStream::from_std(self.control.try_clone()?)?;
+        control.async_io(Interest::WRITABLE, || Ok(send()?)).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sandboxes as callers see them, on this machine's kernel.
 
+mod agents;
 mod conformance;
 mod directories;
 mod docker;
