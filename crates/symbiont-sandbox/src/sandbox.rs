@@ -36,7 +36,7 @@ use crate::request;
 use crate::running::Process;
 
 /// How long the guest may take to stand.
-const START: Duration = Duration::from_secs(20);
+pub(crate) const START: Duration = Duration::from_secs(20);
 /// How long a step of a transfer may take.
 const TRANSFER: Duration = Duration::from_secs(60);
 /// How long the guest may take to end by itself.

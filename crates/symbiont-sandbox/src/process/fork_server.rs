@@ -16,11 +16,12 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use symbiont_guest::protocol::{Born, FORK_SERVER};
 use tokio::io::Interest;
 
 use crate::family::Agent;
-use crate::sandbox::lock;
+use crate::sandbox::{START, lock};
 
 /// Makes agents, by a server that it starts when there is none, or none any more.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct ForkServer {
 struct Running {
     control: UnixStream,
     process: Child,
+    /// Its id, which is nobody else's while it was not waited for.
+    id: Pid,
 }
 
 /// Why there is no agent.
@@ -41,7 +44,7 @@ struct Running {
 pub(super) enum Unborn {
     /// The kernel makes no such process.
     Refused(i32),
-    /// The server has gone.
+    /// The server has gone, or does not answer and was ended.
     Gone,
     Failed(Error),
 }
@@ -68,7 +71,8 @@ impl ForkServer {
             Err(Unborn::Gone) => {
                 tracing::warn!("the process that makes agents has gone: another is started");
                 self.forget(&server);
-                self.server()?.agent().await
+                let server = self.server()?;
+                server.agent().await
             }
             made => made,
         }
@@ -107,16 +111,25 @@ impl Running {
             // What a terminal sends to all of its foreground is for us, not for sandboxes.
             .process_group(0)
             .spawn()?;
-        Ok(Self { control, process })
+        let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+        Ok(Self { control, id: id.ok_or_else(|| Error::other("it has no id"))?, process })
     }
 
     async fn agent(&self) -> Result<(Agent, tokio::net::UnixStream), Unborn> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let ours = tokio::net::UnixStream::from_std(ours)?;
-        self.send(&theirs).await?;
-        drop(theirs);
-        match ours.async_io(Interest::READABLE, || receive(&ours)).await? {
+        let answer = async {
+            self.send(&theirs).await?;
+            drop(theirs);
+            ours.async_io(Interest::READABLE, || receive(&ours)).await
+        };
+        let Ok(answer) = tokio::time::timeout(START, answer).await else {
+            // It would make an agent that nobody knows of.
+            kill_process(self.id, Signal::KILL).map_err(Error::from)?;
+            return Err(Unborn::Gone);
+        };
+        match answer? {
             (Born::LENGTH, Born(Ok(id)), Some(process)) => Ok((Agent::new(id, process), ours)),
             (Born::LENGTH, Born(Err(errno)), _) => Err(Unborn::Refused(errno)),
             (0, ..) => Err(Unborn::Gone),

@@ -114,7 +114,10 @@ impl Walls for ProcessWalls {
                 let _swept_later = group.and_then(|mut group| group.remove());
                 return Err(match why {
                     Unborn::Refused(errno) => not_set_up("make the namespaces", errno),
-                    Unborn::Gone => failed("make the agent", &"what makes it ends again and again"),
+                    Unborn::Gone => failed(
+                        "make the agent",
+                        &"what makes it ends, or does not answer, again and again",
+                    ),
                     Unborn::Failed(error) => failed("make the agent", &error),
                 });
             }
@@ -150,7 +153,7 @@ impl Walls for ProcessWalls {
         };
         match result.await {
             Ok(link) => {
-                let report = self.report(lock(&body.ids).as_ref().map(|range| range.first));
+                let report = self.report(first_id);
                 Ok(Raised { body, link, report })
             }
             Err(error) => {
@@ -163,7 +166,7 @@ impl Walls for ProcessWalls {
     }
 
     async fn raze(&self, body: &Body) -> Result<(), SandboxError> {
-        // The agent has asked for its parent's death, and everything else for the agent's.
+        // The agent ends with its socket, and the kernel ends everything else with the agent.
         body.family.end().await?;
         step!("it is gone", self.name);
         if let Some(range) = lock(&body.ids).take() {
