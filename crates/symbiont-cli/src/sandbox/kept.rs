@@ -310,7 +310,8 @@ pub(super) async fn list(arguments: &List) -> Result<Exit, Failure> {
             long => text::duration(long),
         };
         let now = now.as_secs();
-        let used = number("memory_bytes").map_or_else(|| "?".to_owned(), |b| (b >> 20).to_string());
+        let used = number("memory_bytes")
+            .map_or_else(|| "?".to_owned(), |b| b.div_ceil(1 << 20).to_string());
         out.push_str(&format!(
             "{:<36}  {:<8} {:<8} {:>12} {:>12}  {:>9}  {used} of {} MiB\n",
             word("id"),

@@ -12,7 +12,7 @@ use symbiont_runtime::{Duration, SandboxExt};
 use super::end::{End, failure};
 use super::streams::{self, Signals, Terminal};
 use super::wanted::{self, Wanted};
-use crate::{Exit, Failure, Output, screen};
+use crate::{Exit, Failure, Output, screen, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -91,6 +91,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
             });
         }
         let terminal = Terminal::open();
+        if terminal.is_some() && !quiet && output == Output::Text {
+            let walls = orchestrator.isolation(id).await.map_err(failure)?;
+            for what in walls.degraded.iter().filter(|what| what.starts_with("terminals: ")) {
+                screen::tell(&format!("{}\r\n", text::line(what)));
+            }
+        }
         let mut command = streams::command(command, terminal.as_ref());
         command.timeout = timeout;
         command.env.splice(0..0, request.environment());

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal};
+use std::time::Instant;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use symbiont_runtime::{Command, Process, ProcessInput, ProcessOutput, TerminalSize};
+use symbiont_runtime::{Command, Duration, Process, ProcessInput, ProcessOutput, TerminalSize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -16,6 +17,9 @@ use crate::{Exit, Failure};
 const BROKEN_PIPE: u8 = 13;
 /// What ends any program.
 const KILL: u8 = 9;
+/// How long a command that was told so may go on writing for nobody: what it had written before is still
+/// under way, and it may have last words.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// What is read at once.
 const CHUNK: usize = 64 << 10;
 
@@ -219,8 +223,12 @@ async fn pass(
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
                 let _over_already = unwritten.send(BROKEN_PIPE).await;
-                if let Ok(1..) = from.read(&mut buffer).await {
-                    let _over_already = unwritten.send(KILL).await;
+                let patience = Instant::now() + PATIENCE;
+                while let Ok(1..) = from.read(&mut buffer).await {
+                    if Instant::now() > patience {
+                        let _over_already = unwritten.send(KILL).await;
+                        break;
+                    }
                 }
                 return Ok(());
             }

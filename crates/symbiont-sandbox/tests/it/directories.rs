@@ -220,8 +220,17 @@ fn there_is_an_end_to_what_is_copied() {
         let refused = sandbox.download_directory("huge".as_ref(), &to).await;
         assert!(matches!(refused, Err(SandboxError::TransferTooLarge { .. })), "{refused:?}");
         let refused = sandbox.download_directory("deep".as_ref(), &to).await;
-        assert!(matches!(refused, Err(SandboxError::ResourceLimit { .. })), "{refused:?}");
+        let Err(SandboxError::ResourceLimit { kind }) = refused else { panic!("{refused:?}") };
+        let at = format!("64 directories within each other, at `deep{}`: ", "/d".repeat(64));
+        assert!(kind.starts_with(&at), "{kind}");
         assert_eq!(names(place.path()), [""; 0]);
+        let deep = place.path().join("deep");
+        fs::create_dir_all(deep.join("d/".repeat(70))).unwrap();
+        let refused = sandbox.upload_directory(&deep, "new".as_ref()).await;
+        let Err(SandboxError::ResourceLimit { kind }) = refused else { panic!("{refused:?}") };
+        assert!(kind.contains(&format!("at `{}{}`", deep.display(), "/d".repeat(64))), "{kind}");
+        fs::remove_dir_all(&deep).unwrap();
+        assert!(sandbox.stat("new".as_ref()).await.unwrap().is_none());
 
         // More than there is room for, and a name that is taken; nothing of it stays.
         let from = place.path().join("from");
