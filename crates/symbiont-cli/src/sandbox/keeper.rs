@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 use super::end::{failure, of_files};
 use super::kept::Create;
-use super::streams::Signals;
+use super::streams::{Signals, Typed};
 use super::{wanted, wire};
 use crate::{Exit, Failure, Output};
 
@@ -285,6 +285,8 @@ async fn exec(held: &Held, stream: UnixStream, request: &Value) {
     }
     command.timeout = Duration::from_millis(request["timeout_ms"].as_u64().unwrap_or_default());
     command.terminal = size(&request["rows"], &request["columns"]);
+    let walls = held.orchestrator.isolation(held.id).await.unwrap_or_default();
+    let means = Typed::of(&walls, command.terminal.is_some());
     let (from, mut to) = stream.into_split();
     let mut incoming = incoming(from);
     let (frames, mut queue) = mpsc::channel::<(u8, Vec<u8>)>(4);
@@ -320,7 +322,7 @@ async fn exec(held: &Held, stream: UnixStream, request: &Value) {
                             typed = None;
                         }
                         frame = incoming.recv() => match frame {
-                            Some((kind, payload)) => take(kind, &payload, &process, &mut typed),
+                            Some((kind, payload)) => take(kind, &payload, &process, &mut typed, means),
                             // The command goes with whoever wanted it.
                             None => return,
                         },
@@ -365,9 +367,13 @@ fn take(
     payload: &[u8],
     process: &Process,
     typed: &mut Option<mpsc::UnboundedSender<Vec<u8>>>,
+    means: Typed,
 ) {
     match (kind, payload) {
         (wire::INPUT, bytes) => {
+            for number in means.signals(bytes) {
+                let _over_already = process.signal(number.into());
+            }
             if let Some(typed) = typed {
                 let _it_reads_no_more = typed.send(bytes.to_vec());
             }

@@ -20,7 +20,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::end::{End, failure};
-use super::streams::{self, Running, Signals, Terminal};
+use super::streams::{self, Running, Signals, Terminal, Typed};
 use super::wanted::{self, Wanted};
 use super::wire;
 use crate::screen::{self, DIM, styled};
@@ -428,7 +428,7 @@ pub(super) async fn exec(arguments: Exec) -> Result<Exit, Failure> {
     let lost = |error| Failure::new(Exit::NoSandbox, format!("the sandbox's keeper: {error}"));
     wire::send_request(&mut stream, &request).await.map_err(lost)?;
     let mut remote = Remote::new(stream);
-    let end = streams::attach(&mut remote, &mut signals, terminal).await?;
+    let end = streams::attach(&mut remote, &mut signals, terminal, Typed::Passed).await?;
     end.told(arguments.quiet, arguments.timeout, remote.memory_mb, "--memory of `create`")
 }
 

@@ -10,9 +10,9 @@ use std::ffi::OsString;
 use symbiont_runtime::{Duration, SandboxExt};
 
 use super::end::{End, failure};
-use super::streams::{self, Signals, Terminal};
+use super::streams::{self, Signals, Terminal, Typed};
 use super::wanted::{self, Wanted};
-use crate::{Exit, Failure, Output, screen, text};
+use crate::{Exit, Failure, Output, screen};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,16 +26,16 @@ Exit codes:
   the command's own; 128 and the number of the signal that ended it
   2    the words are wrong in themselves, wherever they are said
   124  it ran into --timeout, which is told
-  125  it can't be done here and now: there is no such sandbox, a file that is named can't be had, the
-       command's output can't be written, something of the sandbox is left; why is told
+  125  it can't be done here and now: there is no such sandbox, a file that is named can't be
+       had, the command's output can't be written, something of the sandbox is left; why is told
   126  the command is there and can't be executed
   127  there is no such command
   137  it was killed; when that was because it took more memory than --memory, this is told
 
-Standard error is the command's. What this command says is there as well, before the command begins and
-after it has ended; --quiet has it say nothing of limits that the command ran into. A reader of its output
-that goes ends the command (SIGPIPE), and so does output that can't be written. -o json: see `symbiont
-sandbox --help`.";
+Standard error is the command's. What is said about it is there as well, before it begins and after
+it has ended; with --quiet nothing is said of limits that it ran into. When a reader of its output
+goes, it gets SIGPIPE, and is killed if it goes on writing; output that can't be written has it
+killed as well. For -o json see `symbiont sandbox --help`.";
 
 /// Runs a command in a sandbox of its own, and ends as it ends.
 ///
@@ -91,17 +91,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
             });
         }
         let terminal = Terminal::open();
-        if terminal.is_some() && !quiet && output == Output::Text {
-            let walls = orchestrator.isolation(id).await.map_err(failure)?;
-            for what in walls.degraded.iter().filter(|what| what.starts_with("terminals: ")) {
-                screen::tell(&format!("{}\r\n", text::line(what)));
-            }
-        }
+        let walls = orchestrator.isolation(id).await.map_err(failure)?;
+        let typed = Typed::of(&walls, terminal.is_some());
         let mut command = streams::command(command, terminal.as_ref());
         command.timeout = timeout;
         command.env.splice(0..0, request.environment());
         let mut process = orchestrator.spawn(id, command).await.map_err(failure)?;
-        streams::attach(&mut process, &mut signals, terminal).await
+        streams::attach(&mut process, &mut signals, terminal, typed).await
     };
     let ended = ended.await;
     let end = wanted::cleared(&orchestrator, id, ended).await?;

@@ -5,7 +5,9 @@ use std::io::{self, ErrorKind, IsTerminal};
 use std::time::Instant;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use symbiont_runtime::{Command, Duration, Process, ProcessInput, ProcessOutput, TerminalSize};
+use symbiont_runtime::{
+    Command, Duration, IsolationReport, Process, ProcessInput, ProcessOutput, TerminalSize,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -114,6 +116,36 @@ pub(super) fn command(typed: Vec<OsString>, terminal: Option<&Terminal>) -> Comm
     command
 }
 
+/// What becomes of what is typed at a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Typed {
+    /// It is passed on.
+    Passed,
+    /// It is passed on, and what stands for a signal is one as well: the sandbox's own kernel makes none
+    /// of it.
+    Signals,
+}
+
+impl Typed {
+    /// Of a sandbox with these walls, for a command with or without a terminal.
+    pub(super) fn of(walls: &IsolationReport, terminal: bool) -> Self {
+        match terminal && walls.degraded.iter().any(|what| what.starts_with("terminals: ")) {
+            true => Self::Signals,
+            false => Self::Passed,
+        }
+    }
+
+    /// The numbers of the signals in what is typed: Control-C and Control-Backslash.
+    pub(super) fn signals(self, bytes: &[u8]) -> impl Iterator<Item = u8> {
+        let bytes = if self == Self::Signals { bytes } else { &[] };
+        bytes.iter().filter_map(|byte| match byte {
+            0x03 => Some(2),
+            0x1c => Some(3),
+            _ => None,
+        })
+    }
+}
+
 /// A command that runs, here or held by a keeper.
 pub(super) trait Running {
     type Input: AsyncWrite + Send + Unpin + 'static;
@@ -153,9 +185,11 @@ pub(super) async fn attach(
     process: &mut impl Running,
     signals: &mut Signals,
     mut terminal: Option<Terminal>,
+    typed: Typed,
 ) -> Result<End, Failure> {
     let (mut stdin, [stdout, stderr]) = process.streams();
     let (unwritten, mut sent) = mpsc::channel(2);
+    let asked = unwritten.clone();
     let outward = async {
         tokio::join!(
             pass(stdout, tokio::io::stdout(), unwritten.clone()),
@@ -168,6 +202,9 @@ pub(super) async fn attach(
         let (mut from, mut buffer) = (tokio::io::stdin(), vec![0; CHUNK]);
         // Whoever can't be read any more has ended, and so has one who does not read.
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            for number in typed.signals(&buffer[..count]) {
+                let _over_already = asked.send(number).await;
+            }
             if to.write_all(&buffer[..count]).await.is_err() {
                 break;
             }

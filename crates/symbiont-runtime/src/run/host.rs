@@ -876,10 +876,7 @@ async fn make_sandbox(
     let prepared = async {
         orchestrator.start_sandbox(id).await?;
         for (local, remote) in files {
-            let local = local.to_str().ok_or_else(|| SandboxError::InvalidArgument {
-                what: format!("the path `{}` is no text", local.display()),
-            })?;
-            orchestrator.upload_file(id, local, &remote).await?;
+            orchestrator.upload(id, &local, remote.as_ref()).await?;
         }
         Ok(())
     };
