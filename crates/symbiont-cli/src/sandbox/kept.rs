@@ -432,12 +432,15 @@ pub(super) async fn exec(arguments: Exec) -> Result<Exit, Failure> {
     end.told(arguments.quiet, arguments.timeout, remote.memory_mb, "--memory of `create`")
 }
 
+/// How a command ended that a keeper has run, and how much memory there was.
+type Ended = Result<(End, Option<u64>), Failure>;
+
 /// A command that a keeper runs.
 struct Remote {
     stdin: Option<DuplexStream>,
     outputs: [Option<DuplexStream>; 2],
     frames: mpsc::UnboundedSender<(u8, Vec<u8>)>,
-    end: Option<oneshot::Receiver<Result<(End, Option<u64>), Failure>>>,
+    end: Option<oneshot::Receiver<Ended>>,
     /// How much memory its sandbox has, once it has ended.
     memory_mb: Option<u64>,
 }

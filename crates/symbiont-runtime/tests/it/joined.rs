@@ -228,7 +228,7 @@ async fn uses_what_the_kernel_counts(runtime: &Runtime, driver: &str, tier: &str
     let (detail, memory) = loop {
         feed.recv().await.unwrap();
         let detail = runtime.resources().usage_detail(id).await.unwrap();
-        let memory = detail.memory_used.clone().expect("every host counts memory");
+        let memory = detail.memory_used.expect("every host counts memory");
         if memory.source == UsageSource::Kernel {
             break (detail, memory);
         }
