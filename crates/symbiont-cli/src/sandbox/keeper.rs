@@ -29,7 +29,7 @@ use super::end::{failure, of_files};
 use super::kept::Create;
 use super::streams::{Signals, Typed};
 use super::{wanted, wire};
-use crate::{Exit, Failure, Output};
+use crate::{Exit, Failure};
 
 /// What is passed on at once.
 const CHUNK: usize = 64 << 10;
@@ -59,7 +59,7 @@ pub(super) async fn run(arguments: Create) -> Result<Exit, Failure> {
     };
     let id = match (made, id) {
         (Ok(omitted), Some(id)) => {
-            wanted::left_out(&omitted, Output::Text);
+            wanted::left_out(&omitted, arguments.output);
             id
         }
         (made, id) => {
