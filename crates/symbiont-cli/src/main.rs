@@ -156,6 +156,10 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
+            if let Some(told) = sandbox::refused(std::env::args_os(), &error) {
+                screen::tell(&told);
+                return ExitCode::from(Exit::Usage.code());
+            }
             let told = error.print();
             let exit = match error.use_stderr() {
                 true => Exit::Usage,

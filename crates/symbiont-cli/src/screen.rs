@@ -8,8 +8,11 @@
 //! - Colours are for terminals, and not where `NO_COLOR` is set.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use rustix::termios::tcgetwinsize;
 
 use crate::{Exit, Failure, text};
 
@@ -39,6 +42,49 @@ pub(crate) fn summary(count: u64, noun: &str, errors: u64, warnings: u64) -> Str
         text::counted(warnings, "warning")
     );
     styled(style, &summary)
+}
+
+/// Words that begin at a column, broken before the terminal's edge if they go `to` one.
+pub(crate) fn wrapped(words: &str, column: usize, to: impl AsFd) -> String {
+    let width = match tcgetwinsize(to) {
+        Ok(size) if usize::from(size.ws_col) > column + 20 => usize::from(size.ws_col),
+        Ok(_) | Err(_) => return words.to_owned(),
+    };
+    broken(words, column, width)
+}
+
+/// Words that begin at a column, broken before a width.
+fn broken(words: &str, column: usize, width: usize) -> String {
+    let (mut out, mut at) = (String::new(), column);
+    for word in words.split(' ') {
+        let length = word.chars().count();
+        if at > column && at + 1 + length > width {
+            out.push_str(&format!("\n{:column$}", ""));
+            at = column;
+        } else if at > column {
+            out.push(' ');
+            at += 1;
+        }
+        out.push_str(word);
+        at += length;
+    }
+    out
+}
+
+/// Waits for something that is usually there at once, and tells a person if it is not.
+pub(crate) async fn patiently<T>(what: &str, awaited: impl Future<Output = T>) -> T {
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    let mut awaited = std::pin::pin!(awaited);
+    if !io::stderr().is_terminal() {
+        return awaited.await;
+    }
+    tokio::select! {
+        biased;
+        done = &mut awaited => return done,
+        () = tokio::time::sleep(AT_ONCE) => {}
+    }
+    tell(&format!("{}\n", styled(DIM, &format!("{what} ..."))));
+    awaited.await
 }
 
 /// Whether standard output is read by a person.
@@ -97,4 +143,17 @@ pub(crate) fn say(failure: &Failure) {
         text.push_str(&format!("  {} {help}\n", styled(NAME, "help:")));
     }
     tell(&text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_whole_and_begin_where_they_began() {
+        assert_eq!(broken("one two three", 2, 10), "one two\n  three");
+        assert_eq!(broken("one two three", 2, 40), "one two three");
+        assert_eq!(broken("much-too-long for it", 4, 9), "much-too-long\n    for\n    it");
+        assert_eq!(broken("", 4, 9), "");
+    }
 }

@@ -258,6 +258,8 @@ pub struct Walk {
     /// What is read, and how much of it is left.
     file: Option<(OwnedFd, u64)>,
     mode: u32,
+    /// What ended the walk, and is not told yet.
+    fault: Option<Fault>,
 }
 
 #[derive(Debug)]
@@ -277,7 +279,7 @@ impl Walk {
     /// From this directory on, which must be open for reading.
     pub fn begin(directory: OwnedFd) -> Result<Self, Fault> {
         let mode = fstat(&directory)?.st_mode;
-        Ok(Self { levels: vec![Level::new(directory)?], file: None, mode })
+        Ok(Self { levels: vec![Level::new(directory)?], file: None, mode, fault: None })
     }
 
     /// The type and permissions of the outermost directory.
@@ -285,30 +287,43 @@ impl Walk {
         self.mode
     }
 
-    /// The next nodes, with about so many bytes in them; none at the end.
+    /// The next nodes, with about so many bytes in them; none at the end. Those before a fault come
+    /// before it, so that who follows them knows where it is.
     pub fn next(&mut self, room: usize) -> Result<Vec<Node>, Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
         let (mut nodes, mut used) = (Vec::new(), 0);
         while used < room && nodes.len() < TURN {
-            let node = match &mut self.file {
-                Some((_, 0)) => {
-                    self.file = None;
-                    continue;
+            let node = match self.one(room - used) {
+                Ok(Some(node)) => node,
+                Ok(None) => break,
+                Err(fault) if nodes.is_empty() => return Err(fault),
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    break;
                 }
-                Some((file, left)) => {
-                    let wanted = usize::try_from(*left).unwrap_or(room).min(room - used);
-                    let bytes = some_of(file, wanted)?;
-                    *left -= bytes.len() as u64;
-                    Node::Data(bytes)
-                }
-                None => match self.step()? {
-                    Some(node) => node,
-                    None => break,
-                },
             };
             used += OVERHEAD + node.weight();
             nodes.push(node);
         }
         Ok(nodes)
+    }
+
+    /// The next node, of at most so many bytes if it is a part of a file; nothing at the end.
+    fn one(&mut self, room: usize) -> Result<Option<Node>, Fault> {
+        match &mut self.file {
+            Some((file, left @ 1..)) => {
+                let wanted = usize::try_from(*left).unwrap_or(room).min(room);
+                let bytes = some_of(file, wanted)?;
+                *left -= bytes.len() as u64;
+                Ok(Some(Node::Data(bytes)))
+            }
+            Some((_, 0)) | None => {
+                self.file = None;
+                self.step()
+            }
+        }
     }
 
     /// The next node that is no part of a file; nothing at the end.
@@ -490,6 +505,11 @@ impl Planting {
         }
         self.course = Some(course);
         Ok(())
+    }
+
+    /// The path of the directory that is filled.
+    pub fn place(&self) -> Vec<u8> {
+        self.course.as_ref().map(|course| course.path_of(b"")).unwrap_or_default()
     }
 
     /// Gives it its name.

@@ -91,10 +91,11 @@ pub use resources::{
 pub use run::{Cause, REMEMBERS_AS, RunFailure, RunOutcome, RunReport};
 pub use runtime::{Runtime, RuntimeConfig, open_trail};
 pub use sandbox::{
-    CgroupLayout, Command, Control, DefaultSandboxOrchestrator, DirEntry, DriverStatus, EntryKind,
-    IsolationReport, Omission, Omitted, Process, ProcessInput, ProcessOutput, SandboxExt,
-    SandboxOptions, SandboxOrchestrator, SandboxOrchestratorBuilder, SandboxOrchestratorConfig,
-    SandboxUsage, Stat, TerminalSize, Tier1, Transferred, kept_sandboxes,
+    CPU_CORES, CgroupLayout, Command, Control, DefaultSandboxOrchestrator, DirEntry, DriverStatus,
+    EntryKind, IsolationReport, MEMORY_MB, Omission, Omitted, PROCESSES, Process, ProcessInput,
+    ProcessOutput, SandboxExt, SandboxOptions, SandboxOrchestrator, SandboxOrchestratorBuilder,
+    SandboxOrchestratorConfig, SandboxUsage, Stat, TerminalSize, Tier1, Transferred,
+    kept_sandboxes,
 };
 pub use scheduler::{DefaultScheduler, Scheduler, SchedulerBuilder, SchedulerConfig};
 pub use symbiont_dsl::tools::{Risk, Tool, Tools};

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 pub use symbiont_sandbox::{
-    CgroupLayout, Command, Control, DirEntry, EntryKind, IsolationReport, Omission, Omitted,
-    Options as SandboxOptions, Process, ProcessInput, ProcessOutput, SandboxUsage, Stat,
-    TerminalSize, Transferred, kept as kept_sandboxes,
+    CPU_CORES, CgroupLayout, Command, Control, DirEntry, EntryKind, IsolationReport, MEMORY_MB,
+    Omission, Omitted, Options as SandboxOptions, PROCESSES, Process, ProcessInput, ProcessOutput,
+    SandboxUsage, Stat, TerminalSize, Transferred, kept as kept_sandboxes,
 };
 use symbiont_sandbox::{
     Claim, DockerDriver, Driver, GvisorDriver, GvisorOptions, Probe, ProcessDriver, Sandbox, reap,
@@ -188,6 +188,27 @@ pub trait SandboxExt: SandboxOrchestrator {
         content: &[u8],
     ) -> Result<(), SandboxError>;
 
+    /// What [`SandboxOrchestrator::upload_file`] does, for paths that are any bytes; how many bytes the
+    /// file has.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxOrchestrator::upload_file`].
+    async fn upload(&self, id: SandboxId, local: &Path, remote: &Path)
+    -> Result<u64, SandboxError>;
+
+    /// What [`SandboxOrchestrator::download_file`] does, in the same way.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SandboxOrchestrator::download_file`].
+    async fn download(
+        &self,
+        id: SandboxId,
+        remote: &Path,
+        local: &Path,
+    ) -> Result<u64, SandboxError>;
+
     /// Copies a directory of the host into the sandbox, whole or not at all, to where nothing or an
     /// empty directory is. What can't be carried is left out and listed.
     ///
@@ -198,7 +219,7 @@ pub trait SandboxExt: SandboxOrchestrator {
         &self,
         id: SandboxId,
         local: &Path,
-        remote: &str,
+        remote: &Path,
     ) -> Result<Transferred, SandboxError>;
 
     /// Copies a directory out of the sandbox, in the same way. No link is followed on either side.
@@ -209,7 +230,7 @@ pub trait SandboxExt: SandboxOrchestrator {
     async fn download_directory(
         &self,
         id: SandboxId,
-        remote: &str,
+        remote: &Path,
         local: &Path,
     ) -> Result<Transferred, SandboxError>;
 
@@ -225,7 +246,7 @@ pub trait SandboxExt: SandboxOrchestrator {
     /// # Errors
     ///
     /// As for [`SandboxExt::list_dir`].
-    async fn stat(&self, id: SandboxId, path: &str) -> Result<Option<Stat>, SandboxError>;
+    async fn stat(&self, id: SandboxId, path: &Path) -> Result<Option<Stat>, SandboxError>;
 
     /// Removes a file.
     ///
@@ -777,7 +798,7 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
         remote_path: &str,
     ) -> Result<(), SandboxError> {
         let sandbox = self.entry(sandbox_id)?.sandbox;
-        sandbox.upload(Path::new(local_path), remote_path).await.map(|_| ())
+        sandbox.upload(local_path.as_ref(), remote_path.as_ref()).await.map(drop)
     }
 
     async fn download_file(
@@ -787,7 +808,7 @@ impl SandboxOrchestrator for DefaultSandboxOrchestrator {
         local_path: &str,
     ) -> Result<(), SandboxError> {
         let sandbox = self.entry(sandbox_id)?.sandbox;
-        sandbox.download(remote_path, Path::new(local_path)).await.map(|_| ())
+        sandbox.download(remote_path.as_ref(), local_path.as_ref()).await.map(drop)
     }
 }
 
@@ -882,11 +903,29 @@ impl SandboxExt for DefaultSandboxOrchestrator {
         self.entry(id)?.sandbox.write_file(path, content, 0o644).await
     }
 
+    async fn upload(
+        &self,
+        id: SandboxId,
+        local: &Path,
+        remote: &Path,
+    ) -> Result<u64, SandboxError> {
+        self.entry(id)?.sandbox.upload(local, remote).await
+    }
+
+    async fn download(
+        &self,
+        id: SandboxId,
+        remote: &Path,
+        local: &Path,
+    ) -> Result<u64, SandboxError> {
+        self.entry(id)?.sandbox.download(remote, local).await
+    }
+
     async fn upload_directory(
         &self,
         id: SandboxId,
         local: &Path,
-        remote: &str,
+        remote: &Path,
     ) -> Result<Transferred, SandboxError> {
         self.entry(id)?.sandbox.upload_directory(local, remote).await
     }
@@ -894,7 +933,7 @@ impl SandboxExt for DefaultSandboxOrchestrator {
     async fn download_directory(
         &self,
         id: SandboxId,
-        remote: &str,
+        remote: &Path,
         local: &Path,
     ) -> Result<Transferred, SandboxError> {
         self.entry(id)?.sandbox.download_directory(remote, local).await
@@ -904,7 +943,7 @@ impl SandboxExt for DefaultSandboxOrchestrator {
         self.entry(id)?.sandbox.list(path).await
     }
 
-    async fn stat(&self, id: SandboxId, path: &str) -> Result<Option<Stat>, SandboxError> {
+    async fn stat(&self, id: SandboxId, path: &Path) -> Result<Option<Stat>, SandboxError> {
         self.entry(id)?.sandbox.stat(path).await
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -50,6 +51,13 @@ pub trait Driver: Debug + Send + Sync {
         self.create_with(id, config, &Options::lenient()).await
     }
 }
+
+/// How much memory a sandbox may be given, in MiB.
+pub const MEMORY_MB: RangeInclusive<u64> = 8..=1 << 22;
+/// How many processor cores a sandbox may be given.
+pub const CPU_CORES: RangeInclusive<f64> = 0.01..=4096.0;
+/// How many processes and threads a sandbox may be given.
+pub const PROCESSES: RangeInclusive<u64> = 16..=4096;
 
 /// What is asked of a sandbox beside its [`SandboxConfig`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,13 +247,13 @@ pub trait Sandbox: Debug + Send + Sync {
     ///
     /// Missing directories are made. The file appears whole or not at all; one that grows or shrinks
     /// while it is read is refused.
-    async fn upload(&self, local: &Path, remote: &str) -> Result<u64, SandboxError>;
+    async fn upload(&self, local: &Path, remote: &Path) -> Result<u64, SandboxError>;
 
     /// Copies a regular file out of the sandbox, and says how many bytes that was. Links that stay
     /// within the same directory tree are followed.
     ///
     /// The local file appears whole or not at all.
-    async fn download(&self, remote: &str, local: &Path) -> Result<u64, SandboxError>;
+    async fn download(&self, remote: &Path, local: &Path) -> Result<u64, SandboxError>;
 
     /// Copies a directory of the host into the sandbox, with all that is in it. Nothing or an empty
     /// directory may be at `remote`; missing directories above are made.
@@ -258,7 +266,7 @@ pub trait Sandbox: Debug + Send + Sync {
     async fn upload_directory(
         &self,
         local: &Path,
-        remote: &str,
+        remote: &Path,
     ) -> Result<Transferred, SandboxError>;
 
     /// Copies a directory out of the sandbox, as [`Sandbox::upload_directory`] copies one into it. No
@@ -266,13 +274,13 @@ pub trait Sandbox: Debug + Send + Sync {
     /// `local`.
     async fn download_directory(
         &self,
-        remote: &str,
+        remote: &Path,
         local: &Path,
     ) -> Result<Transferred, SandboxError>;
 
     /// Writes a directory of the sandbox into a new archive (`tar`) of the host, with what
     /// [`Sandbox::download_directory`] would copy. Its names are relative, its owners 0, its times 1970.
-    async fn export(&self, remote: &str, archive: &Path) -> Result<Transferred, SandboxError>;
+    async fn export(&self, remote: &Path, archive: &Path) -> Result<Transferred, SandboxError>;
 
     /// Reads a regular file of at most `max` bytes, which must have this name and no other: a link
     /// is not followed, and a file with several hard links is refused. Whoever decides about names
@@ -289,7 +297,7 @@ pub trait Sandbox: Debug + Send + Sync {
 
     /// What is at a path, a link itself and not what it points to; `None` if nothing is. No link on
     /// the way is followed.
-    async fn stat(&self, path: &str) -> Result<Option<Stat>, SandboxError>;
+    async fn stat(&self, path: &Path) -> Result<Option<Stat>, SandboxError>;
 
     /// Removes a file, a link or an empty directory. Nothing there is no error.
     async fn remove(&self, path: &str) -> Result<(), SandboxError>;
@@ -319,16 +327,16 @@ pub trait Sandbox: Debug + Send + Sync {
     fn report(&self) -> IsolationReport;
 }
 
-/// A command to run in a sandbox.
+/// A command to run in a sandbox. Its words are bytes, as they are everywhere on Linux.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// The program: a path, or a name that is looked up in the sandbox's `PATH`.
-    pub program: String,
+    pub program: OsString,
     /// What follows the program's name. The arguments and the environment together may have
     /// 256 KiB, and each of them less than 128 KiB.
-    pub args: Vec<String>,
+    pub args: Vec<OsString>,
     /// Environment of this command, over that of the sandbox.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(OsString, OsString)>,
     /// What it reads from standard input; `None` gives it an empty one. That of a command which is
     /// [spawned](Sandbox::spawn) is written to it instead.
     pub stdin: Option<Vec<u8>>,
@@ -366,7 +374,7 @@ impl From<TerminalSize> for symbiont_guest::protocol::Size {
 
 impl Command {
     /// `program` without arguments: 60 s, 2 s of grace, 1 MiB of each output stream.
-    pub fn new(program: impl Into<String>) -> Self {
+    pub fn new(program: impl Into<OsString>) -> Self {
         Self {
             program: program.into(),
             args: Vec::new(),
@@ -382,9 +390,19 @@ impl Command {
     }
 
     /// The same with these arguments after those it has.
-    pub fn args<I: IntoIterator<Item = S>, S: Into<String>>(mut self, args: I) -> Self {
+    pub fn args<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, args: I) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
+    }
+
+    /// Refuses what is wrong in the command itself, in whichever sandbox: every sandbox refuses it in
+    /// the same way. What its variables come to together with those of the sandbox is not known here.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`, which says what is wrong.
+    pub fn check(&self) -> Result<(), SandboxError> {
+        crate::request::check(self)
     }
 }
 

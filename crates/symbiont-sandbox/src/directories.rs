@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use symbiont_guest::protocol::Node;
+use symbiont_guest::protocol::{MAX_DEPTH, MAX_NODES, MAX_PATH, Node};
 use symbiont_guest::tree::{Bounds, Course, Fault, Planting, Transferred, Walk};
 use symbiont_types::SandboxError;
 use tar::{Builder, EntryType, Header};
@@ -28,6 +28,9 @@ pub(crate) trait Harvest: Send + Sized + 'static {
     /// Makes what a node says.
     fn take(&mut self, node: &Node) -> Result<(), Fault>;
 
+    /// The path of the directory that it has come to, in the one that is carried.
+    fn place(&self) -> Vec<u8>;
+
     /// All of it was there: it gets its name.
     fn finish(self) -> Result<Transferred, Fault>;
 }
@@ -35,6 +38,10 @@ pub(crate) trait Harvest: Send + Sized + 'static {
 impl Harvest for Planting {
     fn take(&mut self, node: &Node) -> Result<(), Fault> {
         Self::take(self, node)
+    }
+
+    fn place(&self) -> Vec<u8> {
+        Self::place(self)
     }
 
     fn finish(self) -> Result<Transferred, Fault> {
@@ -80,26 +87,22 @@ pub(crate) fn here(path: &Path, fault: Fault) -> SandboxError {
     match fault {
         Fault::Kernel(errno) => local(path, &io::Error::from(errno)),
         Fault::Nonsense(what) => local(path, &what),
-        fault => bound(&path.display().to_string(), fault),
+        fault => bound(path, fault),
     }
 }
 
 /// What a directory that is more than is carried is to the caller.
-pub(crate) fn bound(path: &str, fault: Fault) -> SandboxError {
-    let limit = |kind: String| SandboxError::ResourceLimit { kind };
+pub(crate) fn bound(path: &Path, fault: Fault) -> SandboxError {
+    let path = path.display();
+    let limit = |what: String| SandboxError::ResourceLimit {
+        kind: format!(
+            "{what}, at `{path}`: copy its parts one by one, or pack it with `tar` first"
+        ),
+    };
     match fault {
-        Fault::TooMany => limit(format!(
-            "{} entries in a directory that is copied",
-            symbiont_guest::protocol::MAX_NODES
-        )),
-        Fault::TooDeep => limit(format!(
-            "{} directories in directories that are copied",
-            symbiont_guest::protocol::MAX_DEPTH
-        )),
-        Fault::PathTooLong => limit(format!(
-            "{} bytes of a path in a directory that is copied",
-            symbiont_guest::protocol::MAX_PATH
-        )),
+        Fault::TooMany => limit(format!("{MAX_NODES} entries in a directory that is copied")),
+        Fault::TooDeep => limit(format!("{MAX_DEPTH} directories within each other")),
+        Fault::PathTooLong => limit(format!("{MAX_PATH} bytes of a path in what is copied")),
         Fault::Short => SandboxError::InvalidArgument {
             what: format!("`{path}`: a file in it became shorter while it was read"),
         },
@@ -217,6 +220,10 @@ impl Harvest for Archive {
             self.put(node).map_err(|error| fault(&error))?;
         }
         Ok(())
+    }
+
+    fn place(&self) -> Vec<u8> {
+        self.course.path_of(b"")
     }
 
     fn finish(mut self) -> Result<Transferred, Fault> {

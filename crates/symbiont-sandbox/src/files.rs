@@ -81,8 +81,8 @@ pub(crate) fn local(path: &Path, error: &dyn std::fmt::Display) -> SandboxError 
     SandboxError::InvalidArgument { what: format!("the local file `{}`: {error}", path.display()) }
 }
 
-pub(crate) fn forbidden(path: &str, reason: &str) -> SandboxError {
-    SandboxError::PathForbidden { path: path.to_owned(), reason: reason.to_owned() }
+pub(crate) fn forbidden(path: &Path, reason: &str) -> SandboxError {
+    SandboxError::PathForbidden { path: path.display().to_string(), reason: reason.to_owned() }
 }
 
 impl<'a> Local<'a> {

@@ -265,7 +265,7 @@ fn mounts(mounts: &[Mount]) -> Result<Vec<Entry>, SandboxError> {
             path: mount.target.clone(),
             reason: reason.to_owned(),
         };
-        path(&mount.target)?;
+        path(mount.target.as_ref())?;
         let target = Path::new(&mount.target);
         if !target.is_absolute() {
             return Err(forbidden("the target of a mount must be absolute"));

@@ -47,8 +47,8 @@ mod sandbox;
 mod seccomp;
 
 pub use api::{
-    CgroupLayout, Command, Control, DirEntry, Driver, EntryKind, IsolationReport, Options, Probe,
-    Profile, Sandbox, SandboxUsage, Stat, TerminalSize,
+    CPU_CORES, CgroupLayout, Command, Control, DirEntry, Driver, EntryKind, IsolationReport,
+    MEMORY_MB, Options, PROCESSES, Probe, Profile, Sandbox, SandboxUsage, Stat, TerminalSize,
 };
 pub use docker::DockerDriver;
 pub use gvisor::{GvisorDriver, GvisorOptions};

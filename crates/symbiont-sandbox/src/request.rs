@@ -3,12 +3,16 @@
 //! What is wrong in itself is refused here; what lies behind a path or a program's name is known
 //! only inside the sandbox, and refused there.
 
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use symbiont_guest::protocol::{Exec, MAX_ARGUMENTS};
 use symbiont_types::{NetworkMode, ResourceLimits, SandboxConfig, SandboxError, SecurityTier};
 
-use crate::api::{Command, Control, Options};
+use crate::api::{CPU_CORES, Command, Control, MEMORY_MB, Options, PROCESSES};
 
 /// What the environment always has. Callers may set other values, but not unset them.
 const DEFAULTS: [(&str, &str); 4] = [
@@ -64,14 +68,12 @@ pub(crate) fn sandbox(
             "a root that can be written is not served yet; /workspace and /tmp always can be",
         ));
     }
-    path(&files.workdir)?;
+    path(files.workdir.as_ref())?;
     if !files.workdir.starts_with('/') {
         return Err(invalid(format!("the working directory `{}` is not absolute", files.workdir)));
     }
     environment(&config.environment_variables.iter().collect::<Vec<_>>())?;
-    if !(16..=4096).contains(&options.processes) {
-        return Err(invalid("the limit of processes must be from 16 to 4096"));
-    }
+    within("the limit of processes", &PROCESSES, &options.processes)?;
     held(options, missing)
 }
 
@@ -110,13 +112,21 @@ fn network(mode: &NetworkMode, driver: &str) -> Result<(), SandboxError> {
     })
 }
 
+/// Refuses a number that is out of its range.
+fn within<T: PartialOrd + Display>(
+    name: &str,
+    range: &RangeInclusive<T>,
+    number: &T,
+) -> Result<(), SandboxError> {
+    match range.contains(number) {
+        true => Ok(()),
+        false => Err(invalid(format!("{name} must be from {} to {}", range.start(), range.end()))),
+    }
+}
+
 fn resources(limits: &ResourceLimits) -> Result<(), SandboxError> {
-    if !(8..=1 << 22).contains(&limits.memory_mb) {
-        return Err(invalid("memory_mb must be from 8 to 4194304"));
-    }
-    if !(0.01..=4096.0).contains(&limits.cpu_cores) {
-        return Err(invalid("cpu_cores must be from 0.01 to 4096"));
-    }
+    within("memory_mb", &MEMORY_MB, &limits.memory_mb)?;
+    within("cpu_cores", &CPU_CORES, &limits.cpu_cores)?;
     if limits.execution_timeout.is_zero() {
         return Err(invalid("execution_timeout must not be zero"));
     }
@@ -124,21 +134,23 @@ fn resources(limits: &ResourceLimits) -> Result<(), SandboxError> {
 }
 
 /// A path for the guest: what is wrong in itself is refused here, what lies behind it there.
-pub(crate) fn path(path: &str) -> Result<(), SandboxError> {
+pub(crate) fn path(path: &Path) -> Result<(), SandboxError> {
+    let shown = path.to_string_lossy();
     let forbidden = |reason: String| {
-        Err(SandboxError::PathForbidden { path: path.chars().take(256).collect(), reason })
+        Err(SandboxError::PathForbidden { path: shown.chars().take(256).collect(), reason })
     };
+    let path = path.as_os_str().as_bytes();
     if path.is_empty() {
         return forbidden("it is empty".to_owned());
     }
     if path.len() > MAX_PATH {
         return forbidden(format!("it is longer than {MAX_PATH} bytes"));
     }
-    if path.contains('\0') {
+    if path.contains(&0) {
         return forbidden("it contains NUL".to_owned());
     }
-    for part in path.split('/') {
-        if part == ".." {
+    for part in path.split(|byte| *byte == b'/') {
+        if part == b".." {
             return forbidden("`..` is not followed".to_owned());
         }
         if part.len() > MAX_NAME {
@@ -149,18 +161,18 @@ pub(crate) fn path(path: &str) -> Result<(), SandboxError> {
 }
 
 /// Refuses variables that can't be, or that would run something else first.
-fn environment<N: AsRef<str>, V: AsRef<str>>(variables: &[(N, V)]) -> Result<(), SandboxError> {
+fn environment<N: AsRef<OsStr>, V: AsRef<OsStr>>(variables: &[(N, V)]) -> Result<(), SandboxError> {
     if variables.len() > MAX_VARIABLES {
         let count = variables.len();
         return Err(invalid(format!("{count} variables; the most is {MAX_VARIABLES}")));
     }
     for (name, value) in variables {
-        let (name, value) = (name.as_ref(), value.as_ref());
-        let shown: String = name.chars().take(64).collect();
-        if name.is_empty() || name.contains(['=', '\0']) {
+        let shown: String = name.as_ref().to_string_lossy().chars().take(64).collect();
+        let (name, value) = (name.as_ref().as_bytes(), value.as_ref().as_bytes());
+        if name.is_empty() || name.contains(&b'=') || name.contains(&0) {
             return Err(invalid(format!("`{shown}` can't be the name of a variable")));
         }
-        if value.contains('\0') {
+        if value.contains(&0) {
             return Err(invalid(format!("the value of `{shown}` contains NUL")));
         }
         if name.len() > MAX_NAME || value.len() > MAX_VALUE {
@@ -169,8 +181,9 @@ fn environment<N: AsRef<str>, V: AsRef<str>>(variables: &[(N, V)]) -> Result<(),
                  {MAX_VALUE}"
             )));
         }
-        let git = name.starts_with("GIT_CONFIG") || name.starts_with("GIT_SSH");
-        if name.starts_with("LD_") || git || LOADING.contains(&name) {
+        let git = name.starts_with(b"GIT_CONFIG") || name.starts_with(b"GIT_SSH");
+        let loads = LOADING.iter().any(|loading| loading.as_bytes() == name);
+        if name.starts_with(b"LD_") || git || loads {
             return Err(invalid(format!(
                 "the variable `{shown}` would load or run something before the command"
             )));
@@ -179,13 +192,13 @@ fn environment<N: AsRef<str>, V: AsRef<str>>(variables: &[(N, V)]) -> Result<(),
     Ok(())
 }
 
-/// What the guest is told to run.
-pub(crate) fn command(command: &Command, config: &SandboxConfig) -> Result<Exec, SandboxError> {
+/// Refuses a command that can't be, in whichever sandbox.
+pub(crate) fn check(command: &Command) -> Result<(), SandboxError> {
     if command.program.is_empty() {
         return Err(invalid("the program is empty"));
     }
     for argument in std::iter::once(&command.program).chain(&command.args) {
-        if argument.contains('\0') {
+        if argument.as_bytes().contains(&0) {
             return Err(invalid("an argument contains NUL"));
         }
     }
@@ -198,20 +211,47 @@ pub(crate) fn command(command: &Command, config: &SandboxConfig) -> Result<Exec,
     if command.grace > MAX_GRACE {
         return Err(invalid(format!("the grace may be {MAX_GRACE:?} at most")));
     }
+    if let Some(cwd) = &command.cwd {
+        path(cwd.as_ref())?;
+    }
     environment(&command.env)?;
-    let mut variables: Vec<(&str, &str)> = DEFAULTS.to_vec();
-    let own = config.environment_variables.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-    for (name, value) in own.chain(command.env.iter().map(|(n, v)| (n.as_str(), v.as_str()))) {
+    let words = || std::iter::once(&command.program).chain(&command.args);
+    let longest = words().map(|word| word.len()).max().unwrap_or(0);
+    if longest > MAX_ARGUMENT {
+        return Err(invalid(format!(
+            "an argument has {longest} bytes; the most that Linux passes on is {MAX_ARGUMENT} (pass \
+             data in a file or on standard input)"
+        )));
+    }
+    let variables = command.env.iter().map(|(name, value)| name.len() + value.len() + 2);
+    together(words().map(|word| word.len() + 1).chain(variables).sum())
+}
+
+/// Refuses more than a command may be given.
+fn together(size: usize) -> Result<(), SandboxError> {
+    if size > MAX_ARGUMENTS {
+        return Err(invalid(format!(
+            "arguments and environment have {size} bytes; the most is {MAX_ARGUMENTS} (pass data \
+             in a file or on standard input)"
+        )));
+    }
+    Ok(())
+}
+
+/// What the guest is told to run.
+pub(crate) fn command(command: &Command, config: &SandboxConfig) -> Result<Exec, SandboxError> {
+    check(command)?;
+    let mut variables: Vec<(&OsStr, &OsStr)> =
+        DEFAULTS.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value))).collect();
+    let own = config.environment_variables.iter().map(|(n, v)| (OsStr::new(n), OsStr::new(v)));
+    for (name, value) in own.chain(command.env.iter().map(|(n, v)| (&**n, &**v))) {
         variables.retain(|(there, _)| *there != name);
         variables.push((name, value));
     }
     let workdir = &config.filesystem_config.workdir;
     let directory = match &command.cwd {
         None => workdir.clone(),
-        Some(cwd) => {
-            path(cwd)?;
-            Path::new(workdir).join(cwd).to_string_lossy().into_owned()
-        }
+        Some(cwd) => Path::new(workdir).join(cwd).to_string_lossy().into_owned(),
     };
     if ["/proc", "/dev"].iter().any(|control| Path::new(&directory).starts_with(control)) {
         return Err(SandboxError::PathForbidden {
@@ -222,9 +262,12 @@ pub(crate) fn command(command: &Command, config: &SandboxConfig) -> Result<Exec,
     let exec = Exec {
         arguments: std::iter::once(&command.program)
             .chain(&command.args)
-            .map(|argument| argument.clone().into_bytes())
+            .map(|argument| argument.as_bytes().to_vec())
             .collect(),
-        environment: variables.iter().map(|(n, v)| format!("{n}={v}").into_bytes()).collect(),
+        environment: variables
+            .iter()
+            .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+            .collect(),
         directory: directory.into_bytes(),
         timeout_ms: milliseconds(command.timeout.min(config.resource_limits.execution_timeout)),
         grace_ms: milliseconds(command.grace),
@@ -233,20 +276,7 @@ pub(crate) fn command(command: &Command, config: &SandboxConfig) -> Result<Exec,
         }),
         terminal: command.terminal.map(Into::into),
     };
-    let longest = exec.arguments.iter().chain(&exec.environment).map(Vec::len).max().unwrap_or(0);
-    if longest > MAX_ARGUMENT {
-        return Err(invalid(format!(
-            "an argument has {longest} bytes; the most that Linux passes on is {MAX_ARGUMENT} (pass \
-             data in a file or on standard input)"
-        )));
-    }
-    let size: usize = exec.arguments.iter().chain(&exec.environment).map(|s| s.len() + 1).sum();
-    if size > MAX_ARGUMENTS {
-        return Err(invalid(format!(
-            "arguments and environment have {size} bytes; the most is {MAX_ARGUMENTS} (pass data \
-             in a file or on standard input)"
-        )));
-    }
+    together(exec.arguments.iter().chain(&exec.environment).map(|word| word.len() + 1).sum())?;
     Ok(exec)
 }
 
@@ -268,7 +298,7 @@ mod tests {
 
     #[track_caller]
     fn check_path(text: &str, allowed: bool) {
-        assert_eq!(path(text).is_ok(), allowed, "{text:?}");
+        assert_eq!(path(text.as_ref()).is_ok(), allowed, "{text:?}");
     }
 
     #[test]

@@ -11,8 +11,8 @@
 
 use std::ffi::OsString;
 use std::future::poll_fn;
-use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -640,12 +640,13 @@ impl<W: Walls> Inner<W> {
         self: &Arc<Self>,
         session: &Session<W::Body>,
         stream: u32,
-        path: &str,
+        path: &Path,
         request: &Request,
     ) -> Result<Event, SandboxError> {
         match self.patiently(TRANSFER, session.link.ask(stream, request)).await {
             None => {
-                let cause = format!("the guest did not answer about `{path}` for {TRANSFER:?}");
+                let cause =
+                    format!("the guest did not answer about `{}` for {TRANSFER:?}", path.display());
                 Err(self.give_up(&session.guest, &cause).await)
             }
             Some(Err(Lost(cause))) => Err(SandboxError::AgentLost { cause }),
@@ -661,13 +662,13 @@ impl<W: Walls> Inner<W> {
     /// Writes a file of `size` bytes that come from `next`.
     async fn write<S: Source>(
         self: &Arc<Self>,
-        path: &str,
+        path: &Path,
         mode: u32,
         size: u64,
         source: &mut S,
     ) -> Result<u64, SandboxError> {
         request::path(path)?;
-        if path.ends_with('/') {
+        if path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(forbidden(path, "it names a directory"));
         }
         let limit = self.config.filesystem_config.scratch_mb << 20;
@@ -678,7 +679,7 @@ impl<W: Walls> Inner<W> {
         let _place = self.place_for_transfer().await?;
         let stream = session.link.stream();
         let mut open = Transfer { link: &session.link, stream, over: false };
-        let create = Request::Create { path: path.as_bytes().to_vec(), mode, size };
+        let create = Request::Create { path: path.as_os_str().as_bytes().to_vec(), mode, size };
         self.ask(&session, stream, path, &create).await?;
         let mut left = size;
         while left > 0 {
@@ -696,7 +697,7 @@ impl<W: Walls> Inner<W> {
     /// Reads a file of at most `limit` bytes into `sink`.
     async fn read(
         self: &Arc<Self>,
-        path: &str,
+        path: &Path,
         open: fn(Vec<u8>) -> Request,
         limit: u64,
         sink: &mut impl Sink,
@@ -707,7 +708,8 @@ impl<W: Walls> Inner<W> {
         let stream = session.link.stream();
         let _open = Transfer { link: &session.link, stream, over: false };
         let broken = || SandboxError::AgentLost { cause: "the guest answered nonsense".to_owned() };
-        let opened = self.ask(&session, stream, path, &open(path.as_bytes().to_vec())).await?;
+        let opened =
+            self.ask(&session, stream, path, &open(path.as_os_str().as_bytes().to_vec())).await?;
         let Event::Opened(size) = opened else { return Err(broken()) };
         if size > limit {
             return Err(SandboxError::TransferTooLarge { size, limit });
@@ -733,7 +735,7 @@ impl<W: Walls> Inner<W> {
     /// The connection for copying a directory, and a place for it.
     async fn ready_for_directory(
         &self,
-        path: &str,
+        path: &Path,
         operation: &str,
     ) -> Result<(Session<W::Body>, tokio::sync::SemaphorePermit<'_>), SandboxError> {
         request::path(path)?;
@@ -750,7 +752,7 @@ impl<W: Walls> Inner<W> {
     /// Copies a directory of the sandbox to where its nodes go, which is known with its permissions.
     async fn harvest<H: Harvest>(
         self: &Arc<Self>,
-        path: &str,
+        path: &Path,
         local: &Path,
         begin: impl FnOnce(u32, u64) -> Result<H, SandboxError> + Send,
     ) -> Result<Transferred, SandboxError> {
@@ -759,13 +761,15 @@ impl<W: Walls> Inner<W> {
         let _open = Transfer { link: &session.link, stream, over: false };
         let limit = self.config.filesystem_config.scratch_mb << 20;
         let nonsense = "the guest answered nonsense";
-        let walk = Request::Walk(path.as_bytes().to_vec());
+        let walk = Request::Walk(path.as_os_str().as_bytes().to_vec());
         let Event::Stat(Some(root)) = self.ask(&session, stream, path, &walk).await? else {
             return Err(self.give_up(&session.guest, nonsense).await);
         };
         let mut harvest = begin(root.mode & 0o777, limit)?;
         let failed = loop {
-            let Event::Nodes(nodes) = self.ask(&session, stream, path, &Request::More).await?
+            // What is refused now is refused where it has come to.
+            let here = within(path, harvest.place());
+            let Event::Nodes(nodes) = self.ask(&session, stream, &here, &Request::More).await?
             else {
                 break Fault::Nonsense(nonsense);
             };
@@ -795,7 +799,7 @@ impl<W: Walls> Inner<W> {
     async fn plant(
         self: &Arc<Self>,
         local: &Path,
-        path: &str,
+        path: &Path,
     ) -> Result<Transferred, SandboxError> {
         let (session, _place) = self.ready_for_directory(path, "take a directory").await?;
         let limit = self.config.filesystem_config.scratch_mb << 20;
@@ -804,19 +808,21 @@ impl<W: Walls> Inner<W> {
         let local_path = local.to_owned();
         let mut walk = on_disk(move || directories::walk(&local_path)).await??;
         let mode = walk.mode() & 0o777;
-        let named = path.trim_end_matches('/').as_bytes().to_vec();
+        let bytes = path.as_os_str().as_bytes();
+        let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+        let named = bytes[..end].to_vec();
         self.ask(&session, stream, path, &Request::Plant { path: named, mode }).await?;
         let mut course = Course::new(Bounds::of(limit));
-        let failed = |fault| match fault {
+        let failed = |(fault, place)| match fault {
             Fault::TooLarge(size) => SandboxError::TransferTooLarge { size, limit },
-            fault => directories::here(local, fault),
+            fault => directories::here(&within(local, place), fault),
         };
         loop {
             let step = on_disk(move || {
-                let nodes = walk.next(MAX_CHUNK)?;
+                let nodes = walk.next(MAX_CHUNK).map_err(|fault| (fault, course.path_of(b"")))?;
                 let (last, mut carried) = (nodes.is_empty(), Vec::new());
                 for node in nodes {
-                    if course.take(&node)? {
+                    if course.take(&node).map_err(|fault| (fault, course.path_of(b"")))? {
                         carried.push(node);
                     }
                 }
@@ -831,7 +837,7 @@ impl<W: Walls> Inner<W> {
                 self.ask(&session, stream, path, &Request::Nodes(nodes)).await?;
             }
         }
-        let done = course.finish().map_err(failed)?;
+        let done = course.finish().map_err(|fault| failed((fault, Vec::new())))?;
         self.ask(&session, stream, path, &Request::Commit).await?;
         open.over = true;
         Ok(done)
@@ -856,7 +862,8 @@ impl<W: Walls> Inner<W> {
             }
             _ => format!("{step}: {}", errno_text(errno)),
         };
-        SandboxError::ExecFailed { command: command.program.clone(), reason, missing }
+        let command = command.program.to_string_lossy().into_owned();
+        SandboxError::ExecFailed { command, reason, missing }
     }
 }
 
@@ -887,12 +894,21 @@ pub(crate) fn errno_text(errno: i32) -> String {
     std::io::Error::from_raw_os_error(errno).to_string()
 }
 
+/// What is at `place` beneath a directory.
+fn within(directory: &Path, place: Vec<u8>) -> PathBuf {
+    match place.is_empty() {
+        true => directory.to_owned(),
+        // Without the slash that it may end in.
+        false => directory.join(OsString::from_vec(place)).components().collect(),
+    }
+}
+
 /// Why a request about files was refused.
-fn refused(path: &str, refusal: Refusal) -> SandboxError {
+fn refused(path: &Path, refusal: Refusal) -> SandboxError {
     match refusal {
-        Refusal::NotRegular => SandboxError::NotRegular { path: path.to_owned() },
+        Refusal::NotRegular => SandboxError::NotRegular { path: path.display().to_string() },
         Refusal::WrongSize => SandboxError::InvalidArgument {
-            what: format!("`{path}`: not so many bytes came as were announced"),
+            what: format!("`{}`: not so many bytes came as were announced", path.display()),
         },
         Refusal::TooMany => {
             SandboxError::ResourceLimit { kind: format!("{MAX_FILES} transfers at once") }
@@ -904,7 +920,7 @@ fn refused(path: &str, refusal: Refusal) -> SandboxError {
         }
         Refusal::Errno(errno) => match errno {
             libc::ENOSPC | libc::EDQUOT | libc::ENOMEM => SandboxError::StorageFull,
-            libc::EISDIR => SandboxError::NotRegular { path: path.to_owned() },
+            libc::EISDIR => SandboxError::NotRegular { path: path.display().to_string() },
             libc::EXDEV => forbidden(path, "it leads out of /workspace and /tmp"),
             libc::ELOOP => forbidden(path, "a link in it is not followed"),
             libc::EMLINK => forbidden(path, "the file has another name as well (a hard link)"),
@@ -988,12 +1004,12 @@ impl<W: Walls> Sandbox for Seat<W> {
         self.0.spawn(command)
     }
 
-    async fn upload(&self, path: &Path, remote: &str) -> Result<u64, SandboxError> {
+    async fn upload(&self, path: &Path, remote: &Path) -> Result<u64, SandboxError> {
         let (mut source, size, mode) = Local::open(path)?;
         self.0.write(remote, mode, size, &mut source).await
     }
 
-    async fn download(&self, remote: &str, path: &Path) -> Result<u64, SandboxError> {
+    async fn download(&self, remote: &Path, path: &Path) -> Result<u64, SandboxError> {
         let mut unfinished = Unfinished::begin(path).await?;
         let limit = self.0.config.filesystem_config.scratch_mb << 20;
         let size = self.0.read(remote, Request::Open, limit, unfinished.sink()).await?;
@@ -1004,40 +1020,40 @@ impl<W: Walls> Sandbox for Seat<W> {
     async fn upload_directory(
         &self,
         local: &Path,
-        remote: &str,
+        remote: &Path,
     ) -> Result<Transferred, SandboxError> {
         self.0.plant(local, remote).await
     }
 
     async fn download_directory(
         &self,
-        remote: &str,
+        remote: &Path,
         local: &Path,
     ) -> Result<Transferred, SandboxError> {
         let begin = |mode, bytes| directories::planting(local, mode, bytes);
         self.0.harvest(remote, local, begin).await
     }
 
-    async fn export(&self, remote: &str, archive: &Path) -> Result<Transferred, SandboxError> {
+    async fn export(&self, remote: &Path, archive: &Path) -> Result<Transferred, SandboxError> {
         self.0.harvest(remote, archive, |_, bytes| Archive::begin(archive, bytes)).await
     }
 
     async fn read_file(&self, path: &str, max: u64) -> Result<Vec<u8>, SandboxError> {
         let mut bytes = Vec::new();
-        self.0.read(path, Request::OpenPlain, max, &mut bytes).await?;
+        self.0.read(path.as_ref(), Request::OpenPlain, max, &mut bytes).await?;
         Ok(bytes)
     }
 
     async fn write_file(&self, path: &str, content: &[u8], mode: u32) -> Result<(), SandboxError> {
         let size = content.len() as u64;
-        self.0.write(path, mode, size, &mut Bytes(content)).await.map(drop)
+        self.0.write(path.as_ref(), mode, size, &mut Bytes(content)).await.map(drop)
     }
 
     async fn list(&self, path: &str) -> Result<Vec<DirEntry>, SandboxError> {
-        request::path(path)?;
+        request::path(path.as_ref())?;
         let session = self.0.ready("list a directory")?;
         let request = Request::List(path.as_bytes().to_vec());
-        match self.0.ask(&session, session.link.stream(), path, &request).await? {
+        match self.0.ask(&session, session.link.stream(), path.as_ref(), &request).await? {
             Event::List { entries, more: false } => Ok(entries
                 .into_iter()
                 .map(|(name, found)| DirEntry { name: OsString::from_vec(name), stat: stat(found) })
@@ -1049,10 +1065,10 @@ impl<W: Walls> Sandbox for Seat<W> {
         }
     }
 
-    async fn stat(&self, path: &str) -> Result<Option<Stat>, SandboxError> {
+    async fn stat(&self, path: &Path) -> Result<Option<Stat>, SandboxError> {
         request::path(path)?;
         let session = self.0.ready("look at a file")?;
-        let request = Request::Stat(path.as_bytes().to_vec());
+        let request = Request::Stat(path.as_os_str().as_bytes().to_vec());
         match self.0.ask(&session, session.link.stream(), path, &request).await? {
             Event::Stat(found) => Ok(found.map(stat)),
             _ => Err(SandboxError::AgentLost { cause: "the guest answered nonsense".to_owned() }),
@@ -1060,10 +1076,10 @@ impl<W: Walls> Sandbox for Seat<W> {
     }
 
     async fn remove(&self, path: &str) -> Result<(), SandboxError> {
-        request::path(path)?;
+        request::path(path.as_ref())?;
         let session = self.0.ready("remove a file")?;
         let request = Request::Remove(path.as_bytes().to_vec());
-        self.0.ask(&session, session.link.stream(), path, &request).await.map(drop)
+        self.0.ask(&session, session.link.stream(), path.as_ref(), &request).await.map(drop)
     }
 
     async fn stop(&self) -> Result<(), SandboxError> {
@@ -1265,8 +1281,8 @@ mod tests {
                 let place = tempfile::tempdir().unwrap();
                 let local = place.path().join("it");
                 let told = match archive {
-                    false => seat.download_directory("x", &local).await,
-                    true => seat.export("x", &local).await,
+                    false => seat.download_directory("x".as_ref(), &local).await,
+                    true => seat.export("x".as_ref(), &local).await,
                 };
                 let lost = matches!(told, Err(SandboxError::AgentLost { .. }));
                 assert!(lost, "{answers:?}: {told:?}");
@@ -1290,7 +1306,7 @@ mod tests {
         ] {
             let seat = scripted(3, answers).await;
             let place = tempfile::tempdir().unwrap();
-            let told = seat.download_directory("x", &place.path().join("it")).await;
+            let told = seat.download_directory("x".as_ref(), &place.path().join("it")).await;
             let told = format!("{:?}", told.unwrap_err());
             assert!(told.starts_with(want), "{told}");
             assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
@@ -1301,9 +1317,10 @@ mod tests {
     async fn a_guest_of_an_older_version_is_not_asked_for_directories() {
         let seat = scripted(2, vec![Event::Done]).await;
         let place = tempfile::tempdir().unwrap();
-        let told = seat.download_directory("x", &place.path().join("it")).await.unwrap_err();
+        let told =
+            seat.download_directory("x".as_ref(), &place.path().join("it")).await.unwrap_err();
         assert!(told.to_string().contains("too old"), "{told}");
-        let told = seat.upload_directory(place.path(), "x").await.unwrap_err();
+        let told = seat.upload_directory(place.path(), "x".as_ref()).await.unwrap_err();
         assert!(told.to_string().contains("too old"), "{told}");
         assert_eq!(seat.status(), SandboxStatus::Running);
     }

@@ -5,6 +5,7 @@ use symbiont_runtime::{
     DefaultSandboxOrchestrator, DriverStatus, SandboxExt, SandboxOrchestratorConfig,
 };
 
+use super::end::failure;
 use crate::doctor::Host;
 use crate::screen::{self, BAD, BOLD, CARE, DIM, GOOD, styled};
 use crate::{Exit, Failure, Output, text};
@@ -16,7 +17,8 @@ Examples:
 
 Exit codes:
   0  at least one driver works
-  1  none does; what each of them lacks is told";
+  1  none does; what each of them lacks is told
+  2, 125 as of `symbiont sandbox`";
 
 /// Finds out which drivers make sandboxes here.
 ///
@@ -30,7 +32,7 @@ pub(crate) struct Arguments {
     engine: Option<std::path::PathBuf>,
     /// `text` for people, `json` for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
@@ -38,8 +40,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         engine_socket: arguments.engine.clone(),
         ..SandboxOrchestratorConfig::default()
     };
-    let orchestrator = DefaultSandboxOrchestrator::new(config).await.map_err(Failure::failed)?;
-    let drivers = orchestrator.drivers().await;
+    let orchestrator = DefaultSandboxOrchestrator::new(config).await.map_err(failure)?;
+    let drivers = screen::patiently("trying each driver", orchestrator.drivers()).await;
     orchestrator.shutdown().await;
     let host = Host::look();
     match arguments.output {
@@ -61,11 +63,12 @@ fn told(drivers: &[DriverStatus], host: &Host) -> String {
             false => styled(CARE, "missing"),
         };
         let (name, tier) = (&driver.driver, driver.tier);
-        let detail = text::line(&driver.detail);
+        let detail = screen::wrapped(&text::line(&driver.detail), 27, std::io::stdout());
         out.push_str(&format!("  {name:<8} {tier}  {mark}  {detail}\n"));
         for degraded in &driver.degraded {
-            let what = styled(DIM, "not applied:");
-            out.push_str(&format!("{:>27}  {what} {}\n", "", text::line(degraded)));
+            let what = styled(DIM, "without:");
+            let degraded = screen::wrapped(&text::line(degraded), 36, std::io::stdout());
+            out.push_str(&format!("{:>27}{what} {degraded}\n", ""));
         }
     }
     out.push_str(&format!("\n{}\n", styled(BOLD, "Host")));

@@ -7,9 +7,10 @@
 //! - Only its own user reaches it: its socket is in a folder that is that user's alone.
 //! - The sandbox goes when it is destroyed, when its lease is over, and with the keeper in any case.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -24,22 +25,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::streams::Signals;
-use super::wanted::{self, Wanted};
-use super::{failure, wire};
+use super::end::{failure, of_files};
+use super::kept::Create;
+use super::streams::{Signals, Typed};
+use super::{wanted, wire};
 use crate::{Exit, Failure};
 
 /// What is passed on at once.
 const CHUNK: usize = 64 << 10;
-
-/// Holds a sandbox. Started by `create`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    #[command(flatten)]
-    wanted: Wanted,
-    #[arg(long, value_parser = wanted::duration, default_value = "1h")]
-    lease: Duration,
-}
 
 /// What every connection needs.
 struct Held {
@@ -47,9 +40,13 @@ struct Held {
     id: SandboxId,
     since: SystemTime,
     lease: Duration,
+    memory_mb: u64,
+    /// What each of its commands is given.
+    environment: Vec<(OsString, OsString)>,
 }
 
-pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+/// Holds a sandbox. Started by `create`.
+pub(super) async fn run(arguments: Create) -> Result<Exit, Failure> {
     // Whoever started it is not its leader any more, whatever happens to them.
     let _leads_one_already = rustix::process::setsid();
     let mut signals = Signals::listen()?;
@@ -61,14 +58,23 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         number = signals.next() => return wanted::cleared(&orchestrator, id, Ok(Exit::Signal(number))).await,
     };
     let id = match (made, id) {
-        (Ok(()), Some(id)) => id,
+        (Ok(omitted), Some(id)) => {
+            wanted::left_out(&omitted, arguments.output);
+            id
+        }
         (made, id) => {
-            return wanted::cleared(&orchestrator, id, made.map(|()| Exit::NoSandbox)).await;
+            return wanted::cleared(&orchestrator, id, made.map(|_| Exit::NoSandbox)).await;
         }
     };
     let place = kept_sandboxes().map_err(failure)?.join(format!("{id}.sock"));
-    let held = Held { orchestrator, id, since: SystemTime::now(), lease: arguments.lease };
-    let held = Arc::new(held);
+    let held = Arc::new(Held {
+        orchestrator,
+        id,
+        since: SystemTime::now(),
+        lease: arguments.lease,
+        memory_mb: request.memory_mb(),
+        environment: request.environment(),
+    });
     let kept = match listen(&place) {
         Ok(listener) => {
             println!("{id}");
@@ -134,12 +140,12 @@ async fn keep(
 /// Answers one connection. One that breaks is nobody's failure but its own.
 async fn serve(held: &Held, mut stream: UnixStream, over: mpsc::Sender<UnixStream>) {
     let Ok(request) = wire::receive_request(&mut stream).await else { return };
-    let path = |name: &str| request[name].as_str().unwrap_or_default();
+    let path = |name: &str| PathBuf::from(wire::read_word(&request[name]).unwrap_or_default());
     let (orchestrator, id) = (&held.orchestrator, held.id);
-    let answer = match path("do") {
+    let answer = match request["do"].as_str().unwrap_or_default() {
         "status" => status(held).await,
-        "upload" => copied(upload(orchestrator, id, path("from"), path("to")).await),
-        "download" => copied(download(orchestrator, id, path("from"), path("to")).await),
+        "upload" => copied(upload(orchestrator, id, &path("from"), path("to")).await),
+        "download" => copied(download(orchestrator, id, &path("from"), &path("to")).await),
         "exec" => return exec(held, stream, &request).await,
         "destroy" => {
             let destroyed = orchestrator.destroy_sandbox(id).await;
@@ -162,32 +168,40 @@ async fn serve(held: &Held, mut stream: UnixStream, over: mpsc::Sender<UnixStrea
 async fn upload(
     orchestrator: &DefaultSandboxOrchestrator,
     id: SandboxId,
-    from: &str,
-    to: &str,
+    from: &Path,
+    to: PathBuf,
 ) -> Result<Transferred, SandboxError> {
-    let name = Path::new(from).file_name().unwrap_or_default().to_string_lossy();
-    let to = match to.trim_end_matches('/') {
-        "" if to.is_empty() => name.into_owned(),
-        to => match orchestrator.stat(id, to).await? {
-            Some(Stat { kind: EntryKind::Directory, .. }) => format!("{to}/{name}"),
-            Some(_) | None => to.to_owned(),
-        },
+    let name = from.file_name().unwrap_or_default();
+    let to = match to.as_os_str().is_empty() {
+        true => name.into(),
+        false => {
+            let to: PathBuf = to.components().collect(); // Without slashes at its end.
+            match orchestrator.stat(id, &to).await? {
+                Some(Stat { kind: EntryKind::Directory, .. }) => to.join(name),
+                Some(_) | None => to,
+            }
+        }
     };
-    if Path::new(from).is_dir() {
-        return orchestrator.upload_directory(id, Path::new(from), &to).await;
+    if from.is_dir() {
+        return orchestrator.upload_directory(id, from, &to).await;
     }
-    orchestrator.upload_file(id, from, &to).await.map(|()| Transferred::default())
+    orchestrator.upload(id, from, &to).await.map(one)
+}
+
+/// One file of so many bytes.
+fn one(bytes: u64) -> Transferred {
+    Transferred { files: 1, bytes, ..Transferred::default() }
 }
 
 async fn download(
     orchestrator: &DefaultSandboxOrchestrator,
     id: SandboxId,
-    from: &str,
-    to: &str,
+    from: &Path,
+    to: &Path,
 ) -> Result<Transferred, SandboxError> {
-    let there = match from.trim_end_matches('/') {
-        "" => None,
-        from => Some(orchestrator.stat(id, from).await?),
+    let there = match from.parent() {
+        None => None, // The root is a directory.
+        Some(_) => Some(orchestrator.stat(id, from).await?),
     };
     let mode = match there {
         Some(Some(there)) if there.kind == EntryKind::Directory => None,
@@ -195,27 +209,34 @@ async fn download(
         None => None,
     };
     let Some(mode) = mode else {
-        return orchestrator.download_directory(id, from, Path::new(to)).await;
+        return orchestrator.download_directory(id, from, to).await;
     };
-    orchestrator.download_file(id, from, to).await?;
+    let bytes = orchestrator.download(id, from, to).await?;
     // As `cp` does: whoever copies decides for others.
     let mask = rustix::process::umask(rustix::fs::Mode::empty());
     rustix::process::umask(mask);
     let mode = fs::Permissions::from_mode(mode & 0o777 & !mask.bits());
     let told = |error: std::io::Error| SandboxError::InvalidArgument {
-        what: format!("the local file `{to}`: {error}"),
+        what: format!("the local file `{}`: {error}", to.display()),
     };
     fs::set_permissions(to, mode).map_err(told)?;
-    Ok(Transferred::default())
+    Ok(one(bytes))
 }
 
 fn copied(result: Result<Transferred, SandboxError>) -> Value {
     match result {
         Ok(carried) => {
-            let omitted: Vec<String> = carried.omitted.iter().map(wanted::omission).collect();
-            json!({ "exit": 0, "omitted": omitted })
+            let omitted = wanted::omissions(&carried.omitted);
+            let Transferred { files, directories, links, bytes, .. } = carried;
+            json!({
+                "files": files,
+                "directories": directories,
+                "links": links,
+                "bytes": bytes,
+                "omitted": omitted,
+            })
         }
-        Err(error) => wire::refused(&failure(error)),
+        Err(error) => wire::refused(&of_files(error)),
     }
 }
 
@@ -233,6 +254,8 @@ async fn status(held: &Held) -> Value {
     let told = async {
         let status = held.orchestrator.get_sandbox_status(held.id).await?;
         let report = held.orchestrator.isolation(held.id).await?;
+        // A sandbox that is lost uses nothing that could be known.
+        let usage = held.orchestrator.usage(held.id).await.unwrap_or_default();
         Ok(json!({
             "id": held.id.to_string(),
             "status": format!("{status:?}").to_lowercase(),
@@ -240,6 +263,9 @@ async fn status(held: &Held) -> Value {
             "keeper": std::process::id(),
             "created": seconds(held.since),
             "ends": seconds(held.since + held.lease),
+            "memory_mb": held.memory_mb,
+            "memory_bytes": usage.memory_bytes,
+            "processes": usage.processes,
             "isolation": wanted::described(&report),
         }))
     };
@@ -249,15 +275,18 @@ async fn status(held: &Held) -> Value {
 /// Runs a command whose streams are frames.
 async fn exec(held: &Held, stream: UnixStream, request: &Value) {
     let words = request["command"].as_array().into_iter().flatten();
-    let mut words = words.filter_map(Value::as_str).map(str::to_owned);
+    let mut words = words.filter_map(wire::read_word);
     let mut command = Command::new(words.next().unwrap_or_default()).args(words);
-    for pair in request["env"].as_array().into_iter().flatten() {
-        if let (Some(name), Some(value)) = (pair[0].as_str(), pair[1].as_str()) {
-            command.env.push((name.to_owned(), value.to_owned()));
-        }
+    command.env.clone_from(&held.environment);
+    let pair = |pair: &Value| wire::read_word(&pair[0]).zip(wire::read_word(&pair[1]));
+    for (name, value) in request["env"].as_array().into_iter().flatten().filter_map(pair) {
+        command.env.retain(|(there, _)| *there != name);
+        command.env.push((name, value));
     }
     command.timeout = Duration::from_millis(request["timeout_ms"].as_u64().unwrap_or_default());
     command.terminal = size(&request["rows"], &request["columns"]);
+    let walls = held.orchestrator.isolation(held.id).await.unwrap_or_default();
+    let means = Typed::of(&walls, command.terminal.is_some());
     let (from, mut to) = stream.into_split();
     let mut incoming = incoming(from);
     let (frames, mut queue) = mpsc::channel::<(u8, Vec<u8>)>(4);
@@ -293,7 +322,7 @@ async fn exec(held: &Held, stream: UnixStream, request: &Value) {
                             typed = None;
                         }
                         frame = incoming.recv() => match frame {
-                            Some((kind, payload)) => take(kind, &payload, &process, &mut typed),
+                            Some((kind, payload)) => take(kind, &payload, &process, &mut typed, means),
                             // The command goes with whoever wanted it.
                             None => return,
                         },
@@ -305,7 +334,7 @@ async fn exec(held: &Held, stream: UnixStream, request: &Value) {
                 }
             }
         };
-        let answer = wire::ended(&result).to_string().into_bytes();
+        let answer = wire::ended(&result, held.memory_mb).to_string().into_bytes();
         let _it_has_gone = frames.send((wire::ANSWER, answer)).await;
         drop(frames);
     };
@@ -338,9 +367,13 @@ fn take(
     payload: &[u8],
     process: &Process,
     typed: &mut Option<mpsc::UnboundedSender<Vec<u8>>>,
+    means: Typed,
 ) {
     match (kind, payload) {
         (wire::INPUT, bytes) => {
+            for number in means.signals(bytes) {
+                let _over_already = process.signal(number.into());
+            }
             if let Some(typed) = typed {
                 let _it_reads_no_more = typed.send(bytes.to_vec());
             }

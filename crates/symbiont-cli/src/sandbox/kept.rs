@@ -5,8 +5,10 @@
 //! - What is told of a sandbox comes from the process that holds it; one without such a process is gone,
 //!   and what is left of its socket is removed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -17,9 +19,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexS
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::streams::{self, Running, Signals, Terminal};
+use super::end::{End, failure};
+use super::streams::{self, Running, Signals, Terminal, Typed};
 use super::wanted::{self, Wanted};
-use super::{failure, wire};
+use super::wire;
 use crate::screen::{self, DIM, styled};
 use crate::{Exit, Failure, Output, text};
 
@@ -33,17 +36,31 @@ Examples:
 
 Exit codes:
   0    it is there, and its id is on standard output
-  2    the arguments make no sense, or a file that they name can't be read
-  125  there is no such sandbox here; why is told";
+  2    the words are wrong in themselves, wherever they are said
+  125  there is no such sandbox here, or a file that is named can't be had; why is told
+
+-o json: {\"id\":\"...\"}; what fails as `symbiont sandbox --help` tells.";
 
 const EXEC: &str = "\
 Exit codes:
   the command's own; 128 and the number of the signal that ended it
-  124  it ran into --timeout
-  125  the sandbox is not there, or was lost
+  2    the words are wrong in themselves, wherever they are said
+  124  it ran into --timeout, which is told
+  125  the sandbox is not there, or was lost, or the command's output can't be written
   126  the command is there and can't be executed
   127  there is no such command
-  137  it was killed, as it is when it takes more memory than the sandbox may";
+  137  it was killed; when that was because it took more memory than the sandbox may, this is told
+
+What this command says, and what --quiet leaves out, is as for `run`.";
+
+const COPY: &str = "\
+Exit codes:
+  0    it is there, but for what is told to be left out
+  2    the words are wrong in themselves, wherever they are said
+  125  it could not be copied: there is no such sandbox or file, or it is too much; why is told
+
+-o json: {\"files\":1,\"directories\":0,\"links\":0,\"bytes\":7,\"omitted\":[{\"path\":\"...\",\"why\":\"...\"}]};
+what fails as `symbiont sandbox --help` tells.";
 
 /// Makes a sandbox that stays, and prints its id.
 ///
@@ -53,18 +70,25 @@ Exit codes:
 #[command(after_help = CREATE)]
 pub(crate) struct Create {
     #[command(flatten)]
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
     /// How long it stays, such as `90`, `10m` or `24h`, which is the longest.
     #[arg(long, value_name = "DURATION", value_parser = wanted::duration, default_value = "1h")]
-    lease: Duration,
+    #[arg(allow_negative_numbers = true)]
+    pub(super) lease: Duration,
+    /// `text` for people, `json` for programs.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
 }
 
 /// Lists the sandboxes that `create` has made and that are there.
+///
+/// With -o json each has its id, status, driver, the process that keeps it, when it was made and when its
+/// lease ends (seconds since 1970), what it uses and may use, and the walls that stand.
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
     /// `text` for people, `json` for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// Runs a command in a sandbox that `create` has made, as `run` does in one of its own.
@@ -75,13 +99,20 @@ pub(crate) struct Exec {
     id: SandboxId,
     /// How long it may run, such as `90`, `500ms`, `2m` or `1h`; no longer than the sandbox stays.
     #[arg(long, value_name = "DURATION", value_parser = wanted::duration, default_value = "60s")]
+    #[arg(allow_negative_numbers = true)]
     timeout: Duration,
     /// A variable of its environment, beside those of the sandbox. May be repeated.
     #[arg(long = "env", value_name = "K=V")]
-    environment: Vec<String>,
+    environment: Vec<OsString>,
+    /// Says nothing of limits that the command ran into: the exit code tells.
+    #[arg(short, long)]
+    quiet: bool,
+    /// How to tell what is told: `text` for people, `json` for programs.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
     /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 /// Copies a file or a directory into a sandbox that `create` has made, or out of it.
@@ -91,11 +122,15 @@ pub(crate) struct Exec {
 /// directory is copied whole or not at all, with at most 64 within each other; pipes, devices, links that
 /// lead out of it, and what may not be read are left out, and told.
 #[derive(Debug, clap::Args)]
+#[command(after_help = COPY)]
 pub(crate) struct Copy {
     /// What is copied: a path of the host, or ID:PATH.
-    from: String,
+    from: OsString,
     /// Where to: ID:PATH, or a path of the host.
-    to: String,
+    to: OsString,
+    /// `text` for people, `json` for programs.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
 }
 
 /// Destroys a sandbox that `create` has made. When this returns, nothing of it is left; one that is gone
@@ -104,11 +139,15 @@ pub(crate) struct Copy {
 pub(crate) struct Destroy {
     /// The id that `create` has printed.
     id: SandboxId,
+    /// `text` for people, `json` for programs: {"id":"..."}.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
 }
 
 pub(super) async fn create(arguments: Create) -> Result<Exit, Failure> {
     // What is wrong with the arguments is told by this command, not by the keeper.
-    arguments.wanted.clone().read(arguments.lease)?;
+    let Create { wanted, lease, output } = arguments;
+    wanted.read(lease)?;
     let mut signals = Signals::listen()?;
     let cannot = |error: std::io::Error| {
         Failure::new(Exit::NoSandbox, format!("no keeper could be started: {error}"))
@@ -136,7 +175,7 @@ pub(super) async fn create(arguments: Create) -> Result<Exit, Failure> {
         both.0.and(both.1).map(|_| (said, last))
     };
     let last = tokio::select! {
-        ready = ready => {
+        ready = screen::patiently("making the sandbox", ready) => {
             let (said, last) = ready.map_err(cannot)?;
             id.push_str(said.trim());
             last
@@ -157,14 +196,21 @@ pub(super) async fn create(arguments: Create) -> Result<Exit, Failure> {
         screen::tell(&last);
         return Ok(code.map_or(Exit::NoSandbox, Exit::Command));
     }
-    screen::result(format!("{id}\n").as_bytes())?;
+    screen::tell(&last); // What was left out of directories.
+    screen::result(
+        &match output {
+            Output::Text => format!("{id}\n"),
+            Output::Json => format!("{}\n", json!({ "id": id })),
+        }
+        .into_bytes(),
+    )?;
     Ok(Exit::Success)
 }
 
 /// The sockets of the sandboxes that are held, or were.
 fn sockets() -> Result<Vec<(SandboxId, PathBuf)>, Failure> {
     let folder = kept_sandboxes().map_err(failure)?;
-    let unread = |error| Failure::failed(format!("`{}`: {error}", folder.display()));
+    let unread = |error| unreached(&format!("`{}`: {error}", folder.display()));
     let mut found = Vec::new();
     for entry in fs::read_dir(&folder).map_err(unread)? {
         let path = entry.map_err(unread)?.path();
@@ -174,6 +220,11 @@ fn sockets() -> Result<Vec<(SandboxId, PathBuf)>, Failure> {
         }
     }
     Ok(found)
+}
+
+/// Why who holds a sandbox, or what it holds, is out of reach.
+fn unreached(what: &str) -> Failure {
+    Failure::new(Exit::NoSandbox, text::block(what))
 }
 
 /// Connects to who holds a sandbox; nothing if nobody does any more.
@@ -199,23 +250,22 @@ async fn holder(path: &Path) -> std::io::Result<Option<UnixStream>> {
 }
 
 /// Connects to who holds the sandbox of this id.
-async fn reach(id: SandboxId, exit: Exit) -> Result<UnixStream, Failure> {
+async fn reach(id: SandboxId) -> Result<UnixStream, Failure> {
     let path = kept_sandboxes().map_err(failure)?.join(format!("{id}.sock"));
     let held = holder(&path).await;
-    held.map_err(|error| Failure::new(exit, format!("the keeper of `{id}`: {error}")))?.ok_or_else(
-        || {
-            Failure::new(exit, format!("no sandbox `{id}`"))
-                .help("`symbiont sandbox list` shows those that are there")
-        },
-    )
+    held.map_err(|error| unreached(&format!("the keeper of `{id}`: {error}")))?.ok_or_else(|| {
+        unreached(&format!("no sandbox `{id}`"))
+            .help("`symbiont sandbox list` shows those that are there")
+    })
 }
 
 /// Asks who holds a sandbox, and waits for the answer.
-async fn ask(stream: &mut UnixStream, request: &Value, exit: Exit) -> Result<Value, Failure> {
+async fn ask(stream: &mut UnixStream, request: &Value) -> Result<Value, Failure> {
     let answer = answer(stream, request)
         .await
-        .map_err(|error| Failure::new(exit, format!("the sandbox's keeper has gone: {error}")))?;
-    understood(answer, exit)
+        .map_err(|error| unreached(&format!("the sandbox's keeper has gone: {error}")))?;
+    wire::understood(&answer)?;
+    Ok(answer)
 }
 
 async fn answer(stream: &mut UnixStream, request: &Value) -> std::io::Result<Value> {
@@ -226,25 +276,13 @@ async fn answer(stream: &mut UnixStream, request: &Value) -> std::io::Result<Val
     }
 }
 
-/// What an answer says, its failures as those of what was asked.
-fn understood(answer: Value, exit: Exit) -> Result<Value, Failure> {
-    match wire::understood(&answer) {
-        // What the sandbox refuses is a failure of what was asked.
-        Err(refused) if refused.exit.code() == Exit::NoSandbox.code() => {
-            return Err(Failure { exit, ..refused });
-        }
-        understood => understood?,
-    };
-    Ok(answer)
-}
-
 pub(super) async fn list(arguments: &List) -> Result<Exit, Failure> {
     let mut all = Vec::new();
     for (_, path) in sockets()? {
-        let held = holder(&path).await.map_err(Failure::failed)?;
+        let held = holder(&path).await.map_err(|error| unreached(&error.to_string()))?;
         let Some(mut stream) = held else { continue };
         // One that goes meanwhile is one less.
-        if let Ok(status) = ask(&mut stream, &json!({ "do": "status" }), Exit::Failed).await {
+        if let Ok(status) = ask(&mut stream, &json!({ "do": "status" })).await {
             all.push(status);
         }
     }
@@ -253,17 +291,36 @@ pub(super) async fn list(arguments: &List) -> Result<Exit, Failure> {
         screen::result(format!("{}\n", json!(all)).as_bytes())?;
         return Ok(Exit::Success);
     }
+    if all.is_empty() {
+        screen::tell("no sandbox is kept; `symbiont sandbox create` makes one\n");
+        return Ok(Exit::Success);
+    }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let mut out = String::new();
+    let head = format!(
+        "{:<36}  {:<8} {:<8} {:>12} {:>12}  {:>9}  {}",
+        "ID", "DRIVER", "STATUS", "AGE", "LEFT", "PROCESSES", "MEMORY"
+    );
+    let mut out = format!("{}\n", styled(DIM, &head));
     for status in &all {
         let word = |name: &str| text::line(status[name].as_str().unwrap_or_default());
-        let left = status["ends"].as_u64().unwrap_or_default().saturating_sub(now.as_secs());
+        let number = |name: &str| status[name].as_u64();
+        let time = |from: u64, to: u64| match Duration::from_secs(to.saturating_sub(from)) {
+            Duration::ZERO => "0 s".to_owned(),
+            short if short.as_secs() < 60 => format!("{} s", short.as_secs()),
+            long => text::duration(long),
+        };
+        let now = now.as_secs();
+        let used = number("memory_bytes")
+            .map_or_else(|| "?".to_owned(), |b| b.div_ceil(1 << 20).to_string());
         out.push_str(&format!(
-            "{}  {:<8} {:<8} {}\n",
+            "{:<36}  {:<8} {:<8} {:>12} {:>12}  {:>9}  {used} of {} MiB\n",
             word("id"),
             word("driver"),
             word("status"),
-            styled(DIM, &format!("{} left", text::duration(Duration::from_secs(left))))
+            time(number("created").unwrap_or(now), now),
+            time(now, number("ends").unwrap_or(now)),
+            number("processes").map_or_else(|| "?".to_owned(), |count| count.to_string()),
+            number("memory_mb").unwrap_or_default(),
         ));
     }
     screen::report(&out)?;
@@ -271,80 +328,98 @@ pub(super) async fn list(arguments: &List) -> Result<Exit, Failure> {
 }
 
 pub(super) async fn destroy(arguments: &Destroy) -> Result<Exit, Failure> {
-    let path = kept_sandboxes().map_err(failure)?.join(format!("{}.sock", arguments.id));
+    gone(arguments.id).await?;
+    if arguments.output == Output::Json {
+        let told = json!({ "id": arguments.id.to_string() });
+        screen::result(format!("{told}\n").as_bytes())?;
+    }
+    Ok(Exit::Success)
+}
+
+/// Has a sandbox destroyed, if it is there.
+async fn gone(id: SandboxId) -> Result<(), Failure> {
+    let path = kept_sandboxes().map_err(failure)?.join(format!("{id}.sock"));
     loop {
-        let held = holder(&path).await.map_err(|error| {
-            Failure::failed(format!("the keeper of `{}`: {error}", arguments.id))
-        })?;
+        let held = holder(&path).await;
+        let held = held.map_err(|error| unreached(&format!("the keeper of `{id}`: {error}")))?;
         // Whoever wants it gone has it gone, also when another was faster.
-        let Some(mut stream) = held else { return Ok(Exit::Success) };
+        let Some(mut stream) = held else { return Ok(()) };
         // One that is going already does not answer, and ends the connection when it has gone.
         if let Ok(answer) = answer(&mut stream, &json!({ "do": "destroy" })).await {
-            understood(answer, Exit::Failed)?;
+            wire::understood(&answer)?;
             // It closes the connection when it has removed the last of it.
             let _it_has_ended = stream.read(&mut [0]).await;
-            return Ok(Exit::Success);
+            return Ok(());
         }
     }
 }
 
+/// A path on its way to a keeper.
+fn word(path: &Path) -> Value {
+    wire::word(path.as_os_str())
+}
+
 pub(super) async fn copy(arguments: &Copy) -> Result<Exit, Failure> {
-    let inside = |given: &str| -> Option<(SandboxId, String)> {
-        let (id, path) = given.split_once(':')?;
-        Some((id.parse().ok()?, path.to_owned()))
+    let inside = |given: &OsStr| -> Option<(SandboxId, PathBuf)> {
+        let at = given.as_bytes().iter().position(|byte| *byte == b':')?;
+        let (id, path) = (&given.as_bytes()[..at], &given.as_bytes()[at + 1..]);
+        Some((str::from_utf8(id).ok()?.parse().ok()?, OsStr::from_bytes(path).into()))
     };
-    let whole = |given: &str| {
-        let path =
-            std::path::absolute(given).map_err(|e| Failure::usage(format!("`{given}`: {e}")))?;
-        path.to_str()
-            .map(str::to_owned)
-            .ok_or_else(|| Failure::usage(format!("the path `{given}` is no text")))
+    let whole = |given: &OsStr| {
+        std::path::absolute(given)
+            .map_err(|error| Failure::usage(format!("`{}`: {error}", given.display())))
+    };
+    // Of the sandbox's side: what no sandbox has.
+    let fit = |path: &Path, check: fn(&Path) -> Result<(), String>| {
+        check(path).map_err(|why| Failure::usage(format!("`{}`: {why}", path.display())))
     };
     let (id, request) = match (inside(&arguments.from), inside(&arguments.to)) {
         (None, Some((id, to))) => {
             let from = whole(&arguments.from)?;
-            let about = fs::metadata(&from)
-                .map_err(|error| Failure::usage(format!("`{}`: {error}", arguments.from)))?;
-            if !about.is_file() && !about.is_dir() {
-                let what = "is no regular file and no directory";
-                return Err(Failure::usage(format!("`{}` {what}", arguments.from)));
-            }
-            (id, json!({ "do": "upload", "from": from, "to": to }))
+            fit(&to, wanted::writable)?;
+            wanted::copied(&from, |why| format!("`{}`: {why}", arguments.from.display()))?;
+            (id, json!({ "do": "upload", "from": word(&from), "to": word(&to) }))
         }
         (Some((id, from)), None) => {
             let mut to = whole(&arguments.to)?;
-            if Path::new(&to).is_dir() {
-                let name = from.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-                to = format!("{to}/{}", if name.is_empty() { "workspace" } else { name });
+            fit(&from, wanted::climbs_not)?;
+            if to.is_dir() {
+                to.push(from.file_name().unwrap_or(OsStr::new("workspace")));
             }
-            let from = if from.is_empty() { "/workspace".to_owned() } else { from };
-            (id, json!({ "do": "download", "from": from, "to": to }))
+            let from = if from.as_os_str().is_empty() { "/workspace".into() } else { from };
+            (id, json!({ "do": "download", "from": word(&from), "to": word(&to) }))
         }
         (_, _) => {
             return Err(Failure::usage("one side must be in a sandbox, and the other on the host")
                 .help("write the side in the sandbox as ID:PATH"));
         }
     };
-    let mut stream = reach(id, Exit::Failed).await?;
-    let answer = ask(&mut stream, &request, Exit::Failed).await?;
-    let omitted: Vec<String> =
-        serde_json::from_value(answer["omitted"].clone()).unwrap_or_default();
-    wanted::left_out(omitted.into_iter());
+    let mut stream = reach(id).await?;
+    let answer = ask(&mut stream, &request).await?;
+    match arguments.output {
+        Output::Text => {
+            wanted::tell_left_out(answer["omitted"].as_array().map_or(&[], Vec::as_slice));
+        }
+        Output::Json => screen::result(format!("{answer}\n").as_bytes())?,
+    }
     Ok(Exit::Success)
 }
 
 pub(super) async fn exec(arguments: Exec) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let mut environment = wanted::variables(&arguments.environment)?;
-    let mut stream = reach(arguments.id, Exit::NoSandbox).await?;
+    // With its terminal as it will be, whose turn comes when the sandbox is known to be there.
+    streams::command(arguments.command.clone(), None).check().map_err(failure)?;
+    let mut stream = reach(arguments.id).await?;
     let terminal = Terminal::open();
     let command = streams::command(arguments.command, terminal.as_ref());
     environment.extend(command.env);
-    let words = [vec![command.program], command.args].concat();
+    let words = std::iter::once(&command.program).chain(&command.args);
+    let pair = |(name, value): &(OsString, OsString)| [wire::word(name), wire::word(value)];
     let mut request = json!({
         "do": "exec",
-        "command": words,
-        "env": environment,
+        "command": words.map(|it| wire::word(it)).collect::<Vec<_>>(),
+        "env": environment.iter().map(pair).collect::<Vec<_>>(),
         "timeout_ms": u64::try_from(arguments.timeout.as_millis()).unwrap_or(u64::MAX),
     });
     if let Some(TerminalSize { rows, columns }) = command.terminal {
@@ -353,15 +428,21 @@ pub(super) async fn exec(arguments: Exec) -> Result<Exit, Failure> {
     let lost = |error| Failure::new(Exit::NoSandbox, format!("the sandbox's keeper: {error}"));
     wire::send_request(&mut stream, &request).await.map_err(lost)?;
     let mut remote = Remote::new(stream);
-    streams::attach(&mut remote, &mut signals, terminal).await
+    let end = streams::attach(&mut remote, &mut signals, terminal, Typed::Passed).await?;
+    end.told(arguments.quiet, arguments.timeout, remote.memory_mb, "--memory of `create`")
 }
+
+/// How a command ended that a keeper has run, and how much memory there was.
+type Ended = Result<(End, Option<u64>), Failure>;
 
 /// A command that a keeper runs.
 struct Remote {
     stdin: Option<DuplexStream>,
     outputs: [Option<DuplexStream>; 2],
     frames: mpsc::UnboundedSender<(u8, Vec<u8>)>,
-    end: Option<oneshot::Receiver<Result<Exit, Failure>>>,
+    end: Option<oneshot::Receiver<Ended>>,
+    /// How much memory its sandbox has, once it has ended.
+    memory_mb: Option<u64>,
 }
 
 /// What is under way of each stream.
@@ -415,18 +496,20 @@ impl Remote {
                     Ok(Some((wire::TAKEN, count))) => drop(taken.send((wire::TAKEN, count))),
                     Ok(Some((wire::ANSWER, answer))) => {
                         let answer = serde_json::from_slice(&answer).unwrap_or_default();
-                        break wire::understood(&answer).map(wire::exit);
+                        break wire::understood(&answer).map(wire::end);
                     }
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => {
-                        let what = "the sandbox was lost: its keeper has gone";
+                        let what = "the sandbox was lost: it was destroyed, its lease ended, or its \
+                                    keeper was killed";
                         break Err(Failure::new(Exit::NoSandbox, what));
                     }
                 }
             };
             let _nobody_waits = ended.send(result);
         });
-        Self { stdin: Some(stdin), outputs: [Some(stdout), Some(stderr)], frames, end: Some(end) }
+        let outputs = [Some(stdout), Some(stderr)];
+        Self { stdin: Some(stdin), outputs, frames, end: Some(end), memory_mb: None }
     }
 }
 
@@ -438,12 +521,14 @@ impl Running for Remote {
         (self.stdin.take(), std::mem::take(&mut self.outputs))
     }
 
-    async fn wait(&mut self) -> Result<Exit, Failure> {
+    async fn wait(&mut self) -> Result<End, Failure> {
         let Some(end) = &mut self.end else { return std::future::pending().await };
         let gone = || Err(Failure::new(Exit::NoSandbox, "nobody waits for the keeper any more"));
         let result = end.await.unwrap_or_else(|_| gone());
         self.end = None;
-        result
+        let (end, memory_mb) = result?;
+        self.memory_mb = memory_mb;
+        Ok(end)
     }
 
     fn signal(&self, number: u8) {

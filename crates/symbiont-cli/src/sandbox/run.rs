@@ -5,9 +5,12 @@
 //! - It ends as the command ends, and nothing of the sandbox is left then, whatever ended it.
 //! - A signal goes to the command once there is one; before that, it ends what is being made.
 
+use std::ffi::OsString;
+
 use symbiont_runtime::{Duration, SandboxExt};
 
-use super::streams::{self, Signals, Terminal};
+use super::end::{End, failure};
+use super::streams::{self, Signals, Terminal, Typed};
 use super::wanted::{self, Wanted};
 use crate::{Exit, Failure, Output, screen};
 
@@ -21,12 +24,18 @@ Examples:
 
 Exit codes:
   the command's own; 128 and the number of the signal that ended it
-  2    the arguments make no sense, or a file that they name can't be read
-  124  it ran into --timeout
-  125  there is no such sandbox here, or something of it could not be removed; why is told
+  2    the words are wrong in themselves, wherever they are said
+  124  it ran into --timeout, which is told
+  125  it can't be done here and now: there is no such sandbox, a file that is named can't be
+       had, the command's output can't be written, something of the sandbox is left; why is told
   126  the command is there and can't be executed
   127  there is no such command
-  137  it was killed, as it is when it takes more memory than it may";
+  137  it was killed; when that was because it took more memory than --memory, this is told
+
+Standard error is the command's. What is said about it is there as well, before it begins and after
+it has ended; with --quiet nothing is said of limits that it ran into. When a reader of its output
+goes, it gets SIGPIPE, and is killed if it goes on writing; output that can't be written has it
+killed as well. For -o json see `symbiont sandbox --help`.";
 
 /// Runs a command in a sandbox of its own, and ends as it ends.
 ///
@@ -39,45 +48,58 @@ Exit codes:
 pub(crate) struct Arguments {
     #[command(flatten)]
     wanted: Wanted,
-    /// How long it may run, such as `90`, `500ms`, `2m` or `1h`; 24h at most.
+    /// How long it may run, such as `90`, `500ms`, `2m` or `1h`; above zero, 24h at most.
     #[arg(long, value_name = "DURATION", value_parser = wanted::duration, default_value = "60s")]
+    #[arg(allow_negative_numbers = true)]
     timeout: Duration,
     /// Tells on standard error which walls stand, before the command begins.
     #[arg(long)]
     report: bool,
-    /// How to tell it: `text` for people, `json` for programs.
+    /// Says nothing of limits that the command ran into: the exit code tells.
+    #[arg(short, long)]
+    quiet: bool,
+    /// How to tell what is told: `text` for people, `json` for programs, a line for each thing.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    pub(super) output: Output,
     /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let Arguments { wanted, timeout, report, output, command } = arguments;
+    let Arguments { wanted, timeout, report, quiet, output, command } = arguments;
     let mut signals = Signals::listen()?;
     let request = wanted.read(timeout)?;
+    // With its terminal as it will be, whose turn comes when there is a sandbox.
+    streams::command(command.clone(), None).check().map_err(failure)?;
     let orchestrator = request.orchestrator().await?;
     let mut id = None;
     let ended = async {
         tokio::select! {
-            made = request.make(&orchestrator, &mut id) => made?,
-            number = signals.next() => return Ok(Exit::Signal(number)),
+            made = screen::patiently("making the sandbox", request.make(&orchestrator, &mut id)) => {
+                let made = made?;
+                wanted::left_out(&made, output);
+            }
+            number = signals.next() => return Ok(End::signal(number)),
         }
         let id = id.expect("it was made");
         if report {
-            let walls = orchestrator.isolation(id).await.map_err(super::failure)?;
+            let walls = orchestrator.isolation(id).await.map_err(failure)?;
             screen::tell(&match output {
                 Output::Text => wanted::told(&walls),
                 Output::Json => format!("{}\n", wanted::described(&walls)),
             });
         }
         let terminal = Terminal::open();
+        let walls = orchestrator.isolation(id).await.map_err(failure)?;
+        let typed = Typed::of(&walls, terminal.is_some());
         let mut command = streams::command(command, terminal.as_ref());
         command.timeout = timeout;
-        let mut process = orchestrator.spawn(id, command).await.map_err(super::failure)?;
-        streams::attach(&mut process, &mut signals, terminal).await
+        command.env.splice(0..0, request.environment());
+        let mut process = orchestrator.spawn(id, command).await.map_err(failure)?;
+        streams::attach(&mut process, &mut signals, terminal, typed).await
     };
     let ended = ended.await;
-    wanted::cleared(&orchestrator, id, ended).await
+    let end = wanted::cleared(&orchestrator, id, ended).await?;
+    end.told(quiet, timeout, Some(request.memory_mb()), "--memory")
 }

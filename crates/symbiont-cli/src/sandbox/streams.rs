@@ -1,18 +1,27 @@
 //! This command's own streams, terminal and signals as those of a command in a sandbox.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal};
+use std::time::Instant;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use symbiont_runtime::{Command, Process, ProcessInput, ProcessOutput, TerminalSize};
+use symbiont_runtime::{
+    Command, Duration, IsolationReport, Process, ProcessInput, ProcessOutput, TerminalSize,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{exit, failure};
+use super::end::{self, End, failure};
 use crate::{Exit, Failure};
 
 /// What ends a program that writes to a reader that has gone.
 const BROKEN_PIPE: u8 = 13;
+/// What ends any program.
+const KILL: u8 = 9;
+/// How long a command that was told so may go on writing for nobody: what it had written before is still
+/// under way, and it may have last words.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// What is read at once.
 const CHUNK: usize = 64 << 10;
 
@@ -96,15 +105,45 @@ async fn resized(terminal: &mut Option<Terminal>) {
 }
 
 /// A command as it was typed, and its terminal if it is to have one.
-pub(super) fn command(typed: Vec<String>, terminal: Option<&Terminal>) -> Command {
+pub(super) fn command(typed: Vec<OsString>, terminal: Option<&Terminal>) -> Command {
     let mut words = typed.into_iter();
     let mut command = Command::new(words.next().unwrap_or_default()).args(words);
     if terminal.is_some() {
         command.terminal = Some(Terminal::size());
         // What every terminal understands: which one it is here is nobody's affair inside.
-        command.env.push(("TERM".to_owned(), "xterm".to_owned()));
+        command.env.push(("TERM".into(), "xterm".into()));
     }
     command
+}
+
+/// What becomes of what is typed at a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Typed {
+    /// It is passed on.
+    Passed,
+    /// It is passed on, and what stands for a signal is one as well: the sandbox's own kernel makes none
+    /// of it.
+    Signals,
+}
+
+impl Typed {
+    /// Of a sandbox with these walls, for a command with or without a terminal.
+    pub(super) fn of(walls: &IsolationReport, terminal: bool) -> Self {
+        match terminal && walls.degraded.iter().any(|what| what.starts_with("terminals: ")) {
+            true => Self::Signals,
+            false => Self::Passed,
+        }
+    }
+
+    /// The numbers of the signals in what is typed: Control-C and Control-Backslash.
+    pub(super) fn signals(self, bytes: &[u8]) -> impl Iterator<Item = u8> {
+        let bytes = if self == Self::Signals { bytes } else { &[] };
+        bytes.iter().filter_map(|byte| match byte {
+            0x03 => Some(2),
+            0x1c => Some(3),
+            _ => None,
+        })
+    }
 }
 
 /// A command that runs, here or held by a keeper.
@@ -114,7 +153,7 @@ pub(super) trait Running {
 
     /// Its input and its outputs, given once.
     fn streams(&mut self) -> (Option<Self::Input>, [Option<Self::Output>; 2]);
-    async fn wait(&mut self) -> Result<Exit, Failure>;
+    async fn wait(&mut self) -> Result<End, Failure>;
     fn signal(&self, number: u8);
     fn resize(&self, size: TerminalSize);
 }
@@ -127,8 +166,8 @@ impl Running for Process {
         (self.stdin.take(), [self.stdout.take(), self.stderr.take()])
     }
 
-    async fn wait(&mut self) -> Result<Exit, Failure> {
-        Self::wait(self).await.map(|result| exit(&result)).map_err(failure)
+    async fn wait(&mut self) -> Result<End, Failure> {
+        Self::wait(self).await.map(|result| end::of(&result)).map_err(failure)
     }
 
     fn signal(&self, number: u8) {
@@ -146,13 +185,15 @@ pub(super) async fn attach(
     process: &mut impl Running,
     signals: &mut Signals,
     mut terminal: Option<Terminal>,
-) -> Result<Exit, Failure> {
+    typed: Typed,
+) -> Result<End, Failure> {
     let (mut stdin, [stdout, stderr]) = process.streams();
-    let (unread, mut gone) = mpsc::channel(2);
+    let (unwritten, mut sent) = mpsc::channel(2);
+    let asked = unwritten.clone();
     let outward = async {
         tokio::join!(
-            pass(stdout, tokio::io::stdout(), unread.clone()),
-            pass(stderr, tokio::io::stderr(), unread),
+            pass(stdout, tokio::io::stdout(), unwritten.clone()),
+            pass(stderr, tokio::io::stderr(), unwritten),
         )
     };
     let mut outward = std::pin::pin!(outward);
@@ -161,6 +202,9 @@ pub(super) async fn attach(
         let (mut from, mut buffer) = (tokio::io::stdin(), vec![0; CHUNK]);
         // Whoever can't be read any more has ended, and so has one who does not read.
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            for number in typed.signals(&buffer[..count]) {
+                let _over_already = asked.send(number).await;
+            }
             if to.write_all(&buffer[..count]).await.is_err() {
                 break;
             }
@@ -171,8 +215,7 @@ pub(super) async fn attach(
         tokio::select! {
             ended = process.wait() => break ended,
             both = &mut outward, if written.is_none() => written = Some(both),
-            // As the kernel would: it has nobody to write for.
-            Some(()) = gone.recv() => process.signal(BROKEN_PIPE),
+            Some(number) = sent.recv() => process.signal(number),
             number = signals.next() => process.signal(number),
             () = resized(&mut terminal) => process.resize(Terminal::size()),
         }
@@ -183,7 +226,7 @@ pub(super) async fn attach(
         // Its last words, unless nobody wants to wait for whoever reads them.
         None => tokio::select! {
             both = &mut outward => both,
-            number = signals.next() => return Ok(Exit::Signal(number)),
+            number = signals.next() => return Ok(End::signal(number)),
         },
     };
     drop(terminal);
@@ -197,11 +240,13 @@ pub(super) async fn attach(
     Ok(ended)
 }
 
-/// Passes output on as it comes. A reader that has gone is told to `gone`, and no failure.
+/// Passes output on as it comes. When it can't be any more, `unwritten` gets the signals for whoever
+/// goes on writing for nobody: for a reader that has gone, which is no failure, the one that the kernel
+/// would send, and what ends a command that takes no notice; for any other reason the latter at once.
 async fn pass(
     output: Option<impl AsyncRead + Unpin>,
     mut to: impl AsyncWrite + Unpin,
-    gone: mpsc::Sender<()>,
+    unwritten: mpsc::Sender<u8>,
 ) -> io::Result<()> {
     let Some(mut from) = output else { return Ok(()) };
     let mut buffer = vec![0; CHUNK];
@@ -214,10 +259,20 @@ async fn pass(
         match written.await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                let _over_already = gone.send(()).await;
+                let _over_already = unwritten.send(BROKEN_PIPE).await;
+                let patience = Instant::now() + PATIENCE;
+                while let Ok(1..) = from.read(&mut buffer).await {
+                    if Instant::now() > patience {
+                        let _over_already = unwritten.send(KILL).await;
+                        break;
+                    }
+                }
                 return Ok(());
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                let _over_already = unwritten.send(KILL).await;
+                return Err(error);
+            }
         }
     }
     Ok(())

@@ -1,19 +1,24 @@
 //! What a sandbox is asked to be: from arguments to what the runtime takes.
 
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use symbiont_runtime::{
-    AgentId, CgroupLayout, Control, DefaultSandboxOrchestrator, Duration, FilesystemConfig,
-    IsolationReport, NetworkConfig, Omission, Omitted, ResourceLimits, RootFilesystem,
-    SandboxConfig, SandboxExt, SandboxId, SandboxOptions, SandboxOrchestrator,
-    SandboxOrchestratorConfig, SecurityTier, Tier1,
+    AgentId, CPU_CORES, CgroupLayout, Command, Control, DefaultSandboxOrchestrator, Duration,
+    FilesystemConfig, IsolationReport, MEMORY_MB, NetworkConfig, Omission, Omitted, PROCESSES,
+    ResourceLimits, RootFilesystem, SandboxConfig, SandboxError, SandboxExt, SandboxId,
+    SandboxOptions, SandboxOrchestrator, SandboxOrchestratorConfig, SecurityTier, Tier1,
 };
 
+use super::end::{failure, of_files};
 use crate::screen::{self, DIM, styled};
-use crate::{Exit, Failure, text};
+use crate::{Exit, Failure, Output, text};
 
 /// The longest that anything may run.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -33,26 +38,32 @@ pub(super) struct Wanted {
     /// its slash (`./root`); any other word is an image of the engine. Without it, `docker` has a
     /// built-in busybox and the others have the host's.
     #[arg(long, value_name = "host|DIR|IMAGE")]
-    rootfs: Option<String>,
-    /// Memory of all its processes together, in MiB, its files included. 512 if nothing is said.
-    #[arg(long, value_name = "MB")]
+    rootfs: Option<OsString>,
+    /// Memory of all its processes together, in MiB, its files included: from 8 to 4194304. 512 if
+    /// nothing is said.
+    #[arg(long, value_name = "MB", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(MEMORY_MB))]
     memory: Option<u64>,
-    /// Processor cores, also a part of one. 1 if nothing is said.
-    #[arg(long, value_name = "N")]
+    /// Processor cores, also a part of one: from 0.01 to 4096. 1 if nothing is said.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = cores)]
     cpus: Option<f64>,
-    /// Processes and threads at once. 256 if nothing is said.
-    #[arg(long, value_name = "N")]
+    /// Processes and threads at once: from 16 to 4096. 256 if nothing is said.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(PROCESSES))]
     pids: Option<u64>,
-    /// A variable of its environment, beside PATH, HOME, LANG and TMPDIR. May be repeated.
+    /// A variable of its environment, beside PATH, HOME, LANG and TMPDIR: 128 at most, with values of at
+    /// most 4096 bytes, and none that has programs load or run something else first, such as LD_PRELOAD.
+    /// May be repeated.
     #[arg(long = "env", value_name = "K=V")]
-    environment: Vec<String>,
-    /// A file of the host that it gets a copy of, as /workspace/NAME or at GUEST, beneath /workspace or
-    /// /tmp. May be repeated.
+    environment: Vec<OsString>,
+    /// A file or directory of the host that it gets a copy of, as /workspace/NAME or at GUEST, beneath
+    /// /workspace or /tmp. One that is not there, or may not be read, ends this with 125. May be repeated.
     #[arg(long = "file", value_name = "HOST[:GUEST]")]
-    files: Vec<String>,
-    /// A limit that it may be without where the host can't hold it: `memory`, `processes` or `processor
-    /// time`. Those for which nothing is said above always may, and --report shows it. May be repeated.
-    #[arg(long, value_name = "LIMIT")]
+    files: Vec<OsString>,
+    /// A limit that it may be without where the host can't hold it: `memory`, `processes`, `processor
+    /// time` or `Landlock`. The first three may be without being named here where nothing is said of them
+    /// above, and --report shows it. May be repeated.
+    #[arg(long, value_name = "LIMIT", value_parser = control)]
     allow_degraded: Vec<Control>,
     /// The socket of the engine behind `docker`, which is the driver then. /var/run/docker.sock if
     /// nothing is said.
@@ -76,8 +87,10 @@ pub(super) struct Request {
     orchestrator: SandboxOrchestratorConfig,
     config: SandboxConfig,
     options: SandboxOptions,
+    /// Variables of the environment of its commands.
+    environment: Vec<(OsString, OsString)>,
     /// Files of the host, and where they go.
-    files: Vec<(String, String)>,
+    files: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Wanted {
@@ -120,54 +133,119 @@ impl Wanted {
                 },
                 network_config: NetworkConfig::default(),
                 filesystem_config: FilesystemConfig { rootfs, ..FilesystemConfig::default() },
-                environment_variables: environment.into_iter().collect(),
+                // They are given with each command, as theirs may be any bytes.
+                environment_variables: HashMap::new(),
             },
             options,
+            environment,
             files,
         })
     }
 }
 
 impl Request {
+    pub(super) fn memory_mb(&self) -> u64 {
+        self.config.resource_limits.memory_mb
+    }
+
+    /// What each of its commands is given.
+    pub(super) fn environment(&self) -> Vec<(OsString, OsString)> {
+        self.environment.clone()
+    }
+
     pub(super) async fn orchestrator(&self) -> Result<DefaultSandboxOrchestrator, Failure> {
-        DefaultSandboxOrchestrator::new(self.orchestrator.clone()).await.map_err(super::failure)
+        DefaultSandboxOrchestrator::new(self.orchestrator.clone()).await.map_err(failure)
     }
 
     /// Makes the sandbox, with its files in it, and puts its id into `made` as soon as there is
-    /// something to be removed.
+    /// something to be removed. Gives what of directories was left out.
     pub(super) async fn make(
         &self,
         orchestrator: &DefaultSandboxOrchestrator,
         made: &mut Option<SandboxId>,
-    ) -> Result<(), Failure> {
-        let made = async {
-            let (config, options) = (self.config.clone(), self.options.clone());
-            let id = orchestrator.create_with(config, options).await?;
-            *made = Some(id);
-            orchestrator.start_sandbox(id).await?;
-            for (from, to) in &self.files {
-                match Path::new(from).is_dir() {
-                    true => {
-                        let carried = orchestrator.upload_directory(id, from.as_ref(), to).await?;
-                        left_out(carried.omitted.iter().map(omission));
-                    }
-                    false => orchestrator.upload_file(id, from, to).await?,
+    ) -> Result<Vec<Omitted>, Failure> {
+        let (config, options) = (self.config.clone(), self.options.clone());
+        let id = orchestrator.create_with(config, options).await.map_err(failure)?;
+        *made = Some(id);
+        orchestrator.start_sandbox(id).await.map_err(failure)?;
+        let mut omitted = Vec::new();
+        for (from, to) in &self.files {
+            match from.is_dir() {
+                true => {
+                    let carried = orchestrator.upload_directory(id, from, to).await;
+                    omitted.append(&mut carried.map_err(of_files)?.omitted);
                 }
+                false => drop(orchestrator.upload(id, from, to).await.map_err(of_files)?),
             }
-            Ok(())
-        };
-        made.await.map_err(super::failure)
+        }
+        Ok(omitted)
     }
 }
 
 /// The names and values of variables.
-pub(super) fn variables(given: &[String]) -> Result<Vec<(String, String)>, Failure> {
-    let pair = |pair: &String| match pair.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(Failure::usage(format!("--env `{pair}` has no value"))
-            .help("write it as --env NAME=VALUE; nothing is taken from this environment")),
+pub(super) fn variables(given: &[OsString]) -> Result<Vec<(OsString, OsString)>, Failure> {
+    let pair = |pair: &OsString| {
+        let parts = halves(pair, |bytes| bytes.iter().position(|byte| *byte == b'='));
+        parts.ok_or_else(|| {
+            Failure::usage(format!("--env `{}` has no value", pair.display()))
+                .help("write it as --env NAME=VALUE; nothing is taken from this environment")
+        })
     };
-    given.iter().map(pair).collect()
+    let env: Vec<_> = given.iter().map(pair).collect::<Result<_, _>>()?;
+    let mut command = Command::new("true");
+    command.env.clone_from(&env);
+    match command.check() {
+        Ok(()) => Ok(env),
+        Err(SandboxError::InvalidArgument { what }) => {
+            Err(Failure::usage(format!("--env: {what}")))
+        }
+        Err(other) => Err(failure(other)),
+    }
+}
+
+/// What is before and after the byte at a place.
+fn halves(
+    word: &OsStr,
+    place: impl FnOnce(&[u8]) -> Option<usize>,
+) -> Option<(OsString, OsString)> {
+    let bytes = word.as_bytes();
+    let at = place(bytes)?;
+    let half = |bytes| OsStr::from_bytes(bytes).to_owned();
+    Some((half(&bytes[..at]), half(&bytes[at + 1..])))
+}
+
+/// A number of processor cores.
+fn cores(given: &str) -> Result<f64, String> {
+    let number: f64 = given.parse().map_err(|_| "it is no number".to_owned())?;
+    match CPU_CORES.contains(&number) {
+        true => Ok(number),
+        false => Err(format!("{given} is not in {}..={}", CPU_CORES.start(), CPU_CORES.end())),
+    }
+}
+
+/// A limit that is known by its name.
+fn control(given: &str) -> Result<Control, String> {
+    given.parse().map_err(|error| match error {
+        SandboxError::InvalidArgument { what } => what,
+        other => other.to_string(),
+    })
+}
+
+/// Refuses a path that no sandbox follows.
+pub(super) fn climbs_not(path: &Path) -> Result<(), String> {
+    match path.components().any(|part| part == Component::ParentDir) {
+        true => Err("`..` is not followed".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a path in a sandbox that nothing can be written to, in any sandbox.
+pub(super) fn writable(path: &Path) -> Result<(), String> {
+    climbs_not(path)?;
+    match path.is_relative() || ["/workspace", "/tmp"].iter().any(|top| path.starts_with(top)) {
+        true => Ok(()),
+        false => Err("what is written must lie beneath /workspace or /tmp".to_owned()),
+    }
 }
 
 fn tier(tier: Option<u8>, driver: Option<DriverName>) -> Result<(SecurityTier, Tier1), Failure> {
@@ -184,50 +262,80 @@ fn tier(tier: Option<u8>, driver: Option<DriverName>) -> Result<(SecurityTier, T
     }
 }
 
-fn root(given: Option<&str>, driver: Option<DriverName>) -> Result<RootFilesystem, Failure> {
-    match given {
-        None => Ok(RootFilesystem::Host),
+fn root(given: Option<&OsStr>, driver: Option<DriverName>) -> Result<RootFilesystem, Failure> {
+    let Some(given) = given else { return Ok(RootFilesystem::Host) };
+    if given.as_bytes().contains(&b'/') {
+        return directory(Path::new(given));
+    }
+    match given.to_str() {
         Some("host") if driver == Some(DriverName::Docker) => {
             Err(Failure::usage("a container does not have the host's programs")
                 .help("leave --rootfs out for a built-in busybox, or name an image"))
         }
         Some("host") => Ok(RootFilesystem::Host),
         Some("") => Err(Failure::usage("--rootfs is empty")),
-        Some(path) if path.contains('/') => {
-            let unfit = |why: String| Failure::usage(format!("--rootfs `{path}`: {why}"));
-            let whole = fs::canonicalize(path).map_err(|error| unfit(error.to_string()));
-            // Names of images have slashes as well.
-            let whole = whole.map_err(|failure| {
-                failure
-                    .help("a value with a slash is a directory; give an image a name without one")
-            })?;
-            match whole.is_dir() {
-                true => Ok(RootFilesystem::Dir(whole)),
-                false => Err(unfit("it is no directory".to_owned())),
-            }
+        Some(_) if driver == Some(DriverName::Process) => {
+            Err(Failure::usage("the process driver serves no images")
+                .help("--driver docker does; a directory is known by its slash"))
         }
         Some(image) => Ok(RootFilesystem::Image(image.to_owned())),
+        None => {
+            Err(Failure::usage(format!("--rootfs `{}`: names of images are text", given.display())))
+        }
     }
 }
 
-/// Something that was left out of a directory, and why.
-pub(super) fn omission(omitted: &Omitted) -> String {
-    let why = match omitted.why {
+/// A directory of the host whose programs it has.
+fn directory(path: &Path) -> Result<RootFilesystem, Failure> {
+    let unfit = |why: String| {
+        Failure::new(Exit::NoSandbox, text::block(&format!("--rootfs `{}`: {why}", path.display())))
+    };
+    // Names of images have slashes as well.
+    let whole = fs::canonicalize(path).map_err(|error| {
+        unfit(error.to_string())
+            .help("a value with a slash is a directory; give an image a name without one")
+    })?;
+    match whole.is_dir() {
+        true => Ok(RootFilesystem::Dir(whole)),
+        false => Err(unfit("it is no directory".to_owned())),
+    }
+}
+
+/// Why something was left out of a directory.
+fn why(omitted: &Omitted) -> &'static str {
+    match omitted.why {
         Omission::Special => "is a pipe, a socket or a device",
         Omission::Unreadable => "may not be read",
         Omission::LeadsOut => "is a link that leads out of the directory",
-    };
-    format!("`{}` {why}", text::line(&omitted.path.to_string_lossy()))
+    }
 }
 
-/// Tells what was left out.
-pub(super) fn left_out(omitted: impl ExactSizeIterator<Item = String>) {
-    let count = omitted.len();
-    for what in omitted.take(MOST_TOLD) {
-        screen::tell(&format!("left out: {what}\n"));
+/// What was left out, for programs.
+pub(super) fn omissions(omitted: &[Omitted]) -> Vec<Value> {
+    let one = |one: &Omitted| json!({ "path": one.path.to_string_lossy(), "why": why(one) });
+    omitted.iter().map(one).collect()
+}
+
+/// Tells what was left out, if anything was.
+pub(super) fn left_out(omitted: &[Omitted], output: Output) {
+    let omitted = omissions(omitted);
+    match output {
+        Output::Json if omitted.is_empty() => {}
+        Output::Json => {
+            screen::tell(&text::json(&format!("{}\n", json!({ "omitted": omitted }))));
+        }
+        Output::Text => tell_left_out(&omitted),
     }
-    if count > MOST_TOLD {
-        screen::tell(&format!("left out: {} more\n", count - MOST_TOLD));
+}
+
+/// Tells people what was left out.
+pub(super) fn tell_left_out(omitted: &[Value]) {
+    let word = |one: &Value, name: &str| text::line(one[name].as_str().unwrap_or_default());
+    for one in omitted.iter().take(MOST_TOLD) {
+        screen::tell(&format!("left out: `{}` {}\n", word(one, "path"), word(one, "why")));
+    }
+    if omitted.len() > MOST_TOLD {
+        screen::tell(&format!("left out: {} more\n", omitted.len() - MOST_TOLD));
     }
 }
 
@@ -235,27 +343,38 @@ pub(super) fn left_out(omitted: impl ExactSizeIterator<Item = String>) {
 const MOST_TOLD: usize = 20;
 
 /// A file or a directory of the host, and where it goes.
-fn file(given: &str) -> Result<(String, String), Failure> {
+fn file(given: &OsStr) -> Result<(PathBuf, PathBuf), Failure> {
     // A name may have a colon in it.
-    let (from, to) = match given.rsplit_once(':') {
+    let colon = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b':');
+    let (from, to) = match halves(given, colon) {
         Some((from, to)) if !Path::new(given).exists() => (from, Some(to)),
-        _ => (given, None),
+        _ => (given.to_owned(), None),
     };
-    let unfit = |why: String| Failure::usage(format!("--file `{from}`: {why}"));
-    let about = fs::metadata(from).map_err(|error| unfit(error.to_string()))?;
-    if !about.is_file() && !about.is_dir() {
-        return Err(unfit("it is no regular file and no directory".to_owned()));
-    }
+    let from = PathBuf::from(from);
+    let told = |why: &dyn Display| format!("--file `{}`: {why}", from.display());
     let to = match to {
-        Some("") => return Err(unfit("nothing follows the colon".to_owned())),
-        Some(to) => to.to_owned(),
-        None => {
-            let name = Path::new(from).file_name().and_then(|name| name.to_str());
-            let name = name.ok_or_else(|| unfit("it has no name".to_owned()))?;
-            format!("/workspace/{name}")
+        Some(to) if to.is_empty() => {
+            return Err(Failure::usage(told(&"nothing follows the colon")));
         }
+        Some(to) => PathBuf::from(to),
+        None if from.as_os_str().is_empty() => return Err(Failure::usage(told(&"it is empty"))),
+        None => Path::new("/workspace").join(from.file_name().ok_or_else(|| {
+            Failure::usage(told(&"it has no name")).help("say where it goes, as HOST:GUEST")
+        })?),
     };
-    Ok((from.to_owned(), to))
+    writable(&to).map_err(|why| Failure::usage(told(&format!("`{}`: {why}", to.display()))))?;
+    copied(&from, told)?;
+    Ok((from, to))
+}
+
+/// Refuses what can't be copied from this host, in the words of `told`.
+pub(super) fn copied(from: &Path, told: impl Fn(&dyn Display) -> String) -> Result<(), Failure> {
+    let unfit = |why: &dyn Display| Failure::new(Exit::NoSandbox, text::block(&told(why)));
+    let about = fs::metadata(from).map_err(|error| unfit(&error))?;
+    match about.is_file() || about.is_dir() {
+        true => Ok(()),
+        false => Err(unfit(&"it is no regular file and no directory")),
+    }
 }
 
 /// A time such as `90`, `1.5s`, `500ms`, `2m`, `1h`: above zero, and at most a day.
@@ -299,7 +418,8 @@ pub(super) fn told(report: &IsolationReport) -> String {
     ];
     rows.extend(report.degraded.iter().map(|what| ("not applied", what.clone())));
     let row = |(name, value): (&str, String)| {
-        format!("{} {}\n", styled(DIM, &format!("{name:<18}")), text::line(&value))
+        let value = screen::wrapped(&text::line(&value), 19, std::io::stderr());
+        format!("{} {value}\n", styled(DIM, &format!("{name:<18}")))
     };
     rows.into_iter().map(row).collect()
 }
@@ -332,11 +452,11 @@ fn layout(layout: CgroupLayout) -> &'static str {
 }
 
 /// Destroys a sandbox. What could not be removed is told, and makes a failure of what went well.
-pub(super) async fn cleared(
+pub(super) async fn cleared<T>(
     orchestrator: &DefaultSandboxOrchestrator,
     id: Option<SandboxId>,
-    ended: Result<Exit, Failure>,
-) -> Result<Exit, Failure> {
+    ended: Result<T, Failure>,
+) -> Result<T, Failure> {
     let destroyed = match id {
         Some(id) => orchestrator.destroy_sandbox(id).await,
         None => Ok(()),
@@ -403,7 +523,7 @@ mod tests {
 
     #[test]
     fn a_root_is_the_host_a_directory_or_an_image() {
-        let read = |given, driver| root(given, driver).ok();
+        let read = |given: Option<&str>, driver| root(given.map(OsStr::new), driver).ok();
         let image = |name: &str| Some(RootFilesystem::Image(name.to_owned()));
         assert_eq!(read(None, Some(DriverName::Docker)), Some(RootFilesystem::Host));
         assert_eq!(read(Some("host"), None), Some(RootFilesystem::Host));

@@ -3,12 +3,15 @@
 //! A connection carries one request, a line of JSON, and then frames: a kind, a length of four bytes,
 //! and so many bytes. The last frame of each connection is the answer.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 
 use serde_json::{Value, json};
 use symbiont_runtime::{CommandResult, SandboxError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::end::{self, End, Limit};
 use crate::{Exit, Failure};
 
 /// The longest request, and the longest frame.
@@ -77,12 +80,43 @@ pub(super) async fn receive_request(from: &mut (impl AsyncRead + Unpin)) -> io::
     }
 }
 
-/// How a command ended, or why there is none.
-pub(super) fn ended(result: &Result<CommandResult, SandboxError>) -> Value {
-    match result {
-        Ok(result) => json!({ "exit": super::exit(result).code() }),
-        Err(error) => refused(&super::failure(error.clone())),
+/// A word of a command or a path: text, or the number of each of its bytes in hexadecimal digits.
+pub(super) fn word(word: &OsStr) -> Value {
+    match word.to_str() {
+        Some(text) => json!(text),
+        None => {
+            let digits = word.as_encoded_bytes().iter().map(|byte| format!("{byte:02x}"));
+            json!({ "hex": digits.collect::<String>() })
+        }
     }
+}
+
+/// The word that [`word`] has written.
+pub(super) fn read_word(value: &Value) -> Option<OsString> {
+    if let Some(text) = value.as_str() {
+        return Some(text.into());
+    }
+    let digits = value["hex"].as_str()?.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>().map(OsString::from_vec)
+}
+
+/// How a command ended in a sandbox of so much memory, or why there is none.
+pub(super) fn ended(result: &Result<CommandResult, SandboxError>, memory_mb: u64) -> Value {
+    match result {
+        Ok(result) => {
+            let End { exit, limit } = end::of(result);
+            let limit = limit.map(Limit::name);
+            json!({ "exit": exit.code(), "limit": limit, "memory_mb": memory_mb })
+        }
+        Err(error) => refused(&end::failure(error.clone())),
+    }
+}
+
+/// What such an answer says: the end, and how much memory there was.
+pub(super) fn end(answer: &Value) -> (End, Option<u64>) {
+    let limit = answer["limit"].as_str().and_then(Limit::named);
+    (End { exit: exit(answer), limit }, answer["memory_mb"].as_u64())
 }
 
 /// Why something was not done.
@@ -102,7 +136,27 @@ pub(super) fn understood(answer: &Value) -> Result<&Value, Failure> {
 }
 
 /// The exit code of an answer.
-pub(super) fn exit(answer: &Value) -> Exit {
+fn exit(answer: &Value) -> Exit {
     let code = answer["exit"].as_u64().and_then(|code| u8::try_from(code).ok());
     code.map_or(Exit::NoSandbox, Exit::Command)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn words_are_the_same_bytes_on_the_other_side() {
+        for bytes in [&b"text"[..], b"", b"\xff", b"a\xc3b\n\"", "\u{e9}".as_bytes()] {
+            let there = OsStr::from_bytes(bytes);
+            let line = word(there).to_string();
+            let back = read_word(&serde_json::from_str(&line).expect("JSON"));
+            assert_eq!(back.as_deref(), Some(there), "{line}");
+        }
+        for nonsense in [json!(null), json!(7), json!({ "hex": "zz" }), json!({ "text": "00" })] {
+            assert_eq!(read_word(&nonsense), None, "{nonsense}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `sandbox`: commands of people in sandboxes.
 
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -89,6 +90,10 @@ fn it_ends_as_its_command_ends() {
         assert!(ends(&["/etc/passwd"], 126).contains("can't be executed"));
         let late = ran(&[driver, &["--timeout", "500ms"]].concat(), &["sleep", "60"]);
         assert_eq!(late.status.code(), Some(124), "{late:?}");
+        let told = err(&late);
+        assert!(told.contains("500 ms: --timeout") && told.lines().count() == 1, "{told}");
+        let late = ran(&[driver, &["--timeout", "500ms", "--quiet"]].concat(), &["sleep", "60"]);
+        assert_eq!((late.status.code(), err(&late).as_str()), (Some(124), ""));
     });
 }
 
@@ -99,7 +104,229 @@ fn a_command_that_takes_too_much_memory_is_killed() {
         let output = ran(&[driver, &["--memory", "64"]].concat(), &hog);
         // A kernel of its own goes with it, which is the same to whoever looks.
         assert_eq!(output.status.code(), Some(137), "{driver:?} {output:?}");
+        let told = err(&output);
+        assert!(told.contains("64 MiB: --memory"), "{told}");
+        let quiet = ran(&[driver, &["--memory", "64", "-q"]].concat(), &hog);
+        assert_eq!((quiet.status.code(), err(&quiet).as_str()), (Some(137), ""));
+        // Killed by itself is not killed for lack of memory.
+        let output = ran(driver, &["sh", "-c", "kill -9 $$"]);
+        assert_eq!((output.status.code(), err(&output).as_str()), (Some(137), ""));
     });
+}
+
+/// What is told to programs of a failure, and the exit code of it all.
+#[track_caller]
+fn failed(arguments: &[&str]) -> (i32, String, String) {
+    let output = asked(arguments);
+    assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
+    let told = err(&output);
+    assert_eq!(told.lines().count(), 1, "{arguments:?}: {told}");
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let mut names: Vec<_> = told["error"].as_object().expect("an error").keys().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["code", "exit", "help", "message"], "{told}");
+    let word = |name: &str| told["error"][name].as_str().expect("text").to_owned();
+    let code = output.status.code().expect("it ends by itself");
+    assert_eq!(told["error"]["exit"], code, "{told}");
+    (code, word("code"), word("message"))
+}
+
+#[test]
+fn what_fails_is_told_to_programs_in_one_shape() {
+    let kept = Kept::new(&["--memory", "64"]);
+    let id = kept.0.as_str();
+    let inside = format!("{id}:x");
+    let etc = format!("{id}:/etc/x");
+    let absent = "0190b6a4-7c3e-7d6a-9b1f-2f6f3a1c5d4e";
+    let hog = ["--", "dd", "if=/dev/zero", "of=/dev/null", "bs=300M", "count=1"];
+    let run = |rest: &[&str]| failed(&[&["run", "-o", "json"], rest].concat());
+    let exec = |rest: &[&str]| failed(&[&["exec", "-o", "json", id], rest].concat());
+    for ((code, word, message), want) in [
+        (run(&["--tier", "9", "--", "true"]), (2, "usage", "1..=3")),
+        (run(&["--env", "A", "--", "true"]), (2, "usage", "has no value")),
+        (run(&["--", ""]), (2, "usage", "empty")),
+        (run(&[]), (2, "usage", "COMMAND")),
+        (run(&["--timeout", "300ms", "--", "sleep", "60"]), (124, "timed_out", "--timeout")),
+        (run(&["--tier", "3", "--", "true"]), (125, "failed", "Tier2")),
+        (run(&["--file", "/nowhere/x", "--", "true"]), (125, "failed", "/nowhere/x")),
+        (run(&["--", "/etc/passwd"]), (126, "not_executable", "can't be executed")),
+        (run(&["--", "no-such-command"]), (127, "not_found", "not found")),
+        (run(&[&["--memory", "64"], &hog[..]].concat()), (137, "out_of_memory", "--memory")),
+        (exec(&["--env", "=", "--", "true"]), (2, "usage", "name of a variable")),
+        (exec(&["--timeout", "300ms", "--", "sleep", "60"]), (124, "timed_out", "--timeout")),
+        (exec(&["--", "/etc/passwd"]), (126, "not_executable", "can't be executed")),
+        (exec(&["--", "no-such-command"]), (127, "not_found", "not found")),
+        (exec(&hog), (137, "out_of_memory", "64 MiB: --memory of `create`")),
+        (failed(&["exec", "-ojson", absent, "--", "true"]), (125, "failed", "no sandbox")),
+        (failed(&["create", "--output", "json", "--pids", "1"]), (2, "usage", "--pids")),
+        (failed(&["create", "--output=json", "--tier", "3"]), (125, "failed", "Tier2")),
+        (failed(&["cp", "-o", "json", "a", "b"]), (2, "usage", "on the host")),
+        (failed(&["cp", "-o", "json", "Cargo.toml", &etc]), (2, "usage", "/workspace or /tmp")),
+        (failed(&["cp", "-o", "json", "/nowhere/x", &inside]), (125, "failed", "No such file")),
+        (failed(&["cp", "-o", "json", &inside, "/tmp"]), (125, "failed", "No such file")),
+        (failed(&["destroy", "-o", "json", "x"]), (2, "usage", "UUID")),
+        (failed(&["list", "-o", "json", "x"]), (2, "usage", "unexpected")),
+        (failed(&["doctor", "-o", "json", "--bogus"]), (2, "usage", "--bogus")),
+    ] {
+        assert_eq!((code, word.as_str()), (want.0, want.1), "{message}");
+        assert!(message.contains(want.2), "{message}");
+    }
+}
+
+/// Each of the words that are no text arrives as it is, and so do files of such names.
+#[test]
+fn words_are_bytes() {
+    let word = |bytes: &[u8]| std::ffi::OsString::from_vec(bytes.to_vec());
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join(word(b"n\xff"));
+    std::fs::write(&file, "content").expect("written");
+    let script = "printf %s \"$A$1\"; cat /workspace/n*";
+    each(|driver| {
+        let mut begun = symbiont();
+        begun.args(["sandbox", "run"]).args(driver).arg("--file").arg(&file);
+        begun.arg("--env").arg(word(b"A=\xfe=\xc3"));
+        let output = begun.args(["--", "sh", "-c", script, "sh"]).arg(word(b"\x80 ")).output();
+        let output = output.expect("it starts");
+        assert_eq!(output.stdout, b"\xfe=\xc3\x80 content", "{driver:?}: {output:?}");
+    });
+    let mut begun = symbiont();
+    begun.args(["sandbox", "create", "--env"]).arg(word(b"A=\xfe"));
+    let kept = Kept::begun(&mut begun);
+    let cp = |from: &std::ffi::OsStr, to: &std::ffi::OsStr| {
+        let output = symbiont().args(["sandbox", "cp"]).args([from, to]).output().expect("starts");
+        assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
+    };
+    let back = directory.path().join(word(b"back\xff"));
+    cp(file.as_os_str(), format!("{}:", kept.0).as_ref());
+    let inside = [kept.0.as_bytes(), b":n\xff"].concat();
+    cp(&word(&inside), back.as_os_str());
+    assert_eq!(std::fs::read(&back).expect("it is there"), b"content");
+    let mut begun = symbiont();
+    begun.args(["sandbox", "exec", &kept.0, "--env"]).arg(word(b"B=\xfd"));
+    begun.args(["--", "sh", "-c", "printf %s \"$A$B$1\"; cat n*", "sh"]).arg(word(b"\x80"));
+    let output = begun.output().expect("it starts");
+    assert_eq!(output.stdout, b"\xfe\xfd\x80content", "{output:?}");
+}
+
+/// Whoever writes for nobody is not waited for: neither for the time it may run, nor until it takes
+/// notice of a reader that has gone.
+#[test]
+fn a_command_that_writes_for_nobody_ends() {
+    let patience = ["--timeout", "600s"];
+    each(|driver| {
+        let begun = std::time::Instant::now();
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");
+        let mut child = begin(&[driver, &patience].concat(), &["yes"]);
+        let output = child.stdout(full).stderr(Stdio::piped()).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(125), "{driver:?}: {output:?}");
+        assert!(err(&output).contains("No space left"), "{}", err(&output));
+        let deaf = "trap '' PIPE; while :; do echo x; done";
+        for (command, code) in [(&["yes"][..], 141), (&["sh", "-c", deaf], 137)] {
+            let mut child = begin(&[driver, &patience].concat(), command)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("it starts");
+            let mut out = child.stdout.take().expect("a pipe");
+            out.read_exact(&mut [0; 2]).expect("it writes");
+            drop(out);
+            assert_eq!(child.wait().expect("it ends").code(), Some(code), "{driver:?} {command:?}");
+        }
+        assert!(begun.elapsed().as_secs() < 100, "{driver:?}: it was waited for");
+    });
+}
+
+/// A command that has this terminal, as one that a person sits at.
+struct Seat {
+    child: Child,
+    terminal: std::fs::File,
+    seen: Vec<u8>,
+}
+
+impl Seat {
+    /// `sandbox` with these arguments, and a script to run.
+    fn new(arguments: &[&str], script: &str) -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it is ours");
+        let name = ptsname(&terminal, Vec::new()).expect("it has a name");
+        let path = Path::new(name.to_str().expect("text"));
+        let open = || std::fs::File::options().read(true).write(true).open(path).expect("it opens");
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_symbiont"), "sandbox"]);
+        command.args(arguments).args(["--", "sh", "-c", script]);
+        command.stdin(open()).stdout(open()).stderr(open());
+        let child = command.spawn().expect("setsid starts");
+        Self { child, terminal: terminal.into(), seen: Vec::new() }
+    }
+
+    fn until(&mut self, word: &str) {
+        let mut buffer = [0; 256];
+        while !self.seen.windows(word.len()).any(|part| part == word.as_bytes()) {
+            let count = self.terminal.read(&mut buffer).expect("it goes on");
+            self.seen.extend_from_slice(&buffer[..count]);
+        }
+    }
+
+    fn types(&mut self, bytes: &[u8]) {
+        self.terminal.write_all(bytes).expect("it is typed");
+    }
+
+    fn sizes(&self, rows: u16, columns: u16) {
+        let size =
+            rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.terminal, size).expect("it has a size");
+    }
+
+    fn ends(mut self) -> Option<i32> {
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+#[test]
+fn a_person_at_a_terminal_ends_and_resizes_commands() {
+    each(|driver| {
+        let run = [&["run"], driver].concat();
+        let kept = Kept::new(driver);
+        let exec = ["exec", &kept.0];
+        for (typed, code) in [(&b"\x03"[..], 130), (b"\x1c", 131), (b"\x1a\x03", 130)] {
+            for arguments in [&run[..], &exec] {
+                let mut seat = Seat::new(arguments, "echo begun; exec sleep 600");
+                seat.until("begun");
+                seat.types(typed);
+                assert_eq!(seat.ends(), Some(code), "{driver:?} {typed:?}");
+            }
+        }
+        if driver[3] == "gvisor" {
+            return eprintln!("not run: gvisor: its terminals tell nobody of another size");
+        }
+        let script = "trap 'stty size' WINCH; echo begun; until read x; do :; done; exit 9";
+        let mut seat = Seat::new(&run, script);
+        seat.until("begun");
+        seat.sizes(33, 77);
+        seat.until("33 77");
+        seat.types(b"over\r");
+        assert_eq!(seat.ends(), Some(9), "{driver:?}");
+    });
+}
+
+#[test]
+fn help_tells_the_ranges_that_are_held() {
+    let help = asked(&["run", "--help"]);
+    let help = String::from_utf8(help.stdout).expect("text");
+    for (option, low, high) in
+        [("--memory", "8", "4194304"), ("--cpus", "0.01", "4096"), ("--pids", "16", "4096")]
+    {
+        let (_, about) = help.split_once(&format!("{option} <")).expect("it is there");
+        let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(about.contains(&format!("from {low} to {high}")), "{option}: {help}");
+        for value in ["-1", "0", "x", "99999999999999999999999"] {
+            let output = ran(&[option, value], &["true"]);
+            assert_eq!(output.status.code(), Some(2), "{option} {value}: {output:?}");
+            let told = err(&output);
+            assert!(told.contains(&format!("'{option} <")), "{option} {value}: {told}");
+        }
+    }
 }
 
 #[test]
@@ -164,11 +391,16 @@ fn files_come_with_it() {
     });
     for (given, why) in [("/nowhere/x", "No such file"), ("/dev/null", "no regular file")] {
         let output = ran(&["--file", given], &["true"]);
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+        assert!(err(&output).contains(why), "{}", err(&output));
+    }
+    for (guest, why) in [("/etc/x", "beneath"), ("../x", "`..`"), ("", "follows the colon")] {
+        let output = ran(&["--file", &format!("{file}:{guest}")], &["true"]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(err(&output).contains(why), "{}", err(&output));
     }
-    let output = ran(&["--file", &format!("{file}:/etc/x")], &["true"]);
-    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let output = ran(&["--file", ""], &["true"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]
@@ -177,10 +409,11 @@ fn what_makes_no_sense_is_told_at_once() {
         (&["--tier", "4"][..], &["true"][..], 2, "4 is not in 1..=3"),
         (&["--tier", "2", "--driver", "process"], &["true"], 2, "does not serve tier 2"),
         (&["--driver", "docker", "--rootfs", "host"], &["true"], 2, "built-in busybox"),
-        (&["--rootfs", "./nowhere"], &["true"], 2, "No such file"),
-        (&["--memory", "0"], &["true"], 2, "memory_mb"),
-        (&["--cpus", "0"], &["true"], 2, "cpu_cores"),
-        (&["--pids", "1"], &["true"], 2, "processes"),
+        (&["--rootfs", "./nowhere"], &["true"], 125, "No such file"),
+        (&["--driver", "process", "--rootfs", "image"], &["true"], 2, "serves no images"),
+        (&["--memory", "0"], &["true"], 2, "--memory"),
+        (&["--cpus", "0"], &["true"], 2, "--cpus"),
+        (&["--pids", "1"], &["true"], 2, "--pids"),
         (&["--timeout", "25h"], &["true"], 2, "24h"),
         (&["--timeout", "0"], &["true"], 2, "above zero"),
         (&["--env", "PATH"], &["true"], 2, "has no value"),
@@ -347,11 +580,11 @@ struct Kept(String);
 
 impl Kept {
     fn new(options: &[&str]) -> Self {
-        let output = symbiont()
-            .args(["sandbox", "create", "--lease", "10m"])
-            .args(options)
-            .output()
-            .expect("it starts");
+        Self::begun(symbiont().args(["sandbox", "create", "--lease", "10m"]).args(options))
+    }
+
+    fn begun(create: &mut Command) -> Self {
+        let output = create.output().expect("it starts");
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         Self(String::from_utf8(output.stdout).expect("text").trim().to_owned())
     }
@@ -492,14 +725,15 @@ fn files_go_in_and_come_out() {
     assert_eq!(copied(&inside(""), &at("all")), (Some(0), String::new()));
     assert_eq!(std::fs::read_to_string(at("all/sub/x")).expect("it is there"), "content");
     for (from, to, code, why) in [
-        (at("tree"), inside("sub/x"), 1, "sub/x"),
-        ("/dev/null".to_owned(), inside("x"), 2, "no regular file"),
-        (at("nothing"), inside("x"), 2, "No such file"),
+        (at("tree"), inside("sub/x"), 125, "sub/x"),
+        ("/dev/null".to_owned(), inside("x"), 125, "no regular file"),
+        (at("nothing"), inside("x"), 125, "No such file"),
         (at("in"), at("y"), 2, "ID:PATH"),
-        (inside("sub"), at("in"), 2, "Not a directory"),
-        (inside("nothing"), at("y"), 1, "No such file"),
-        (at("in"), inside("/etc/x"), 1, "leads out of"),
-        (at("in"), inside("../x"), 1, "`..` is not followed"),
+        (inside("sub"), at("in"), 125, "Not a directory"),
+        (inside("nothing"), at("y"), 125, "No such file"),
+        (at("in"), inside("/etc/x"), 2, "beneath /workspace or /tmp"),
+        (at("in"), inside("../x"), 2, "`..` is not followed"),
+        (inside("../x"), at("y"), 2, "`..` is not followed"),
     ] {
         let (got, told) = copied(&from, &to);
         assert!(told.contains(why), "{from} {to}: {told}");
@@ -536,7 +770,7 @@ fn a_lease_ends_and_a_keeper_that_is_killed_is_gone() {
     // What is wrong is told by the command that was asked.
     let wrong = asked(&["create", "--memory", "1"]);
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
-    assert!(err(&wrong).contains("memory_mb"), "{}", err(&wrong));
+    assert!(err(&wrong).contains("--memory"), "{}", err(&wrong));
     let third = asked(&["create", "--tier", "3"]);
     assert_eq!((third.status.code(), third.stdout.as_slice()), (Some(125), &b""[..]), "{third:?}");
     assert!(err(&third).contains("ask for Tier2"), "{}", err(&third));

@@ -876,10 +876,7 @@ async fn make_sandbox(
     let prepared = async {
         orchestrator.start_sandbox(id).await?;
         for (local, remote) in files {
-            let local = local.to_str().ok_or_else(|| SandboxError::InvalidArgument {
-                what: format!("the path `{}` is no text", local.display()),
-            })?;
-            orchestrator.upload_file(id, local, &remote).await?;
+            orchestrator.upload(id, &local, remote.as_ref()).await?;
         }
         Ok(())
     };
@@ -901,10 +898,11 @@ async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         None | Some(Value::Null) => {}
         Some(Value::Array(args)) => {
             for arg in args.iter() {
-                command.args.push(match arg {
+                let arg = match arg {
                     Value::Secret(secret) => secret.text.to_string(),
                     other => other.to_string(),
-                });
+                };
+                command.args.push(arg.into());
             }
         }
         Some(other) => return Err(type_error(call, "args", "an array", other)),
@@ -927,7 +925,7 @@ async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
                     Value::Secret(secret) => secret.text.to_string(),
                     other => other.to_string(),
                 };
-                command.env.push((name.to_string(), value));
+                command.env.push((name.to_string().into(), value.into()));
             }
         }
         Some(other) => return Err(type_error(call, "env", "a map", other)),
@@ -1015,7 +1013,7 @@ async fn touch(
             Ok(Done::new(value, note))
         }
         "fs.exists" => {
-            let there = sandbox.stat(id, path).await?.is_some();
+            let there = sandbox.stat(id, path.as_ref()).await?.is_some();
             Ok(Done::new(Value::Bool(there), there.to_string()))
         }
         "fs.list" => {
@@ -1041,7 +1039,7 @@ async fn touch(
 async fn missing(run: &Run, call: &HostCall) -> Option<ErrorValue> {
     let path = operations::absolute(&argument(call, 0)?.to_string());
     let (id, sandbox) = sandbox(run).await.ok()?;
-    let there = sandbox.stat(id, &path).await.ok()?;
+    let there = sandbox.stat(id, path.as_ref()).await.ok()?;
     there.is_none().then(|| ErrorValue::new("NotFound", format!("there is no `{path}`")))
 }
 

@@ -194,25 +194,56 @@ async fn a_task_that_began_an_effect_is_not_attempted_again() {
 
 #[tokio::test]
 async fn usage_of_a_sandbox_comes_from_the_kernel() {
-    let runtime = runtime(|_| {}).await;
-    let source = r#"agent hog { with { exec("sleep", ["60"]); } }"#;
-    let mut feed = runtime.watch();
-    let id = started(&runtime, config("hog", source, ExecutionMode::Persistent)).await;
-    loop {
-        let event = feed.recv().await.unwrap();
-        if event.metadata["kind"] == "sandbox.started" {
-            break;
+    for (driver, tier1, tier) in [
+        ("process", Tier1::Process, "tier1"),
+        ("docker", Tier1::Docker, "tier1"),
+        ("gvisor", Tier1::Auto, "tier2"),
+    ] {
+        let runtime = runtime(|config| {
+            config.sandbox.tier1 = tier1;
+            config.sandbox.engine_socket =
+                std::env::var_os("SYMBIONT_TEST_DOCKER").map(std::path::PathBuf::from);
+        })
+        .await;
+        let drivers = runtime.sandbox().drivers().await;
+        let tried = drivers.iter().find(|tried| tried.driver == driver).expect("it is known");
+        match tried.available {
+            true => uses_what_the_kernel_counts(&runtime, driver, tier).await,
+            false => eprintln!("not run: {driver}: {}", tried.detail),
         }
+        runtime.shutdown().await;
     }
-    let detail = runtime.resources().usage_detail(id).await.unwrap();
-    let memory = detail.memory_used.expect("every host counts memory");
-    assert!(memory.value > 0 && memory.source == UsageSource::Kernel, "{memory:?}");
+}
+
+/// An agent whose sandbox is made by `driver`, and what its resources are known to be.
+async fn uses_what_the_kernel_counts(runtime: &Runtime, driver: &str, tier: &str) {
+    let source = r#"agent hog { with sandbox = "TIER" {
+        exec("true");
+        exec("sleep", ["600"]);
+    } }"#;
+    let source = source.replace("TIER", tier);
+    let mut feed = runtime.watch();
+    let id = started(runtime, config("hog", &source, ExecutionMode::Persistent)).await;
+    // The agent has the sandbox when the first command in it has ended, at the latest.
+    let (detail, memory) = loop {
+        feed.recv().await.unwrap();
+        let detail = runtime.resources().usage_detail(id).await.unwrap();
+        let memory = detail.memory_used.expect("every host counts memory");
+        if memory.source == UsageSource::Kernel {
+            break (detail, memory);
+        }
+    };
+    let created = records(runtime, "sandbox.created").await;
+    assert_eq!(created[0].metadata["driver"], driver);
+    assert!(memory.value > 0, "{driver}: {memory:?}");
+    // A kernel of its own and its gofer are charged with the rest, within what was promised.
+    assert!(memory.value <= 64 << 20, "{driver}: {memory:?}");
     // A host that does not count disk traffic has no figure for all, and no zero either.
     let usage = runtime.resources().get_resource_usage(id).await;
-    assert_eq!(usage.is_ok(), detail.disk_io_rate.is_some(), "{usage:?}");
+    assert_eq!(usage.is_ok(), detail.disk_io_rate.is_some(), "{driver}: {usage:?}");
     runtime.lifecycle().terminate_agent(id).await.unwrap();
     let left = runtime.resources().get_system_resources().await;
-    assert_eq!(left.allocations, 0, "what was promised is free again");
+    assert_eq!(left.allocations, 0, "{driver}: what was promised is free again");
 }
 
 #[tokio::test]

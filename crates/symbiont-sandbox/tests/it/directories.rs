@@ -108,7 +108,7 @@ fn they_go_in_and_come_out_as_they_were() {
         mode("a/b/none", 0o400);
         mode("a/b", 0o1777);
 
-        let sent = sandbox.upload_directory(&from, "some/where/").await.unwrap();
+        let sent = sandbox.upload_directory(&from, "some/where/".as_ref()).await.unwrap();
         assert_eq!(counts(&sent), (524, 3, 1, 1_000_003 + 5 + 1450));
         assert_eq!(omitted(&sent), [("around", Omission::LeadsOut), ("far", Omission::LeadsOut)]);
         let cases = [
@@ -120,7 +120,7 @@ fn they_go_in_and_come_out_as_they_were() {
         try_each(sandbox, &cases).await;
 
         let to = place.path().join("to");
-        let got = sandbox.download_directory("/workspace/some/where", &to).await.unwrap();
+        let got = sandbox.download_directory("/workspace/some/where".as_ref(), &to).await.unwrap();
         assert_eq!(counts(&got), counts(&sent));
         assert_eq!(omitted(&got), []);
         let mut want = all_of(&from);
@@ -132,7 +132,7 @@ fn they_go_in_and_come_out_as_they_were() {
 
         // As an archive they are the same.
         let archive = place.path().join("it.tar");
-        let told = sandbox.export("some/where", &archive).await.unwrap();
+        let told = sandbox.export("some/where".as_ref(), &archive).await.unwrap();
         assert_eq!(counts(&told), counts(&sent));
         let unpacked = place.path().join("unpacked");
         tar::Archive::new(fs::File::open(&archive).unwrap()).unpack(&unpacked).unwrap();
@@ -156,7 +156,7 @@ fn what_commands_left_there_harms_nobody() {
         let to = place.path().join("to");
         // An empty directory may be there.
         fs::create_dir(&to).unwrap();
-        let got = sandbox.download_directory("w", &to).await.unwrap();
+        let got = sandbox.download_directory("w".as_ref(), &to).await.unwrap();
         assert_eq!(counts(&got), (2, 1, 2, 4));
         let want = [
             ("climb", Omission::LeadsOut),
@@ -184,7 +184,7 @@ fn what_commands_left_there_harms_nobody() {
         ] {
             make(&place.path().join(name));
             let before = names(place.path());
-            let refused = sandbox.download_directory("w", &place.path().join(name)).await;
+            let refused = sandbox.download_directory("w".as_ref(), &place.path().join(name)).await;
             assert!(
                 matches!(refused, Err(SandboxError::InvalidArgument { .. })),
                 "{name}: {refused:?}"
@@ -192,12 +192,13 @@ fn what_commands_left_there_harms_nobody() {
             assert_eq!(names(place.path()), before, "{name}");
         }
         for path in ["../x", "/etc", "w/file", "w/near", "w/hard", "none", "/proc/self", "w/up/w"] {
-            let refused = sandbox.download_directory(path, &place.path().join("new")).await;
+            let refused =
+                sandbox.download_directory(path.as_ref(), &place.path().join("new")).await;
             assert!(
                 matches!(refused, Err(SandboxError::PathForbidden { .. })),
                 "{path}: {refused:?}"
             );
-            let refused = sandbox.export(path, &place.path().join("new.tar")).await;
+            let refused = sandbox.export(path.as_ref(), &place.path().join("new.tar")).await;
             assert!(
                 matches!(refused, Err(SandboxError::PathForbidden { .. })),
                 "{path}: {refused:?}"
@@ -216,11 +217,20 @@ fn there_is_an_end_to_what_is_copied() {
                       truncate -s 100G huge/f; } && cd deep && \
                       i=0 && while [ $i -lt 70 ]; do mkdir d && cd d && i=$((i+1)); done";
         assert_eq!(told(&sandbox.exec(shell(sparse)).await), "0:");
-        let refused = sandbox.download_directory("huge", &to).await;
+        let refused = sandbox.download_directory("huge".as_ref(), &to).await;
         assert!(matches!(refused, Err(SandboxError::TransferTooLarge { .. })), "{refused:?}");
-        let refused = sandbox.download_directory("deep", &to).await;
-        assert!(matches!(refused, Err(SandboxError::ResourceLimit { .. })), "{refused:?}");
+        let refused = sandbox.download_directory("deep".as_ref(), &to).await;
+        let Err(SandboxError::ResourceLimit { kind }) = refused else { panic!("{refused:?}") };
+        let at = format!("64 directories within each other, at `deep{}`: ", "/d".repeat(64));
+        assert!(kind.starts_with(&at), "{kind}");
         assert_eq!(names(place.path()), [""; 0]);
+        let deep = place.path().join("deep");
+        fs::create_dir_all(deep.join("d/".repeat(70))).unwrap();
+        let refused = sandbox.upload_directory(&deep, "new".as_ref()).await;
+        let Err(SandboxError::ResourceLimit { kind }) = refused else { panic!("{refused:?}") };
+        assert!(kind.contains(&format!("at `{}{}`", deep.display(), "/d".repeat(64))), "{kind}");
+        fs::remove_dir_all(&deep).unwrap();
+        assert!(sandbox.stat("new".as_ref()).await.unwrap().is_none());
 
         // More than there is room for, and a name that is taken; nothing of it stays.
         let from = place.path().join("from");
@@ -229,14 +239,14 @@ fn there_is_an_end_to_what_is_copied() {
         let fill =
             "head -c 104857600 /dev/zero > full; mkdir taken; touch taken/x file; ln -s / link";
         assert_eq!(told(&sandbox.exec(shell(fill)).await), "0:");
-        let refused = sandbox.upload_directory(&from, "new").await;
+        let refused = sandbox.upload_directory(&from, "new".as_ref()).await;
         assert_eq!(refused, Err(SandboxError::StorageFull));
         fs::File::create(from.join("d/big")).unwrap().set_len(200 << 20).unwrap();
-        let refused = sandbox.upload_directory(&from, "new").await;
+        let refused = sandbox.upload_directory(&from, "new".as_ref()).await;
         assert!(matches!(refused, Err(SandboxError::TransferTooLarge { .. })), "{refused:?}");
         fs::remove_file(from.join("d/big")).unwrap();
         for path in ["taken", "file", "/workspace", "link", "link/x", "/usr/new", "a/../b", ""] {
-            let refused = sandbox.upload_directory(&from, path).await;
+            let refused = sandbox.upload_directory(&from, path.as_ref()).await;
             let forbidden = matches!(
                 refused,
                 Err(SandboxError::PathForbidden { .. } | SandboxError::NotRegular { .. })
@@ -261,14 +271,20 @@ fn whoever_gives_up_leaves_nothing() {
         }
         // Given up at a different step each time, until one is fast enough.
         let mut patience = std::time::Duration::from_micros(200);
-        while tokio::time::timeout(patience, sandbox.upload_directory(&from, "in")).await.is_err() {
+        while tokio::time::timeout(patience, sandbox.upload_directory(&from, "in".as_ref()))
+            .await
+            .is_err()
+        {
             let nothing = "test ! -e in && for f in .*; do echo $f; done | grep -v '^[.]*$'";
             assert_eq!(told(&sandbox.exec(shell(nothing)).await), "1:", "after {patience:?}");
             patience *= 2;
         }
         let to = place.path().join("to");
         patience = std::time::Duration::from_micros(200);
-        while tokio::time::timeout(patience, sandbox.download_directory("in", &to)).await.is_err() {
+        while tokio::time::timeout(patience, sandbox.download_directory("in".as_ref(), &to))
+            .await
+            .is_err()
+        {
             // What was under way on the disk is done, and then undone.
             super::until(|| names(place.path()) == ["from"]).await;
             patience *= 2;

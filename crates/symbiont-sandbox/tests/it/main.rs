@@ -331,11 +331,11 @@ fn a_name_is_the_name_of_one_file() {
             assert!(sandbox.read_file(path, 99).await.is_ok(), "{path}");
         }
         assert!(refused(sandbox.list("way").await.unwrap_err()));
-        assert!(refused(sandbox.stat("way/secret").await.unwrap_err()));
+        assert!(refused(sandbox.stat("way/secret".as_ref()).await.unwrap_err()));
         for (path, kind) in
             [("way", EntryKind::Link), ("broken", EntryKind::Link), ("hard", EntryKind::File)]
         {
-            assert_eq!(sandbox.stat(path).await.unwrap().unwrap().kind, kind, "{path}");
+            assert_eq!(sandbox.stat(path.as_ref()).await.unwrap().unwrap().kind, kind, "{path}");
         }
         assert!(refused(sandbox.write_file("way/secret", b"x", 0o644).await.unwrap_err()));
         assert!(refused(sandbox.write_file("dir/soft", b"x", 0o644).await.unwrap_err()));
@@ -348,7 +348,7 @@ fn a_name_is_the_name_of_one_file() {
         assert_eq!(sandbox.list("dir").await.unwrap().len(), 1);
         // A local name as long as there are.
         let long = local.path().join("n".repeat(255));
-        assert_eq!(sandbox.download("plain", &long).await, Ok(6));
+        assert_eq!(sandbox.download("plain".as_ref(), &long).await, Ok(6));
         sandbox.destroy().await.unwrap();
     });
 }

@@ -24,8 +24,10 @@ pub(super) async fn case_15_a_file_of_a_tebibyte(ground: &Ground) -> Told {
     let local = tempfile::tempdir().unwrap();
     let target = local.path().join("file");
     let begun = Instant::now();
-    let told =
-        [ok(place.download("sparse", &target).await), ok(place.read_file("sparse", 1 << 20).await)];
+    let told = [
+        ok(place.download("sparse".as_ref(), &target).await),
+        ok(place.read_file("sparse", 1 << 20).await),
+    ];
     let at_once = begun.elapsed() < Duration::from_secs(2);
     place.end().await;
     Ok(format!("{} at once: {at_once}, a file here: {}", told.join(" "), target.exists()))
@@ -68,7 +70,7 @@ pub(super) async fn case_24_links_on_the_way_out(ground: &Ground) -> Told {
     let target = local.path().join("file");
     let mut told = Vec::new();
     for path in ["out", "up", "chain", "directory/passwd", "loop", "near"] {
-        let got = place.download(path, &target).await;
+        let got = place.download(path.as_ref(), &target).await;
         told.push(format!("{path}: {}", got.map_or_else(reason, |_| "followed".to_owned())));
     }
     for path in ["near", "hard"] {
@@ -91,7 +93,7 @@ pub(super) async fn case_25_what_is_no_file(ground: &Ground) -> Told {
     let mut told = Vec::new();
     for path in ["fifo", "socket", "directory", "/dev/zero", "zero"] {
         let begun = Instant::now();
-        let got = place.download(path, &target).await;
+        let got = place.download(path.as_ref(), &target).await;
         assert!(begun.elapsed() < Duration::from_secs(2), "{path} hangs");
         told.push(format!("{path} {}", ok(got)));
     }
@@ -105,7 +107,7 @@ pub(super) async fn case_25_what_is_no_file(ground: &Ground) -> Told {
 pub(super) async fn case_26_a_mode_that_gives_rights(ground: &Ground) -> Told {
     let place = ground.place().await?;
     place.write_file("file", b"x", 0o6777).await.unwrap();
-    let mode = place.stat("file").await.unwrap().unwrap().mode;
+    let mode = place.stat("file".as_ref()).await.unwrap().unwrap().mode;
     let inside = place.shell("find file -user 1000 -perm 0777").await;
     place.end().await;
     Ok(format!("{mode:o}, the command's own: {}", inside == "file"))
@@ -148,8 +150,8 @@ pub(super) async fn case_28_another_size_than_was_said(ground: &Ground) -> Told 
     // The kernel says of these that they have nothing, and a page.
     let (more, less) = ("/proc/self/status", "/sys/devices/system/cpu/online");
     let told = [
-        ok(place.upload(more.as_ref(), "more").await),
-        ok(place.upload(less.as_ref(), "less").await),
+        ok(place.upload(more.as_ref(), "more".as_ref()).await),
+        ok(place.upload(less.as_ref(), "less".as_ref()).await),
     ];
     let left = async || names(&**place).await;
     let begun = Instant::now();
@@ -181,8 +183,8 @@ pub(super) async fn case_72_names_of_all_kinds(ground: &Ground) -> Told {
         &long,
     ];
     for name in names {
-        assert_eq!(place.upload(&there, name).await, Ok(3_000_001), "{name}");
-        assert_eq!(place.download(name, &back).await, Ok(3_000_001), "{name}");
+        assert_eq!(place.upload(&there, name.as_ref()).await, Ok(3_000_001), "{name}");
+        assert_eq!(place.download(name.as_ref(), &back).await, Ok(3_000_001), "{name}");
         assert!(std::fs::read(&back).unwrap() == content, "{name}");
         let shown = Command::new("cat").args(["--", name]);
         let ended = place.exec(Command { output_cap: 4 << 20, ..shown }).await.unwrap();
@@ -208,7 +210,10 @@ pub(super) async fn case_102_a_directory_that_becomes_a_link(ground: &Ground) ->
         assert!(begun.elapsed() < Duration::from_secs(30), "{own} {refused}");
         for read in [
             place.read_file("d/passwd", 1 << 20).await,
-            place.download("d/passwd", &target).await.map(|_| std::fs::read(&target).unwrap()),
+            place
+                .download("d/passwd".as_ref(), &target)
+                .await
+                .map(|_| std::fs::read(&target).unwrap()),
         ] {
             match read {
                 Ok(content) => {
@@ -236,7 +241,7 @@ pub(super) async fn case_103_two_thousand_directories_deep(ground: &Ground) -> T
     let made = place.probe(&["deep", "2000"]).await;
     let path = vec!["d"; 2000].join("/");
     let told = [
-        ok(place.stat(&path).await),
+        ok(place.stat(path.as_ref()).await),
         ok(place.write_file(&format!("{path}/file"), b"x", 0o644).await),
         ok(place.remove("d").await),
     ];
@@ -250,7 +255,7 @@ pub(super) async fn case_104_more_names_than_are_listed(ground: &Ground) -> Told
     assert_eq!(place.shell("mkdir many").await, "");
     assert_eq!(place.probe(&["many", "5000", "many"]).await, "");
     let listed = ok(place.list("many").await);
-    let kind = place.stat("many").await.unwrap().unwrap().kind;
+    let kind = place.stat("many".as_ref()).await.unwrap().unwrap().kind;
     let next = how(&place.exec(Command::new("true")).await);
     place.end().await;
     Ok(format!("{listed}, still a directory: {}; the next: {next}", kind == EntryKind::Directory))

@@ -47,7 +47,7 @@ pub(super) async fn case_14_all_room_for_files(ground: &Ground) -> Told {
         let filled = place.probe(&["fill", &format!("{directory}/full")]).await;
         let file = format!("{directory}/file");
         let stored = ok(place.write_file(&file, &vec![1; 1 << 20], 0o644).await);
-        let nothing = place.stat(&file).await.unwrap().is_none();
+        let nothing = place.stat(file.as_ref()).await.unwrap().is_none();
         place.remove(&format!("{directory}/full")).await.unwrap();
         let again = ok(place.write_file(&file, &vec![1; 1 << 20], 0o644).await);
         told.push(format!(
@@ -95,11 +95,9 @@ pub(super) async fn case_18_as_many_processors_as_there_are(ground: &Ground) -> 
 pub(super) async fn case_19_commands_that_can_not_be(ground: &Ground) -> Told {
     let place = ground.place().await?;
     let base = || Command::new("touch").args(["/workspace/started"]);
-    let variable = |name: &str, value: &str| Command {
-        env: vec![(name.to_owned(), value.to_owned())],
-        ..base()
-    };
-    let many = (0..300).map(|n| (format!("V{n}"), String::new())).collect();
+    let variable =
+        |name: &str, value: &str| Command { env: vec![(name.into(), value.into())], ..base() };
+    let many = (0..300).map(|n| (format!("V{n}").into(), "".into())).collect();
     let cases = [
         Command::new(""),
         base().args(["a\0b"]),
@@ -125,7 +123,7 @@ pub(super) async fn case_19_commands_that_can_not_be(ground: &Ground) -> Told {
             other => panic!("{text}: {other:?}"),
         }
     }
-    let started = place.stat("started").await.unwrap().is_some();
+    let started = place.stat("started".as_ref()).await.unwrap().is_some();
     place.end().await;
     Ok(format!("{refused} of {count} InvalidArgument, anything started: {started}"))
 }
@@ -133,7 +131,7 @@ pub(super) async fn case_19_commands_that_can_not_be(ground: &Ground) -> Told {
 pub(super) async fn case_20_a_value_with_everything_in_it(ground: &Ground) -> Told {
     let place = ground.place().await?;
     let value = "line one\nline \"two\" '$x' \\ `y` \u{1b}[0m é";
-    let env = vec![("ODD".to_owned(), value.to_owned())];
+    let env = vec![("ODD".into(), value.into())];
     let ended = place.exec(Command { env, ..shell("printf %s \"$ODD\"") }).await;
     let same = ended.is_ok_and(|ended| ended.stdout == value.as_bytes());
     place.end().await;

@@ -115,7 +115,7 @@ pub(super) async fn case_119_a_mebibyte_there_and_back(ground: &Ground) -> Told 
 
 pub(super) async fn case_122_a_conversation(ground: &Ground) -> Told {
     let place = ground.place().await?;
-    let script = "trap 'echo asked; exit 3' USR1; echo begun; read x; echo got $x; while :; do sleep 60; done";
+    let script = "trap 'echo asked; exit 3' USR1; echo begun; read x; echo got $x; while :; do sleep 0.1; done";
     let mut process = place.spawn(shell(script)).await.unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let mut next = async || lines.next_line().await.unwrap().unwrap_or_default();

@@ -90,7 +90,7 @@ impl Ground {
         };
         let token = marker();
         sandbox.write_file(".probe", token.as_bytes(), 0o644).await.unwrap();
-        sandbox.upload(&PROBE, "probe").await.unwrap();
+        sandbox.upload(&PROBE, "probe".as_ref()).await.unwrap();
         Ok(Place { sandbox, token })
     }
 }

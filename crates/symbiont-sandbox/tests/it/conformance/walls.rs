@@ -195,7 +195,7 @@ pub(super) async fn case_114_signals_as_a_new_program_has_them(ground: &Ground) 
 pub(super) async fn case_115_commands_of_one_sandbox(ground: &Ground) -> Told {
     let place = ground.place().await?;
     let secret = marker();
-    let env = vec![("SECRET".to_owned(), secret.clone())];
+    let env = vec![("SECRET".into(), secret.clone().into())];
     let held = Command { env, ..place.command(&["hold", "lock"]) };
     let mut held = place.spawn(held).await.unwrap();
     let mut said = [0; 5];
