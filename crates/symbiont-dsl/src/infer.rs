@@ -537,6 +537,9 @@ impl<'a, 'r> Infer<'a, 'r> {
                     self.pattern(inner, ty);
                 }
             }
+            (PatternKind::Literal(literal), Ty::Option(_) | Ty::Result(..)) => {
+                self.comparable(ty, of_literal(literal), &pattern.span, "never matches");
+            }
             (PatternKind::Wildcard | PatternKind::Literal(_) | PatternKind::None, _) => {}
         }
     }
@@ -616,15 +619,7 @@ impl<'a, 'r> Infer<'a, 'r> {
     /// The type of an expression by itself.
     fn bare(&mut self, expr: &'a Expr) -> TyId {
         match &expr.kind {
-            ExprKind::Literal(literal) => match literal {
-                Literal::Null => TyId::Null,
-                Literal::Bool(_) => TyId::Bool,
-                Literal::Int(_) => TyId::Int,
-                Literal::Float(_) => TyId::Float,
-                Literal::String(_) => TyId::String,
-                Literal::Duration(_) => TyId::Duration,
-                Literal::Size(_) => TyId::Size,
-            },
+            ExprKind::Literal(literal) => of_literal(literal),
             ExprKind::Secret(_) => TyId::Secret,
             ExprKind::Missing => TyId::Any,
             ExprKind::Name(_) => match self.names.starting_at(expr.span.start) {
@@ -864,6 +859,10 @@ impl<'a, 'r> Infer<'a, 'r> {
         for arg in args {
             match &arg.value.kind {
                 _ if want.is_some() => _ = self.wanted(&arg.value, want),
+                _ if row.name == "contains" && matches!(head, Ty::Array(_)) => {
+                    let item = self.expr(&arg.value);
+                    self.comparable(item, element, &arg.value.span, "never in it");
+                }
                 ExprKind::Lambda { params, body } => {
                     mapped = self.lambda(params, body, given);
                     self.note(&arg.value.span, TyId::Function);
@@ -919,8 +918,12 @@ impl<'a, 'r> Infer<'a, 'r> {
         span: &Span,
     ) -> TyId {
         let (x, y) = (self.store.head(a), self.store.head(b));
-        if matches!(op, BinaryOp::Equal | BinaryOp::NotEqual) {
-            self.comparable(op, (a, x), (b, y), span);
+        match (op, y) {
+            (BinaryOp::Equal, _) => self.comparable(a, b, span, "always false"),
+            (BinaryOp::NotEqual, _) => self.comparable(a, b, span, "always true"),
+            (BinaryOp::In, Ty::Array(of)) => self.comparable(a, of, span, "always false"),
+            (BinaryOp::NotIn, Ty::Array(of)) => self.comparable(a, of, span, "always true"),
+            _ => {}
         }
         if let Some(ty) = operate(op, x, y) {
             return ty;
@@ -937,13 +940,8 @@ impl<'a, 'r> Infer<'a, 'r> {
     }
 
     /// That what is in an option or a result is not compared with the option or the result.
-    fn comparable(
-        &mut self,
-        op: BinaryOp,
-        (a, x): (TyId, Ty<'a>),
-        (b, y): (TyId, Ty<'a>),
-        span: &Span,
-    ) {
+    fn comparable(&mut self, a: TyId, b: TyId, span: &Span, outcome: &str) {
+        let (x, y) = (self.store.head(a), self.store.head(b));
         let wrapped = |ty| match ty {
             Ty::Option(_) => Some("Some"),
             Ty::Result(..) => Some("Ok"),
@@ -960,9 +958,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             let note = format!(
                 "compare with `{wrapper}(...)`, or take the value out first: `.unwrap_or(...)`"
             );
-            Diagnostic::warning("W0324", message, span.clone())
-                .label(if op == BinaryOp::Equal { "always false" } else { "always true" })
-                .note(note)
+            Diagnostic::warning("W0324", message, span.clone()).label(outcome).note(note)
         });
     }
 
@@ -980,6 +976,18 @@ impl<'a, 'r> Infer<'a, 'r> {
             ExprKind::Member(of, _) | ExprKind::Index(of, _) => self.is_written(of),
             _ => false,
         }
+    }
+}
+
+fn of_literal(literal: &Literal) -> TyId {
+    match literal {
+        Literal::Null => TyId::Null,
+        Literal::Bool(_) => TyId::Bool,
+        Literal::Int(_) => TyId::Int,
+        Literal::Float(_) => TyId::Float,
+        Literal::String(_) => TyId::String,
+        Literal::Duration(_) => TyId::Duration,
+        Literal::Size(_) => TyId::Size,
     }
 }
 
