@@ -1166,11 +1166,10 @@ impl Parser<'_> {
         if self.text() == "||" {
             return true;
         }
-        let end = (1..FAR).find(|ahead| match self.kind_ahead(*ahead) {
-            SyntaxKind::Name | SyntaxKind::Comma | SyntaxKind::Colon => false,
-            SyntaxKind::Less | SyntaxKind::Greater => false,
-            _ => true,
-        });
+        use SyntaxKind::{Colon, Comma, Greater, Less, Name};
+        let of_params =
+            |ahead| matches!(self.kind_ahead(ahead), Name | Comma | Colon | Less | Greater);
+        let end = (1..FAR).find(|ahead| !of_params(*ahead));
         end.is_some_and(|end| end > 1 && self.text_of(self.at + end) == "|")
     }
 
