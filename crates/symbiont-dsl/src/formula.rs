@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use symbiont_types::PolicyValue;
 
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Severity, nearest};
 use crate::hir::{Arg, Expr, ExprKind, Literal, Program, Span};
 use crate::machine::{Code, Entry, HostCall, Limits, Machine, Step, compile};
 use crate::operations::{AMBIENT, BUILTINS, NAMESPACES, is_host_call};
@@ -386,7 +386,13 @@ fn called(
             }
             if !is_method(&method.node) {
                 let name = short(&method.node);
-                return fault(&format!("a call of `{name}`, which is no method of anything"));
+                let known = Receiver::ALL.into_iter().flat_map(Receiver::methods);
+                let meant = nearest(&method.node, known.map(|row| row.name));
+                let hint = meant.map(|meant| format!("; did you mean `{meant}`?"));
+                return fault(&format!(
+                    "a call of `{name}`, which is no method of anything{}",
+                    hint.unwrap_or_default()
+                ));
             }
         }
         _ => return fault("a call of what is worked out"),

@@ -360,7 +360,7 @@ impl Parser<'_> {
         let mut value = self.expression();
         let text = |of: &Expr| self.source[of.span.clone()].to_owned();
         let meant = match &value.kind {
-            ExprKind::Name(_) | ExprKind::Err(_) | ExprKind::Member(..) => text(&value),
+            ExprKind::Name(_) | ExprKind::Err(_) => text(&value),
             ExprKind::Call { callee, args } => match &callee.kind {
                 ExprKind::Name(name) if name == "error" => text(&value),
                 ExprKind::Name(name) if name.starts_with(char::is_uppercase) => {
