@@ -121,6 +121,8 @@ pub(crate) struct Sink {
     kept: Vec<Diagnostic>,
     errors: usize,
     warnings: usize,
+    /// Where something was not read that a fix would bring.
+    lost: Vec<Span>,
 }
 
 /// How much was told up to some moment.
@@ -169,7 +171,13 @@ impl Sink {
         let loses = |found: &&Diagnostic| {
             found.code.starts_with("E01") && (found.fix.is_none() || unclosed(found.code))
         };
-        self.kept.iter().filter(loses).map(|found| found.span.clone()).collect()
+        let faults = self.kept.iter().filter(loses).map(|found| &found.span);
+        faults.chain(&self.lost).cloned().collect()
+    }
+
+    /// Notes that what stands here was not read as it would be with its fix.
+    pub(crate) fn lost(&mut self, span: Span) {
+        self.lost.push(span);
     }
 
     /// Whether the parser found an error in this place.

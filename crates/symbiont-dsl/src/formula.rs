@@ -17,13 +17,17 @@
 //!
 //! What a condition makes of the value, or of there being none, is the policy engine's.
 
+mod kinds;
+
+pub(crate) use kinds::{Kinds, comparable, kinds};
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use symbiont_types::PolicyValue;
 
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Severity, nearest};
 use crate::hir::{Arg, Expr, ExprKind, Literal, Program, Span};
 use crate::machine::{Code, Entry, HostCall, Limits, Machine, Step, compile};
 use crate::operations::{AMBIENT, BUILTINS, NAMESPACES, is_host_call};
@@ -284,7 +288,9 @@ pub(crate) fn walk<'e>(
         ExprKind::Name(name) => {
             return Err(match names(name) {
                 Root::Hidden(what) => Fault::new(span, format!("{what}, which policies don't see")),
-                Root::Path(_) => Fault::new(span, "no fact by itself"),
+                Root::Path(path) => {
+                    Fault::new(span, format!("no fact by itself{}", members(&path)))
+                }
                 Root::Unknown if name == "any" => Fault::new(span, "no value, but whatever"),
                 Root::Unknown if is_function(name) => Fault::new(span, "a function, and no value"),
                 // The checker says that nobody defined it.
@@ -294,7 +300,8 @@ pub(crate) fn walk<'e>(
         ExprKind::Member(of, _) | ExprKind::Index(of, _) => {
             let nowhere = |of: &Expr| path(of, names).is_some_and(|path| !is_fact(&path));
             if path(expr, names).is_some() && nowhere(of) {
-                return Err(Fault::new(span, "no fact that a request has"));
+                let members = path(root(expr), names).map_or("", |path| members(&path));
+                return Err(Fault::new(span, format!("no fact that a request has{members}")));
             }
         }
         ExprKind::Call { callee, args } => {
@@ -322,6 +329,19 @@ pub(crate) fn walk<'e>(
     let mut parts = Vec::new();
     expr.each_part(|part| parts.push(part));
     parts.into_iter().try_for_each(|part| walk(part, names, give))
+}
+
+/// What a request says under a name, where that is known.
+fn members(path: &[String]) -> &'static str {
+    match path.first().map(String::as_str) {
+        Some("agent") => {
+            "; there are `agent.id`, `agent.name`, `agent.tier` and `agent.metadata.key`"
+        }
+        Some("time") => "; there are `time.hour`, `time.weekday` and `time.unix`",
+        Some("limits") => "; there are `limits.memory_mb`, `limits.cpu_cores` and others",
+        Some("metadata") => "; there is `metadata.key`",
+        _ => "",
+    }
 }
 
 fn is_function(name: &str) -> bool {
@@ -366,7 +386,13 @@ fn called(
             }
             if !is_method(&method.node) {
                 let name = short(&method.node);
-                return fault(&format!("a call of `{name}`, which is no method of anything"));
+                let known = Receiver::ALL.into_iter().flat_map(Receiver::methods);
+                let meant = nearest(&method.node, known.map(|row| row.name));
+                let hint = meant.map(|meant| format!("; did you mean `{meant}`?"));
+                return fault(&format!(
+                    "a call of `{name}`, which is no method of anything{}",
+                    hint.unwrap_or_default()
+                ));
             }
         }
         _ => return fault("a call of what is worked out"),

@@ -161,9 +161,12 @@ impl<'a, 'r> Infer<'a, 'r> {
                 let want = self.want(agent.result.as_ref(), place);
                 self.body(&with.body, want);
             }
+            // What a condition can be is the policy compiler's to say.
+            let report = self.report.take();
             for rule in agent.policies.iter().flat_map(|policy| &policy.rules) {
                 rule.condition.iter().for_each(|condition| _ = self.expr(condition));
             }
+            self.report = report;
         }
     }
 
@@ -506,8 +509,14 @@ impl<'a, 'r> Infer<'a, 'r> {
             ExprKind::Match { subject, arms } => {
                 let subject = self.expr(subject);
                 let mut given = TyId::Never;
+                // Of several arms that never match for one reason the first is told of.
+                let mut plain = false;
                 for arm in arms {
-                    self.pattern(&arm.pattern, subject);
+                    let literal = matches!(arm.pattern.kind, PatternKind::Literal(_));
+                    if !(literal && plain) {
+                        self.pattern(&arm.pattern, subject);
+                    }
+                    plain |= literal;
                     let one = self.block(&arm.body, want);
                     given = self.store.join(given, one);
                 }
@@ -536,6 +545,9 @@ impl<'a, 'r> Infer<'a, 'r> {
                     let ty = self.field(head, &key.node).unwrap_or(TyId::Any);
                     self.pattern(inner, ty);
                 }
+            }
+            (PatternKind::Literal(literal), Ty::Option(_) | Ty::Result(..)) => {
+                self.comparable(ty, of_literal(literal), &pattern.span, "never matches");
             }
             (PatternKind::Wildcard | PatternKind::Literal(_) | PatternKind::None, _) => {}
         }
@@ -616,15 +628,7 @@ impl<'a, 'r> Infer<'a, 'r> {
     /// The type of an expression by itself.
     fn bare(&mut self, expr: &'a Expr) -> TyId {
         match &expr.kind {
-            ExprKind::Literal(literal) => match literal {
-                Literal::Null => TyId::Null,
-                Literal::Bool(_) => TyId::Bool,
-                Literal::Int(_) => TyId::Int,
-                Literal::Float(_) => TyId::Float,
-                Literal::String(_) => TyId::String,
-                Literal::Duration(_) => TyId::Duration,
-                Literal::Size(_) => TyId::Size,
-            },
+            ExprKind::Literal(literal) => of_literal(literal),
             ExprKind::Secret(_) => TyId::Secret,
             ExprKind::Missing => TyId::Any,
             ExprKind::Name(_) => match self.names.starting_at(expr.span.start) {
@@ -731,6 +735,7 @@ impl<'a, 'r> Infer<'a, 'r> {
         if let Some(row) = signatures::method(kind(head), &name.node) {
             return self.gives(row, receiver, 0);
         }
+        self.no_method(receiver, name);
         if let Ty::Record { fields, written: true } = head
             && !name.node.is_empty()
         {
@@ -757,7 +762,16 @@ impl<'a, 'r> Infer<'a, 'r> {
                 self.arguments(args);
                 TyId::Any
             }
-            (ExprKind::Name(name), Some(Meaning::Builtin | Meaning::HostCall)) => {
+            (ExprKind::Name(name), Some(Meaning::Builtin)) => {
+                let types: Vec<TyId> = args.iter().map(|arg| self.expr(&arg.value)).collect();
+                let row = signatures::function(name);
+                if let Some(row) = row {
+                    self.given(row, args, &types, &callee.span);
+                }
+                let first = types.first().copied().unwrap_or(TyId::Any);
+                row.map_or(TyId::Any, |row| self.gives(row, first, args.len()))
+            }
+            (ExprKind::Name(name), Some(Meaning::HostCall)) => {
                 let first = self.arguments(args);
                 let row = signatures::function(name);
                 row.map_or(TyId::Any, |row| self.gives(row, first, args.len()))
@@ -844,6 +858,7 @@ impl<'a, 'r> Infer<'a, 'r> {
         let is_own = matches!(own, Some(Ty::Function | Ty::Any));
         let row = signatures::method(kind(head), &name.node).filter(|_| !is_own);
         let Some(row) = row else {
+            self.no_method(receiver, name);
             self.arguments(args);
             return TyId::Any;
         };
@@ -861,20 +876,108 @@ impl<'a, 'r> Infer<'a, 'r> {
             _ => None,
         };
         let mut mapped = TyId::Any;
+        let mut types = Vec::with_capacity(args.len());
         for arg in args {
-            match &arg.value.kind {
-                _ if want.is_some() => _ = self.wanted(&arg.value, want),
+            types.push(match &arg.value.kind {
+                _ if want.is_some() => self.wanted(&arg.value, want),
+                _ if row.name == "contains" && matches!(head, Ty::Array(_)) => {
+                    let item = self.expr(&arg.value);
+                    self.comparable(item, element, &arg.value.span, "never in it");
+                    item
+                }
                 ExprKind::Lambda { params, body } => {
                     mapped = self.lambda(params, body, given);
                     self.note(&arg.value.span, TyId::Function);
+                    TyId::Function
                 }
-                _ => _ = self.expr(&arg.value),
-            }
+                _ => self.expr(&arg.value),
+            });
         }
+        self.given(row, args, &types, &name.span);
         match row.name {
             "map" => self.store.array(mapped),
             _ => self.gives(row, receiver, args.len()),
         }
+    }
+
+    /// That a builtin or a method takes as many arguments as it is given, and such.
+    fn given(&mut self, row: &'static Signature, args: &'a [Arg], types: &[TyId], name: &Span) {
+        if self.report.is_none() || args.iter().any(|arg| arg.name.is_some()) {
+            return;
+        }
+        let refused = |message: String, span: &Span| {
+            Diagnostic::warning("W0313", message, span.clone())
+                .label("will fail with `TypeError`")
+                .note(format!("`{row}`"))
+        };
+        let (least, most) = row.arity();
+        if !(least..=most).contains(&args.len()) {
+            let count = |number: usize| match number {
+                0 => "no arguments".to_owned(),
+                1 => "1 argument".to_owned(),
+                number => format!("{number} arguments"),
+            };
+            let takes = match (least, most) {
+                (least, usize::MAX) => format!("at least {}", count(least)),
+                (least, most) if least == most => count(most),
+                (least, most) => format!("{least} to {}", count(most)),
+            };
+            let message = format!("`{}` takes {takes}, and is given {}", row.name, args.len());
+            self.tell(Severity::Warning, name.start, |_| refused(message, name));
+            return;
+        }
+        // What gives something as a rule only takes more than its row says.
+        if !row.always {
+            return;
+        }
+        for ((arg, ty), wanted) in args.iter().zip(types).zip(row.each_param()) {
+            let head = self.store.head(*ty);
+            if !wanted.split(" | ").any(|wanted| takes(wanted, head)) {
+                self.tell(Severity::Warning, arg.value.span.start, |store| {
+                    let got = store.show(*ty);
+                    let message = format!("`{}` takes `{wanted}`, and is given `{got}`", row.name);
+                    refused(message, &arg.value.span)
+                });
+            }
+        }
+    }
+
+    /// That what is known of a value leaves no doubt that it has no such method.
+    fn no_method(&mut self, receiver: TyId, name: &Spanned<String>) {
+        let head = self.store.head(receiver);
+        let of = kind(head);
+        // A record may hold what is called, and a map as well.
+        if self.report.is_none()
+            || name.node.is_empty()
+            || matches!(of, Receiver::Other | Receiver::Map)
+            || signatures::method(of, &name.node).is_some()
+            || name.node == "to_string"
+        {
+            return;
+        }
+        let inside = self.element(head);
+        let inside = kind(self.store.head(inside));
+        let wraps = matches!(of, Receiver::Option | Receiver::Result)
+            && signatures::method(inside, &name.node).is_some();
+        self.tell(Severity::Warning, name.span.start, |store| {
+            let message = format!("`{}` has no `{}`", store.show(receiver), short(&name.node));
+            let diagnostic = Diagnostic::warning("W0313", message, name.span.clone())
+                .label("will fail with `TypeError`");
+            if wraps {
+                return diagnostic.note("take the value out first: `.unwrap_or(...)`");
+            }
+            let has = |meant: &&str| signatures::method(of, meant).is_some();
+            let foreign = FOREIGN_METHODS.iter().find(|(foreign, _)| *foreign == name.node);
+            let meant = foreign.and_then(|(_, meant)| meant.iter().copied().find(has));
+            let known = of.methods().iter().map(|row| row.name);
+            match meant.or_else(|| nearest(&name.node, known.clone())) {
+                Some(meant) => diagnostic.did_you_mean(Some(meant)),
+                None => {
+                    let known: Vec<&str> = known.collect();
+                    diagnostic.note(format!("there are `{}`", known.join("`, `")))
+                }
+            }
+        });
     }
 
     /// A lambda, whose parameters are given what is known of them; what it gives.
@@ -919,8 +1022,12 @@ impl<'a, 'r> Infer<'a, 'r> {
         span: &Span,
     ) -> TyId {
         let (x, y) = (self.store.head(a), self.store.head(b));
-        if matches!(op, BinaryOp::Equal | BinaryOp::NotEqual) {
-            self.comparable(op, (a, x), (b, y), span);
+        match (op, y) {
+            (BinaryOp::Equal, _) => self.comparable(a, b, span, "always false"),
+            (BinaryOp::NotEqual, _) => self.comparable(a, b, span, "always true"),
+            (BinaryOp::In, Ty::Array(of)) => self.comparable(a, of, span, "always false"),
+            (BinaryOp::NotIn, Ty::Array(of)) => self.comparable(a, of, span, "always true"),
+            _ => {}
         }
         if let Some(ty) = operate(op, x, y) {
             return ty;
@@ -937,13 +1044,8 @@ impl<'a, 'r> Infer<'a, 'r> {
     }
 
     /// That what is in an option or a result is not compared with the option or the result.
-    fn comparable(
-        &mut self,
-        op: BinaryOp,
-        (a, x): (TyId, Ty<'a>),
-        (b, y): (TyId, Ty<'a>),
-        span: &Span,
-    ) {
+    fn comparable(&mut self, a: TyId, b: TyId, span: &Span, outcome: &str) {
+        let (x, y) = (self.store.head(a), self.store.head(b));
         let wrapped = |ty| match ty {
             Ty::Option(_) => Some("Some"),
             Ty::Result(..) => Some("Ok"),
@@ -960,9 +1062,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             let note = format!(
                 "compare with `{wrapper}(...)`, or take the value out first: `.unwrap_or(...)`"
             );
-            Diagnostic::warning("W0324", message, span.clone())
-                .label(if op == BinaryOp::Equal { "always false" } else { "always true" })
-                .note(note)
+            Diagnostic::warning("W0324", message, span.clone()).label(outcome).note(note)
         });
     }
 
@@ -980,6 +1080,74 @@ impl<'a, 'r> Infer<'a, 'r> {
             ExprKind::Member(of, _) | ExprKind::Index(of, _) => self.is_written(of),
             _ => false,
         }
+    }
+}
+
+/// What methods are called elsewhere, and those here that may be meant.
+const FOREIGN_METHODS: &[(&str, &[&str])] = &[
+    ("toUpperCase", &["upper"]),
+    ("to_uppercase", &["upper"]),
+    ("to_upper", &["upper"]),
+    ("toLowerCase", &["lower"]),
+    ("to_lowercase", &["lower"]),
+    ("to_lower", &["lower"]),
+    ("strip", &["trim"]),
+    ("substring", &["slice"]),
+    ("substr", &["slice"]),
+    ("size", &["length"]),
+    ("count", &["length"]),
+    ("includes", &["contains"]),
+    ("has", &["contains"]),
+    ("add", &["push"]),
+    ("forEach", &["map"]),
+    ("each", &["map"]),
+    ("some", &["any"]),
+    ("every", &["all"]),
+    ("fold", &["reduce"]),
+    ("toString", &["to_string"]),
+    ("str", &["to_string"]),
+    ("getOrElse", &["unwrap_or"]),
+    ("or_else", &["unwrap_or"]),
+    ("isSome", &["is_some"]),
+    ("parse", &["to_int"]),
+];
+
+/// Whether a parameter of this type, as a signature writes it, may take such a value.
+fn takes(wanted: &str, ty: Ty<'_>) -> bool {
+    let name = wanted.split(['<', ' ']).next().unwrap_or_default();
+    match ty {
+        // Only the run knows.
+        Ty::Any
+        | Ty::Never
+        | Ty::Null
+        | Ty::Declared(_)
+        | Ty::Opaque(_)
+        | Ty::Secret
+        | Ty::Memory => true,
+        _ if wanted.contains("=>") => ty == Ty::Function,
+        _ => match name {
+            "String" => ty == Ty::String,
+            "int" => ty == Ty::Int,
+            "float" => ty == Ty::Float,
+            "bytes" => ty == Ty::Bytes,
+            "duration" => ty == Ty::Duration,
+            "time" => ty == Ty::Time,
+            "Array" => matches!(ty, Ty::Array(_)),
+            "Map" => matches!(ty, Ty::Map(_) | Ty::Record { .. }),
+            _ => true,
+        },
+    }
+}
+
+fn of_literal(literal: &Literal) -> TyId {
+    match literal {
+        Literal::Null => TyId::Null,
+        Literal::Bool(_) => TyId::Bool,
+        Literal::Int(_) => TyId::Int,
+        Literal::Float(_) => TyId::Float,
+        Literal::String(_) => TyId::String,
+        Literal::Duration(_) => TyId::Duration,
+        Literal::Size(_) => TyId::Size,
     }
 }
 

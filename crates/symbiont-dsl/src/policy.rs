@@ -26,7 +26,7 @@ use symbiont_types::{
 };
 
 use crate::diagnostic::{Diagnostic, Sink, nearest};
-use crate::formula::{self, Fault, Formula, Root};
+use crate::formula::{self, Fault, Formula, Kinds, Root};
 use crate::hir::{
     Agent, Arg, BinaryOp, BlockKind, Expr, ExprKind, Function, Literal, PolicyBlock, Program, Rule,
     Span, Spanned, UnaryOp, Verb,
@@ -547,7 +547,9 @@ impl Compiler<'_> {
     fn condition(&self, expr: &Expr, target: &Target) -> Result<Condition, Fault> {
         let inner = |expr: &Expr| self.condition(expr, target);
         // The two sides of a comparison, with a path as requests state it.
-        let sides = |left: &Expr, right: &Expr| -> Result<(Operand, Operand), Fault> {
+        let sides = |op, left: &Expr, right: &Expr| -> Result<(Operand, Operand), Fault> {
+            let kinds = (self.kinds(left, target)?, self.kinds(right, target)?);
+            formula::comparable(op, (left, kinds.0), (right, kinds.1))?;
             let (mut left, mut right) = (self.operand(left, target)?, self.operand(right, target)?);
             target.compare_paths(&mut left, &mut right);
             Ok((left, right))
@@ -558,8 +560,9 @@ impl Compiler<'_> {
             ExprKind::Literal(Literal::Bool(false)) => Ok(Condition::Any(Vec::new())),
             ExprKind::Unary(UnaryOp::Not, of) => Ok(Condition::Not(Box::new(inner(of)?))),
             ExprKind::Binary(op, left, right) => {
+                let expr_op = *op;
                 let compare = |op| -> Result<Condition, Fault> {
-                    let (left, right) = sides(left, right)?;
+                    let (left, right) = sides(expr_op, left, right)?;
                     Ok(Condition::Compare { left, op, right })
                 };
                 // The engine orders numbers only.
@@ -594,7 +597,7 @@ impl Compiler<'_> {
                     BinaryOp::Greater => order(Comparison::Greater),
                     BinaryOp::GreaterOrEqual => order(Comparison::GreaterOrEqual),
                     BinaryOp::In | BinaryOp::NotIn => {
-                        let (value, set) = sides(left, right)?;
+                        let (value, set) = sides(expr_op, left, right)?;
                         // What is worked out is asked where it is: a range is not made for it.
                         if matches!(set, Operand::Formula(_)) {
                             return Ok(Condition::Is(self.formula(expr, target)?));
@@ -614,7 +617,7 @@ impl Compiler<'_> {
             }
             ExprKind::Call { callee, args } => match self.text_condition(callee, args, target)? {
                 Some(condition) => Ok(condition),
-                None => Ok(Condition::Is(self.operand(expr, target)?)),
+                None => self.truth(expr, target),
             },
             ExprKind::Literal(_)
             | ExprKind::Array(_)
@@ -631,7 +634,7 @@ impl Compiler<'_> {
             | ExprKind::If { .. }
             | ExprKind::Match { .. }
             | ExprKind::Secret(_)
-            | ExprKind::Missing => Ok(Condition::Is(self.operand(expr, target)?)),
+            | ExprKind::Missing => self.truth(expr, target),
         }
     }
 
@@ -675,6 +678,20 @@ impl Compiler<'_> {
         Ok(Some(Condition::Like { value, pattern }))
     }
 
+    /// The kinds that a value can be of.
+    fn kinds(&self, expr: &Expr, target: &Target) -> Result<Kinds, Fault> {
+        formula::kinds(expr, &|name| self.root(name, target))
+    }
+
+    /// A value that is a condition by itself.
+    fn truth(&self, expr: &Expr, target: &Target) -> Result<Condition, Fault> {
+        let operand = self.operand(expr, target)?;
+        match self.kinds(expr, target)?.meets(Kinds::BOOL) {
+            true => Ok(Condition::Is(operand)),
+            false => Err(Fault::new(&expr.span, "neither true nor false")),
+        }
+    }
+
     /// A value, a fact about the request, or what is worked out of such.
     fn operand(&self, expr: &Expr, target: &Target) -> Result<Operand, Fault> {
         if let Some(value) = value(expr) {
@@ -690,7 +707,7 @@ impl Compiler<'_> {
     fn formula(&self, expr: &Expr, target: &Target) -> Result<Operand, Fault> {
         let text = self.formula_text(expr, target)?;
         match Formula::read(&text) {
-            Ok(_) => Ok(Operand::Formula(text)),
+            Ok(_) => self.kinds(expr, target).map(|_| Operand::Formula(text)),
             Err(error) => Err(Fault::new(&expr.span, error.message)),
         }
     }

@@ -177,6 +177,8 @@ pub(crate) struct Undefined<'a> {
     pub(crate) span: Span,
     /// Whether it stands in the condition of a rule, where other names are known.
     pub(crate) in_rule: bool,
+    /// What of it is called or read, if it stands before a dot.
+    pub(crate) member: Option<&'a Spanned<String>>,
 }
 
 /// What a program's names mean.
@@ -606,6 +608,18 @@ impl<'a> Resolver<'a> {
     }
 
     fn read(&mut self, name: &'a str, span: &Span) {
+        self.read_for(name, span, None);
+    }
+
+    /// What a member is taken of.
+    fn owner(&mut self, of: &'a Expr, member: &'a Spanned<String>) {
+        match &of.kind {
+            ExprKind::Name(name) => self.read_for(name, &of.span, Some(member)),
+            _ => self.expr(of),
+        }
+    }
+
+    fn read_for(&mut self, name: &'a str, span: &Span, member: Option<&'a Spanned<String>>) {
         if self.hoisting.is_some() {
             return;
         }
@@ -616,7 +630,7 @@ impl<'a> Resolver<'a> {
         let meaning = self.value(name).map_or_else(known, Meaning::Symbol);
         if meaning == Meaning::Undefined && !self.in_target && !name.is_empty() {
             let (span, in_rule) = (span.clone(), self.in_rule);
-            self.found.undefined.push(Undefined { name, span, in_rule });
+            self.found.undefined.push(Undefined { name, span, in_rule, member });
         }
         self.note(name, span, meaning, Role::Read);
     }
@@ -753,6 +767,7 @@ impl<'a> Resolver<'a> {
     fn expr(&mut self, expr: &'a Expr) {
         match &expr.kind {
             ExprKind::Name(name) => self.read(name, &expr.span),
+            ExprKind::Member(of, member) => self.owner(of, member),
             ExprKind::Record { name, .. } => {
                 if let Some(name) = name {
                     self.type_name(&name.node, &name.span);
@@ -763,7 +778,6 @@ impl<'a> Resolver<'a> {
             | ExprKind::Array(_)
             | ExprKind::Unary(..)
             | ExprKind::Binary(..)
-            | ExprKind::Member(..)
             | ExprKind::Index(..)
             | ExprKind::Some(_)
             | ExprKind::None
@@ -860,7 +874,7 @@ impl<'a> Resolver<'a> {
                         self.note(root, &place, meaning, Role::Read);
                         self.called(callee, &place, args, span);
                     }
-                    Some(_) | None => self.expr(of),
+                    Some(_) | None => self.owner(of, member),
                 }
             }
             _ => self.expr(callee),

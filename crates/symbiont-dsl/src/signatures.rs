@@ -33,6 +33,40 @@ pub struct Signature {
     pub always: bool,
 }
 
+impl Signature {
+    /// The types of its parameters, as they are written.
+    pub(crate) fn each_param(&self) -> impl Iterator<Item = &'static str> {
+        // The parameters of a function have parentheses of their own, and no parameter has another.
+        let plain = self.params.replace("(sum, item)", "item");
+        let count = if plain.is_empty() { 0 } else { plain.split(", ").count() };
+        let mut rest = self.params;
+        (0..count).map(move |_| {
+            let from = rest.find(": ").map_or(rest.len(), |at| at + 2);
+            let after = &rest[from..];
+            let end = if after.starts_with('(') {
+                after.find("=>").and_then(|arrow| after[arrow..].find(", ").map(|end| arrow + end))
+            } else {
+                after.find(", ")
+            };
+            let (ty, next) = match end {
+                Some(end) => (&after[..end], &after[end + 2..]),
+                None => (after, ""),
+            };
+            rest = next;
+            ty
+        })
+    }
+
+    /// How many arguments it takes, at least and at most: those with `?` behind their name may be left
+    /// out, and `...` stands for any number.
+    pub(crate) fn arity(&self) -> (usize, usize) {
+        let count = self.each_param().count();
+        let rest = self.params.contains("...");
+        let optional = self.params.matches("?:").count() + usize::from(rest && count > 1);
+        (count - optional, if rest { usize::MAX } else { count })
+    }
+}
+
 impl std::fmt::Display for Signature {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}({}) -> {}", self.name, self.params, self.result)
@@ -57,11 +91,11 @@ pub(crate) const FUNCTIONS: &[Signature] = &[
     gives("to_json",     "value: any",                               "String"),
     gives("parse_csv",   "text: String",                             "Array<Map<String, String>>"),
     gives("type_of",     "value: any",                               "String"),
-    gives("range",       "from: int, to: int",                       "Array<int>"),
+    gives("range",       "from: int, to?: int",                      "Array<int>"),
     gives("min",         "...values",                                "any"),
     gives("max",         "...values",                                "any"),
     gives("abs",         "x: int | float",                           "Self"),
-    mostly("round",      "x: int | float, digits: int",              "int"),
+    mostly("round",      "x: int | float, digits?: int",             "int"),
     gives("floor",       "x: int | float",                           "int"),
     gives("ceil",        "x: int | float",                           "int"),
     mostly("sum",        "items: Array<T>",                          "T"),
@@ -74,8 +108,8 @@ pub(crate) const FUNCTIONS: &[Signature] = &[
     gives("hash",        "value: any",                               "String"),
     gives("base64",      "value: String | bytes",                    "String"),
     gives("regex_match", "text: String, pattern: String",            "bool"),
-    gives("error",       "message: any, kind: String",               "error"),
-    gives("assert",      "condition: any, message: any",             "null"),
+    gives("error",       "message: any, kind?: String",              "error"),
+    gives("assert",      "condition: any, message?: any",            "null"),
     gives("exec",        "command: String, args: Array<String>, { stdin, env, timeout, cwd }",
           "{ exit_code: int, signal: int, stdout: String, stderr: String, timed_out: bool, truncated: bool }"),
     mostly("fs.read",    "path: String",                             "String"),
@@ -145,7 +179,7 @@ const STRINGS: &[Signature] = &[
     gives("ends_with", "part: String", "bool"),
     gives("replace", "from: String, to: String", "String"),
     gives("contains_pattern", "pattern: String", "bool"),
-    gives("slice", "from: int, to: int", "String"),
+    gives("slice", "from: int, to?: int", "String"),
     gives("repeat", "times: int", "String"),
 ];
 
@@ -159,9 +193,9 @@ const ARRAYS: &[Signature] = &[
     gives("reverse", "", "Self"),
     mostly("sum", "", "T"),
     gives("contains", "item: T", "bool"),
-    gives("join", "separator: String", "String"),
-    gives("slice", "from: int, to: int", "Self"),
-    mostly("get", "index: int, default: T", "Option<T>"),
+    gives("join", "separator?: String", "String"),
+    gives("slice", "from: int, to?: int", "Self"),
+    mostly("get", "index: int, default?: T", "Option<T>"),
     gives("map", "f: item => any", "Array"),
     gives("filter", "f: item => bool", "Self"),
     gives("find", "f: item => bool", "Option<T>"),
@@ -180,8 +214,8 @@ const MAPS: &[Signature] = &[
     gives("keys", "", "Array<String>"),
     gives("values", "", "Array<T>"),
     gives("entries", "", "Array<Array>"),
-    mostly("get", "key: String, default: any", "Option<T>"),
-    gives("contains", "key: String", "bool"),
+    mostly("get", "key: String, default?: any", "Option<T>"),
+    gives("contains", "key: any", "bool"),
     mostly("remove", "key: String", "Self"),
     mostly("merge", "other: Map", "Self"),
 ];
@@ -195,7 +229,7 @@ const BYTES: &[Signature] = &[
 
 const NUMBERS: &[Signature] = &[
     gives("abs", "", "Self"),
-    mostly("round", "digits: int", "int"),
+    mostly("round", "digits?: int", "int"),
     gives("floor", "", "int"),
     gives("ceil", "", "int"),
     gives("sqrt", "", "float"),
@@ -237,7 +271,7 @@ const TIMES: &[Signature] = &[
     gives("unix", "", "int"),
     gives("unix_ms", "", "int"),
     gives("to_string", "", "String"),
-    gives("plus", "d: duration", "time"),
+    mostly("plus", "d: duration", "time"),
     mostly("minus", "d: duration | time", "time"),
     mostly("since", "t: time", "duration"),
 ];

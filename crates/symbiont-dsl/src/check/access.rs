@@ -101,7 +101,8 @@ pub(super) fn check(
     }
 }
 
-/// Whether there can be a call of this operation that the rules allow.
+/// Whether there can be a call of this operation that the rules allow, or would if all their conditions
+/// could be decided.
 fn may_be_allowed<'a, I: Iterator<Item = &'a PolicyRule>>(
     name: &str,
     rules: impl Fn() -> I,
@@ -116,13 +117,11 @@ fn may_be_allowed<'a, I: Iterator<Item = &'a PolicyRule>>(
         true => !unknown && glob_covers(glob, name),
         false => glob_covers(glob, base(name)),
     };
+    // Of a condition that fails closed it was told where it stands.
     let never = |condition: &PolicyCondition| match condition {
-        PolicyCondition::Inexpressible(_) => true,
         PolicyCondition::Any(parts) => parts.is_empty(),
         _ => false,
     };
-    let always =
-        |condition: &PolicyCondition| matches!(condition, PolicyCondition::Inexpressible(_));
     let allowed = rules().any(|rule| {
         matches!(rule.effect, PolicyEffect::Allow | PolicyEffect::RequireApproval { .. })
             && rule.operations.iter().any(may_cover)
@@ -131,7 +130,7 @@ fn may_be_allowed<'a, I: Iterator<Item = &'a PolicyRule>>(
     let denied = rules().any(|rule| {
         rule.effect == PolicyEffect::Deny
             && rule.operations.iter().any(always_covers)
-            && rule.conditions.iter().all(always)
+            && rule.conditions.is_empty()
     });
     allowed && !denied
 }

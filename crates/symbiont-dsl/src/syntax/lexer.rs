@@ -6,7 +6,7 @@
 
 use crate::diagnostic::{Diagnostic, Sink, Told};
 use crate::syntax::SyntaxKind::{self, *};
-use crate::syntax::literal::DURATION_WORDS;
+use crate::syntax::literal::{DURATION_WORDS, filled, short};
 
 /// A token: its kind and its bytes.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,7 @@ pub(crate) struct Token {
     pub(crate) end: u32,
     /// Whether it is the first on its line.
     pub(crate) first_on_line: bool,
-    /// Whether it is a text that lacks its closing quotes.
+    /// Whether it is a text that lacks its closing quotes, or the end of a source in a comment.
     pub(crate) unclosed: bool,
 }
 
@@ -49,6 +49,7 @@ fn read(source: &str, most: usize, sink: &mut Sink) -> Lexed {
         suspect: None,
         quotes_run_out: false,
         unclosed: false,
+        cut: false,
         lexed: Lexed { tokens: Vec::with_capacity(capacity), trivia: Vec::new() },
         fresh_line: true,
         sink,
@@ -62,6 +63,7 @@ fn read(source: &str, most: usize, sink: &mut Sink) -> Lexed {
         lexer.push(kind);
     }
     lexer.start = source.len();
+    lexer.unclosed = lexer.cut;
     lexer.push(End);
     lexer.lexed
 }
@@ -89,6 +91,8 @@ struct Lexer<'a> {
     quotes_run_out: bool,
     /// Whether the text that was just read lacks its closing quotes.
     unclosed: bool,
+    /// Whether the source ends in a comment that is not closed.
+    cut: bool,
     lexed: Lexed,
     fresh_line: bool,
     sink: &'a mut Sink,
@@ -145,6 +149,7 @@ impl Lexer<'_> {
             (b',', _) => (1, Comma),
             (b';', _) => (1, Semicolon),
             (b':', _) => (1, Colon),
+            (b'.', b'0'..=b'9') if !self.behind_value() => return self.fraction(),
             (b'.', _) => (1, Dot),
             (b'?', _) => (1, Question),
             (b'=', b'>') => (2, FatArrow),
@@ -152,6 +157,19 @@ impl Lexer<'_> {
                 return self.foreign("===", "==", EqualsEquals);
             }
             (b'=', b'=') => (2, EqualsEquals),
+            (b'=', b'~') => {
+                let note = "`regex_match(text, pattern)` asks for a pattern";
+                return self.no_operator("=~", note, EqualsEquals);
+            }
+            (b'~', _) => {
+                return self.no_operator("~", "`!` is for bools, and nothing works on bits", Bang);
+            }
+            (b'^', _) => {
+                let note = "`n.pow(2)` is a power, `a != b` is true where one of two bools is";
+                return self.no_operator("^", note, Star);
+            }
+            (b'$', b'a'..=b'z' | b'A'..=b'Z' | b'_') => return self.dollar(),
+            (b'@', b'a'..=b'z' | b'A'..=b'Z' | b'_') if self.fresh_line => return self.decorator(),
             (b'=', _) => (1, Equals),
             (b'!', b'=') if self.peek(2) == b'=' => {
                 return self.foreign("!==", "!=", BangEquals);
@@ -228,6 +246,64 @@ impl Lexer<'_> {
         );
         self.at += written.len();
         kind
+    }
+
+    /// An operator of other languages for which there is none.
+    fn no_operator(&mut self, written: &str, note: &str, kind: SyntaxKind) -> SyntaxKind {
+        let span = self.at..self.at + written.len();
+        let message = format!("there is no operator `{written}`");
+        self.sink
+            .push(Diagnostic::error("E0115", message, span).label("no such operator").note(note));
+        self.at += written.len();
+        kind
+    }
+
+    /// The `$` of `$name`.
+    fn dollar(&mut self) -> SyntaxKind {
+        let span = self.at..self.at + 1;
+        let diagnostic = Diagnostic::error("E0115", "a name has no `$` before it", span.clone());
+        self.sink.push(diagnostic.fix(span, "", "leave it out"));
+        self.at += 1;
+        Unknown
+    }
+
+    /// `@name` and what stands behind it on its line.
+    fn decorator(&mut self) -> SyntaxKind {
+        let start = self.at;
+        while self.at < self.bytes.len() && self.peek(0) != b'\n' {
+            self.at += 1;
+        }
+        let name = start
+            + 1
+            + self.source[start + 1..self.at]
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(self.at - start - 1);
+        let message = format!("there is no `{}`", short(&self.source[start..name]));
+        let diagnostic = Diagnostic::error("E0115", message, start..name)
+            .label("nothing is said before a declaration");
+        self.sink.push(diagnostic.fix(start..self.at, "", "leave it out"));
+        Unknown
+    }
+
+    /// Whether what stands right before may have a member.
+    fn behind_value(&self) -> bool {
+        let before = self.at.checked_sub(1).map(|before| self.bytes[before]);
+        before.is_some_and(|byte| {
+            byte.is_ascii_alphanumeric()
+                || matches!(byte, b'_' | b'.' | b')' | b']' | b'}' | b'"' | 128..)
+        })
+    }
+
+    /// `.5`
+    fn fraction(&mut self) -> SyntaxKind {
+        let start = self.at;
+        self.at += 1;
+        let kind = self.number();
+        let meant = format!("0{}", &self.source[start..self.at]);
+        let message = "a number begins with a digit";
+        let diagnostic = Diagnostic::error("E0115", message, start..self.at);
+        self.sink.push(diagnostic.did_you_mean(Some(&meant)));
+        if kind == Int { Float } else { kind }
     }
 
     fn name(&mut self) -> SyntaxKind {
@@ -409,6 +485,21 @@ impl Lexer<'_> {
     /// `'text'`, or the same in backticks, which is read as a text with a complaint.
     fn other_quotes(&mut self, quote: u8) -> SyntaxKind {
         let start = self.at;
+        let three = [quote; 3];
+        if self.bytes[start..].starts_with(&three)
+            && let Some(length) =
+                self.source[start + 3..].find(if quote == b'`' { "```" } else { "'''" })
+        {
+            let inner = start + 3..start + 3 + length;
+            self.at = inner.end + 3;
+            let meant = format!("\"\"\"{}\"\"\"", &self.source[inner]);
+            self.sink.push(
+                Diagnostic::error("E0115", "text stands in double quotes", start..start + 3)
+                    .label("other quotes")
+                    .fix(start..self.at, meant, "use double quotes"),
+            );
+            return LongString;
+        }
         self.at += 1;
         while !matches!(self.peek(0), b'\n' | b'"')
             && self.peek(0) != quote
@@ -422,11 +513,20 @@ impl Lexer<'_> {
         }
         self.at += 1;
         let inner = &self.source[start + 1..self.at - 1];
-        self.sink.push(
+        let diagnostic = if quote == b'`' && inner.contains("${") {
+            let diagnostic =
+                Diagnostic::error("E0115", "a text is filled by `format`", start..self.at)
+                    .note("`format(\"{} of {}\", a, b)` fills each `{}` with the next value");
+            match filled(inner, "${", "\"") {
+                Some(meant) => diagnostic.fix(start..self.at, meant, "write it like this"),
+                None => diagnostic,
+            }
+        } else {
             Diagnostic::error("E0115", "text stands in double quotes", start..self.at)
                 .label(if quote == b'`' { "backticks" } else { "single quotes" })
-                .fix(start..self.at, format!("\"{inner}\""), "use double quotes"),
-        );
+                .fix(start..self.at, format!("\"{inner}\""), "use double quotes")
+        };
+        self.sink.push(diagnostic);
         String
     }
 
@@ -462,6 +562,7 @@ impl Lexer<'_> {
                 .label("it starts here")
                 .fix(end..end, " */", "add `*/` where the comment ends"),
         );
+        self.cut = true;
         BlockComment
     }
 }

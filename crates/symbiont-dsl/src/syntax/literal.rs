@@ -113,7 +113,10 @@ fn split_quantity(text: &str) -> (&str, &str) {
 fn scaled(number: &str, unit: u64) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| text.replace('_', "");
-    let whole: u64 = digits(whole).parse().ok()?;
+    let whole: u64 = match whole {
+        "" if !fraction.is_empty() => 0,
+        whole => digits(whole).parse().ok()?,
+    };
     let mut total = u128::from(whole) * u128::from(unit);
     let mut share = u128::from(unit);
     for digit in digits(fraction).chars() {
@@ -170,9 +173,39 @@ pub(crate) fn together(number: &str, unit: &str) -> String {
     format!("{number}{dot}{unit}")
 }
 
+/// A number as other languages write it, and its message and fix: `0x1f`, `10L`, `1.5f`.
+fn foreign_number(number: &str, unit: &str, sign: &str) -> Option<(&'static str, String)> {
+    const SUFFIXES: [&str; 16] = [
+        "L", "l", "n", "f", "F", "u", "U", "i32", "i64", "u8", "u16", "u32", "u64", "usize", "f32",
+        "f64",
+    ];
+    if SUFFIXES.contains(&unit) {
+        return Some(("a number has no letters behind it", number.to_owned()));
+    }
+    let radix = match (number, unit.get(..1)?) {
+        ("0", "x" | "X") => 16,
+        ("0", "o" | "O") => 8,
+        ("0", "b" | "B") => 2,
+        _ => return None,
+    };
+    let digits = sign.get(2..)?.replace('_', "");
+    let value = i64::from_str_radix(&digits, radix).ok()?;
+    Some(("numbers are written with decimal digits", value.to_string()))
+}
+
 /// The value of a [`Quantity`](super::SyntaxKind::Quantity) token.
 pub(crate) fn quantity_literal(text: &str, span: Span, sink: &mut Sink) -> Literal {
     let (number, unit) = split_quantity(text);
+    if size_unit(unit).is_none()
+        && let Some((message, meant)) = foreign_number(number, unit, text)
+    {
+        let diagnostic = Diagnostic::error("E0115", message, span.clone());
+        sink.push(diagnostic.did_you_mean(Some(&meant)));
+        return match meant.contains('.') {
+            true => float_literal(&meant, span, sink),
+            false => int_literal(&meant, span, sink),
+        };
+    }
     let value = if let Some(nanoseconds) = duration_unit(unit) {
         scaled(number, nanoseconds).and_then(from_nanoseconds).map(Literal::Duration)
     } else if let Some(bytes) = size_unit(unit) {
@@ -257,6 +290,36 @@ pub(crate) fn string_value(token: &str, quotes: usize, start: usize, sink: &mut 
     }
     text.push_str(rest);
     text
+}
+
+/// A call of `format` for a text that other languages fill by themselves, with expressions between `open`
+/// and `}`; nothing where one of them is more than an expression.
+pub(crate) fn filled(inner: &str, open: &str, quotes: &str) -> Option<String> {
+    let (mut text, mut values, mut rest) = (String::new(), Vec::new(), inner);
+    while let Some((before, after)) = rest.split_once(open) {
+        let (value, after) = after.split_once('}')?;
+        let more = ['{', '}', '"', '\'', '`', ':', '!', '='];
+        if before.contains(['{', '}']) || value.trim().is_empty() || value.contains(more) {
+            return None;
+        }
+        text += before;
+        text += "{}";
+        values.push(value.trim());
+        rest = after;
+    }
+    if rest.contains(['{', '}']) {
+        return None;
+    }
+    text += rest;
+    match values.as_slice() {
+        [] => Some(format!("{quotes}{text}{quotes}")),
+        values => Some(format!("format({quotes}{text}{quotes}, {})", values.join(", "))),
+    }
+}
+
+/// A text token in whose text a backslash is one.
+pub(crate) fn raw(token: &str) -> String {
+    token.replace('\\', "\\\\")
 }
 
 /// As much of a text as fits into a message, with what cannot be seen made visible.

@@ -7,6 +7,7 @@
 
 mod declarations;
 mod expressions;
+mod foreign;
 mod statements;
 mod types;
 
@@ -48,6 +49,10 @@ pub(super) fn parse(source: &str, tokens: &[Token], end: usize, sink: &mut Sink)
         deepest: 0,
         reported_at: None,
         in_head: false,
+        may_step: false,
+        mends: Vec::new(),
+        unbraced: 0,
+        ended_at: None,
     };
     let program = parser.program();
     Output { program, nodes: parser.nodes }
@@ -133,6 +138,14 @@ struct Parser<'a> {
     /// Whether this is the head of an `if`, `while`, `for`, `match` or `with`, where `{` opens the
     /// block and no record.
     in_head: bool,
+    /// Whether the next expression is a statement, behind which `++` may stand.
+    may_step: bool,
+    /// What of the statement at hand is written otherwise here, and was not told yet.
+    mends: Vec<foreign::Mend>,
+    /// How many blocks around this place lack their braces.
+    unbraced: usize,
+    /// The token before which a statement ended that has no `;` and no brace at its end.
+    ended_at: Option<usize>,
 }
 
 impl<'a> Parser<'a> {
@@ -257,7 +270,9 @@ impl<'a> Parser<'a> {
 
     /// Reports a fault at the current token, unless one was reported there already.
     fn report(&mut self, diagnostic: Diagnostic) {
-        if self.reported_at != Some(self.at) {
+        // Behind a comment that never ends nobody knows what there is.
+        let cut = self.at_end() && self.tokens[self.at].unclosed;
+        if self.reported_at != Some(self.at) && !cut {
             self.reported_at = Some(self.at);
             self.sink.push(diagnostic);
         }
@@ -325,6 +340,9 @@ impl<'a> Parser<'a> {
     /// Reads the bracket that closes the one with number `open`.
     fn expect_closing(&mut self, open: usize, kind: SyntaxKind) {
         if self.eat(kind) {
+            return;
+        }
+        if self.halved() {
             return;
         }
         let diagnostic =
@@ -435,6 +453,9 @@ impl<'a> Parser<'a> {
                 continue;
             }
             if self.at_list_end(opened, params) {
+                break;
+            }
+            if self.halved() {
                 break;
             }
             let diagnostic = {

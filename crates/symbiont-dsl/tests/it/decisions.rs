@@ -334,6 +334,68 @@ fn what_goes_wrong_fails_closed() {
     );
 }
 
+/// What never can hold is told, and fails closed; what may hold is not told.
+#[test]
+fn what_never_holds_is_told() {
+    let told = |condition: &str| {
+        let source = format!(
+            "agent a(input) {{ policy p {{ allow: pay(x, y) if {condition} }} with {{ pay(1, 2); }} }}"
+        );
+        let checked = check(&source);
+        let codes: Vec<&str> = checked.diagnostics.iter().map(|found| found.code).collect();
+        let rule = &checked.program.unwrap().agents[0].policies[0].rules[0];
+        let closed = rule.conditions.iter().any(|part| matches!(part, Condition::Inexpressible(_)));
+        assert_eq!(closed, !codes.is_empty(), "{condition}: {codes:?}");
+        codes
+    };
+    for condition in [
+        "x.seconds() > 5",
+        "x.megabytes() > 5",
+        "x.unix() > 5",
+        "x.is_some()",
+        "x.unwrap() > 5",
+        "x.upper() > 5",
+        "x.upper() == 5",
+        "x.upper()",
+        "len(x)",
+        "now().hours > 5",
+        "now() - x > 5",
+        "now() > \"a\"",
+        "x in 5",
+        "agent",
+        "agent == \"a\"",
+        "agent.nmae == \"a\"",
+        "time > 5",
+        "x.frobnicate() == 1",
+    ] {
+        assert_eq!(told(condition), ["W0308"], "{condition}");
+    }
+    for condition in [
+        "x",
+        "x > 5s",
+        "x > y",
+        "x.k.l == 1",
+        "x.seconds > 5",
+        "x + y > 3",
+        "x + y == \"ab\"",
+        "time_since(x).hours() > 5",
+        "(now() - 1h).hour > 3",
+        "now() - 1h > x",
+        "x.lower() in y",
+        "x.split(\",\").first() == y",
+        "x.keys().contains(\"a\")",
+        "x.to_string() == \"1\"",
+        "agent.name == \"a\" || agent.metadata.team == x",
+        "x == null",
+        "x.lower() != null",
+        "regex_match(x, \"a\") && len(y) < 3 * 2",
+        "max(x, 3) > 2",
+        "(x - 1).abs() < 2.5",
+    ] {
+        assert_eq!(told(condition), [] as [&str; 0], "{condition}");
+    }
+}
+
 /// A policy does not see what the file names alike.
 #[test]
 fn what_hides_a_name_is_not_taken_for_it() {

@@ -1113,3 +1113,60 @@ fn whatever_checks_also_compiles() {
         }
     }
 }
+
+/// Of whatever the checker says that it will fail with `TypeError`, it does.
+#[test]
+fn what_is_told_of_calls_comes_true() {
+    use symbiont_dsl::definition::check;
+    use symbiont_dsl::docs::{self, Kind};
+    const VALUES: [&str; 12] = [
+        "1",
+        "1.5",
+        "\"a\"",
+        "true",
+        "[1]",
+        "{ a: 1 }",
+        "5s",
+        "1KB",
+        "now()",
+        "[1].first()",
+        "Ok(1)",
+        "(x => x)",
+    ];
+    const GIVEN: [&str; 9] =
+        ["", "1", "\"a\"", "[1]", "{ a: 1 }", "5s", "x => x", "1, 2", "\"a\", \"b\", 3"];
+    let (mut told, mut calls, mut wrong) = (0, Vec::new(), Vec::new());
+    for page in docs::all() {
+        for given in GIVEN {
+            match page.kind {
+                Kind::Builtin => calls.push(format!("{}({given})", page.name)),
+                Kind::Method => {
+                    let on = |value| format!("({value}).{}({given})", page.name);
+                    calls.extend(VALUES.map(on));
+                }
+                Kind::Call | Kind::Keyword => {}
+            }
+        }
+    }
+    for call in calls {
+        let source = agent(&format!("return {call};"));
+        if check(&source).diagnostics.iter().any(|found| found.code == "W0313") {
+            told += 1;
+            let mut machine =
+                Machine::start(code(&source), Entry::With, Vec::new(), Vec::new(), LIMITS).unwrap();
+            let outcome = loop {
+                match machine.run(100_000) {
+                    Step::Call(_) => machine.resume(Ok(Value::Time(1))),
+                    Step::Done(value) => break format!("{value}"),
+                    Step::Failed(error) => break error.kind.to_string(),
+                    Step::Yielded => {}
+                }
+            };
+            if outcome != "TypeError" {
+                wrong.push(format!("{call} gives {outcome}"));
+            }
+        }
+    }
+    assert_eq!(wrong, [] as [String; 0]);
+    assert!(told > 1000, "{told}");
+}

@@ -27,7 +27,11 @@ fn said(source: &str) -> Vec<String> {
     check(source)
         .diagnostics
         .iter()
-        .filter(|found| found.code.starts_with("E022") || found.code.starts_with("W032"))
+        .filter(|found| {
+            found.code.starts_with("E022")
+                || found.code.starts_with("W032")
+                || found.code == "W0313"
+        })
         .map(|found| format!("{} `{}`: {}", found.code, &source[found.span.clone()], found.message))
         .collect()
 }
@@ -243,6 +247,30 @@ fn what_never_fits_is_an_error() {
         // Options beside what may be in them.
         ("o == s;", "W0324 `o == s`: `Option<String>` and `String` are never equal"),
         ("xs.first() != 1;", "W0324 `xs.first() != 1`: `Option<int>` and `int` are never equal"),
+        ("o in [s];", "W0324 `o in [s]`: `Option<String>` and `String` are never equal"),
+        ("n in [Some(1)];", "W0324 `n in [Some(1)]`: `int` and `Option<int>` are never equal"),
+        (
+            "xs.first() not in xs;",
+            "W0324 `xs.first() not in xs`: `Option<int>` and `int` are never equal",
+        ),
+        ("xs.contains(xs.first());", "W0324 `xs.first()`: `Option<int>` and `int` are never equal"),
+        (
+            "match o { \"a\" => 1, \"b\" => 2, _ => 3 }",
+            "W0324 `\"a\"`: `Option<String>` and `String` are never equal",
+        ),
+        ("if let 1 = xs.first() { s; }", "W0324 `1`: `Option<int>` and `int` are never equal"),
+        ("len(5);", "W0313 `5`: `len` takes `String | Array | Map | bytes`, and is given `int`"),
+        ("len();", "W0313 `len`: `len` takes 1 argument, and is given 0"),
+        ("range(s);", "W0313 `s`: `range` takes `int`, and is given `String`"),
+        ("s.split();", "W0313 `split`: `split` takes 1 argument, and is given 0"),
+        ("s.split(1);", "W0313 `1`: `split` takes `String`, and is given `int`"),
+        ("xs.map(5);", "W0313 `5`: `map` takes `item => any`, and is given `int`"),
+        ("xs.sort((a, b) => a - b);", "W0313 `sort`: `sort` takes no arguments, and is given 1"),
+        ("xs.upper();", "W0313 `upper`: `Array<int>` has no `upper`"),
+        ("s.lenght;", "W0313 `lenght`: `String` has no `lenght`"),
+        ("s.toUpperCase();", "W0313 `toUpperCase`: `String` has no `toUpperCase`"),
+        ("o.upper();", "W0313 `upper`: `Option<String>` has no `upper`"),
+        ("5.upper();", "W0313 `upper`: `int` has no `upper`"),
         ("alert.nmae;", "W0321 `nmae`: `Alert` has no field `nmae`"),
         ("s - n;", "E0223 `s - n`: `-` does not go with `String` and `int`"),
         ("alert.level * n;", "E0223 `alert.level * n`: `*` does not go with `Level` and `int`"),

@@ -1,6 +1,6 @@
 //! Declarations, their items and their blocks of settings.
 
-use super::Parser;
+use super::{Parser, foreign};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::hir::{
     Agent, BlockDecl, BlockKind, Entry, Event, Expr, ExprKind, Function, Handler, Literal,
@@ -61,11 +61,15 @@ impl Parser<'_> {
                 self.bump();
                 continue;
             }
+            self.modifiers(&KEYWORDS);
+            let elsewhere = foreign::no_declaration(self.word()).is_some();
             let keyword = self.keyword(&KEYWORDS, "a declaration");
             match keyword {
                 Some(keyword) => self.declaration(keyword, &mut program),
+                None if elsewhere => self.skip_line(),
                 None => self.skip_declaration(),
             }
+            self.tell_mends();
             if self.at == start {
                 self.bump();
             }
@@ -82,19 +86,35 @@ impl Parser<'_> {
         }
         let foreign =
             FOREIGN.iter().find(|(foreign, meant)| *foreign == word && known.contains(meant));
+        let elsewhere = foreign::no_declaration(word).filter(|_| known == KEYWORDS);
         let meant = match foreign {
             Some((_, meant)) => Some(*meant),
+            None if elsewhere.is_some() => None,
             None => nearest(word, known.iter().copied()),
         };
         let message = format!("expected {what}, found {}", self.found());
         let diagnostic = Diagnostic::error("E0111", message, self.span())
-            .label(format!("no such {}", what.trim_start_matches("a ").trim_start_matches("an ")))
-            .did_you_mean(meant);
-        let diagnostic = match meant {
-            Some(_) => diagnostic,
-            None => diagnostic.note(format!("there are `{}`", known.join("`, `"))),
+            .label(format!("no such {}", what.trim_start_matches("a ").trim_start_matches("an ")));
+        // `struct Name {`
+        let record = foreign.is_some()
+            && meant == Some("type")
+            && self.kind_ahead(1) == SyntaxKind::Name
+            && self.kind_ahead(2) == SyntaxKind::LeftBrace;
+        let diagnostic = match (meant, elsewhere) {
+            (Some(_), _) if record => {
+                let meant = format!("type {} =", self.word_ahead(1));
+                let span = self.span().start..self.tokens[self.at + 1].end as usize;
+                diagnostic.fix(span, meant.as_str(), format!("did you mean `{meant}`?"))
+            }
+            (Some(_), _) => diagnostic.did_you_mean(meant),
+            (None, Some(note)) => diagnostic.note(note),
+            (None, None) => diagnostic.note(format!("there are `{}`", known.join("`, `"))),
         };
         self.report(diagnostic);
+        if record {
+            // That `=` lacks is part of it.
+            self.reported_at = Some(self.at + 2);
+        }
         // A misspelt keyword is read as what was meant where what follows looks like it.
         let follows = matches!(
             self.kind_ahead(1),
@@ -104,6 +124,46 @@ impl Parser<'_> {
             .filter(|_| follows)
             .and_then(|meant| known.iter().find(|known| **known == meant))
             .copied()
+    }
+
+    /// Passes over `pub`, `async` and the like before a keyword, with a complaint.
+    fn modifiers(&mut self, known: &[&'static str]) {
+        let mut count = 0;
+        while foreign::is_modifier(self.word_ahead(count))
+            && self.kind_ahead(count + 1) == SyntaxKind::Name
+        {
+            count += 1;
+        }
+        let word = self.word_ahead(count);
+        let foreign = FOREIGN.iter().find(|(foreign, _)| *foreign == word);
+        if count == 0 || !(known.contains(&word) || foreign.is_some()) {
+            return;
+        }
+        let keyword = self.tokens[self.at + count];
+        let written =
+            &self.source[self.span().start..self.tokens[self.at + count - 1].end as usize];
+        let message = format!("`{written}` says nothing here");
+        let diagnostic = Diagnostic::error("E0115", message, self.span()).label("not needed");
+        let (end, meant) = match foreign {
+            Some((_, meant)) => (keyword.end, *meant),
+            None => (keyword.start, ""),
+        };
+        let span = self.span().start..end as usize;
+        self.report(diagnostic.fix(span, meant, "leave it out"));
+        self.at += count;
+        // What a foreign keyword means is part of it.
+        self.reported_at = Some(self.at);
+    }
+
+    fn skip_line(&mut self) {
+        let start = self.at;
+        loop {
+            self.skip_one();
+            if self.at_end() || self.first_on_line() {
+                break;
+            }
+        }
+        self.node(SyntaxKind::Error, start);
     }
 
     fn declaration(&mut self, keyword: &str, program: &mut Program) {
@@ -267,7 +327,11 @@ impl Parser<'_> {
         let beside = self.tokens.get(self.at + 1).filter(|next| !next.first_on_line);
         let next = beside.map_or(SyntaxKind::End, |next| next.kind);
         match next {
-            SyntaxKind::Name => is_keyword(self.word()) || !is_keyword(self.word_ahead(1)),
+            SyntaxKind::Name => {
+                is_keyword(self.word())
+                    || foreign::is_modifier(self.word())
+                    || !is_keyword(self.word_ahead(1))
+            }
             SyntaxKind::String | SyntaxKind::LeftBrace => true,
             _ => false,
         }
@@ -294,11 +358,16 @@ impl Parser<'_> {
 
     pub(super) fn function(&mut self) -> Option<Function> {
         let start = self.at;
+        let told = self.reported_at == Some(start);
         self.bump();
         let name = self.name("the function's name")?;
         let params = self.params();
         let result = self.result();
-        let body = self.block();
+        let body = if self.at(SyntaxKind::Colon) { self.indented() } else { self.block() };
+        if told {
+            // Whoever writes `def` also writes the colon.
+            self.mends.clear();
+        }
         self.node(SyntaxKind::Function, start);
         Some(Function { name, params, result, body })
     }
@@ -350,12 +419,14 @@ impl Parser<'_> {
             if lost && !ITEMS.contains(&self.word()) {
                 self.reported_at = Some(self.at);
             }
+            self.modifiers(&ITEMS);
             let item = self.keyword(&ITEMS, "an item of the agent");
             lost = item.is_none();
             match item {
                 Some(item) => self.item(item, agent),
                 None => self.skip_item(),
             }
+            self.tell_mends();
             if self.at == start {
                 self.bump();
             }

@@ -7,64 +7,22 @@ use crate::hir::{
     UnaryOp,
 };
 use crate::syntax::SyntaxKind;
-use crate::syntax::literal::{self, short};
+use crate::syntax::literal;
 
 impl Parser<'_> {
     /// An expression.
     pub(super) fn expression(&mut self) -> Expr {
-        let start = self.at;
+        let (start, may_step) = (self.at, std::mem::take(&mut self.may_step));
         let expression = if !self.enter() {
             self.missing()
         } else if self.at_lambda() {
             self.lambda()
         } else {
             let value = self.binary(0);
-            self.foreign_choice(value, start)
+            self.foreign_tail(value, start, may_step)
         };
         self.leave();
         expression
-    }
-
-    /// `c ? a : b` and `a ?? b`, which other languages write.
-    fn foreign_choice(&mut self, value: Expr, start: usize) -> Expr {
-        let block = |value: Expr| {
-            let span = value.span.clone();
-            Block { statements: Vec::new(), value: Some(Box::new(value)), span }
-        };
-        if self.at_both(SyntaxKind::Question, SyntaxKind::Question) {
-            let span = self.span().start..self.span().end + 1;
-            let diagnostic = Diagnostic::error("E0115", "there is no operator `??`", span)
-                .label("expected `if`")
-                .note("`if x != null { x } else { y }` gives `y` where `x` is `null`");
-            self.report(diagnostic);
-            self.bump();
-            self.bump();
-            let other = self.expression();
-            let kind = ExprKind::Binary(BinaryOp::Or, Box::new(value), Box::new(other));
-            self.node(SyntaxKind::BinaryExpression, start);
-            return Expr { kind, span: self.span_from(start) };
-        }
-        if !self.at(SyntaxKind::Question) {
-            return value;
-        }
-        let mark = self.span();
-        self.bump();
-        let then = self.expression();
-        self.expect(SyntaxKind::Colon, "`:` and what holds otherwise");
-        let otherwise = self.expression();
-        self.node(SyntaxKind::IfExpression, start);
-        let span = self.span_from(start);
-        let text = |of: &Expr| &self.source[of.span.clone()];
-        let meant =
-            format!("if {} {{ {} }} else {{ {} }}", text(&value), text(&then), text(&otherwise));
-        let meant = if self.in_head { format!("({meant})") } else { meant };
-        let diagnostic = Diagnostic::error("E0115", "there is no operator `? :`", mark)
-            .label("expected `if`")
-            .fix(span.clone(), meant, "an `if` has a value");
-        self.sink.push(diagnostic);
-        let condition = Box::new(Condition::Expr(value));
-        let kind = ExprKind::If { condition, then: block(then), otherwise: Some(block(otherwise)) };
-        Expr { kind, span }
     }
 
     /// The expression in the head of a statement, where `{` opens the statement's block.
@@ -145,7 +103,7 @@ impl Parser<'_> {
     }
 
     /// Operators of precedence `least` and above, 0 being the loosest.
-    fn binary(&mut self, least: u8) -> Expr {
+    pub(super) fn binary(&mut self, least: u8) -> Expr {
         let start = self.at;
         let outer = std::mem::replace(&mut self.deepest, self.depth);
         let mut left = self.unary();
@@ -170,18 +128,21 @@ impl Parser<'_> {
     /// The operator at the current token, its precedence and its number of tokens.
     fn operator(&mut self) -> Option<(BinaryOp, u8, usize)> {
         let one = |op, precedence| Some((op, precedence, 1));
-        match (self.kind(), self.text()) {
-            (SyntaxKind::OrOr, "|") => self.foreign("there is no operator `|`", self.span(), "||"),
-            (SyntaxKind::AndAnd, "&") => {
-                self.foreign("there is no operator `&`", self.span(), "&&");
-            }
-            _ => {}
+        if self.foreign_assign().is_some() {
+            return None;
         }
         match self.kind() {
-            SyntaxKind::OrOr => one(BinaryOp::Or, 0),
-            SyntaxKind::AndAnd => one(BinaryOp::And, 1),
+            SyntaxKind::OrOr if self.text() == "||" => one(BinaryOp::Or, 0),
+            SyntaxKind::AndAnd if self.text() == "&&" => one(BinaryOp::And, 1),
+            SyntaxKind::OrOr | SyntaxKind::AndAnd | SyntaxKind::Dot => self.foreign_operator(),
             SyntaxKind::EqualsEquals => one(BinaryOp::Equal, 2),
             SyntaxKind::BangEquals => one(BinaryOp::NotEqual, 2),
+            SyntaxKind::Less | SyntaxKind::Greater
+                if matches!(self.kind_ahead(1), SyntaxKind::Less | SyntaxKind::Greater)
+                    && self.adjacent(1) =>
+            {
+                self.foreign_operator()
+            }
             SyntaxKind::Less => one(BinaryOp::Less, 3),
             SyntaxKind::LessEquals => one(BinaryOp::LessOrEqual, 3),
             SyntaxKind::Greater => {
@@ -193,7 +154,11 @@ impl Parser<'_> {
                     one(BinaryOp::Greater, 3)
                 }
             }
-            SyntaxKind::Plus | SyntaxKind::Minus if self.at_step() => None,
+            SyntaxKind::Plus | SyntaxKind::Minus
+                if self.at_step() || (self.first_on_line() && self.at_step_before()) =>
+            {
+                None
+            }
             SyntaxKind::Plus => one(BinaryOp::Add, 4),
             SyntaxKind::Minus => one(BinaryOp::Subtract, 4),
             SyntaxKind::Star => one(BinaryOp::Multiply, 5),
@@ -202,33 +167,16 @@ impl Parser<'_> {
             SyntaxKind::Name => match self.text() {
                 "in" => one(BinaryOp::In, 2),
                 "not" if self.word_ahead(1) == "in" => Some((BinaryOp::NotIn, 2, 2)),
-                "and" => self.spelt_out("&&", BinaryOp::And, 1),
-                "or" => self.spelt_out("||", BinaryOp::Or, 0),
-                _ => None,
+                _ => self.foreign_operator(),
             },
             _ => None,
         }
     }
 
-    /// `and` and `or`, which are read as what they mean, with a complaint, where no key or name
-    /// can be meant.
-    fn spelt_out(
-        &mut self,
-        meant: &str,
-        op: BinaryOp,
-        precedence: u8,
-    ) -> Option<(BinaryOp, u8, usize)> {
-        use SyntaxKind::*;
-        if !matches!(self.kind_ahead(1), Name | Int | Float | String | LeftParen | Bang | Minus) {
-            return None;
+    pub(super) fn unary(&mut self) -> Expr {
+        if matches!(self.kind(), SyntaxKind::Star | SyntaxKind::AndAnd | SyntaxKind::Dot) {
+            self.foreign_sign();
         }
-        let message = format!("`{}` is written `{meant}`", self.text());
-        let diagnostic = Diagnostic::error("E0115", message, self.span()).did_you_mean(Some(meant));
-        self.report(diagnostic);
-        Some((op, precedence, 1))
-    }
-
-    fn unary(&mut self) -> Expr {
         let start = self.at;
         let op = match self.kind() {
             SyntaxKind::Bang => UnaryOp::Not,
@@ -270,10 +218,34 @@ impl Parser<'_> {
                     expression = self.foreign_range(expression, start);
                     continue;
                 }
+                SyntaxKind::Dot
+                    if matches!(
+                        self.kind_ahead(1),
+                        SyntaxKind::String | SyntaxKind::LongString
+                    ) =>
+                {
+                    break;
+                }
+                SyntaxKind::Colon
+                    if self.at_both(SyntaxKind::Colon, SyntaxKind::Colon)
+                        && self.kind_ahead(2) == SyntaxKind::Name
+                        && self.link() =>
+                {
+                    let span = self.span().start..self.span().end + 1;
+                    let diagnostic = Diagnostic::error("E0115", "`::` leads nowhere", span)
+                        .label("expected `.`");
+                    self.report(diagnostic);
+                    self.bump();
+                    (self.member(expression), SyntaxKind::MemberExpression)
+                }
                 SyntaxKind::Dot => (self.member(expression), SyntaxKind::MemberExpression),
                 SyntaxKind::LeftBracket => (self.index(expression), SyntaxKind::IndexExpression),
                 SyntaxKind::LeftParen => (self.call(expression), SyntaxKind::CallExpression),
-                SyntaxKind::Question if self.foreign_mark() => continue,
+                SyntaxKind::Question | SyntaxKind::Bang | SyntaxKind::Star | SyntaxKind::Name
+                    if self.foreign_suffix(&mut expression, start) =>
+                {
+                    continue;
+                }
                 _ => break,
             };
             self.node(node, start);
@@ -282,63 +254,14 @@ impl Parser<'_> {
         expression
     }
 
-    /// The `?` of `a?.b`, and a `?` that nothing follows; false where it may be that of `c ? a : b`.
-    fn foreign_mark(&mut self) -> bool {
-        let member = self.at_both(SyntaxKind::Question, SyntaxKind::Dot);
-        let nothing = matches!(
-            self.kind_ahead(1),
-            SyntaxKind::Semicolon
-                | SyntaxKind::Comma
-                | SyntaxKind::RightParen
-                | SyntaxKind::RightBracket
-                | SyntaxKind::RightBrace
-                | SyntaxKind::End
-        );
-        if !member && !nothing {
-            return false;
-        }
-        let (message, note) = match member {
-            true => ("`?.` is written `.`", "`.name` of a record that lacks the key is `null`"),
-            false => {
-                ("an error needs no `?`", "an error that nobody catches is passed on by itself")
-            }
-        };
-        let span = self.span();
-        let diagnostic = Diagnostic::error("E0115", message, span.clone()).note(note).fix(
-            span,
-            "",
-            "leave it out",
-        );
-        self.report(diagnostic);
-        self.bump();
-        true
-    }
-
     fn member(&mut self, of: Expr) -> ExprKind {
         self.bump();
+        let of = match self.numbered(of) {
+            Ok(index) => return index,
+            Err(of) => of,
+        };
         let name = self.name("a name after `.`").unwrap_or_else(|| self.no_name());
         ExprKind::Member(Box::new(of), name)
-    }
-
-    /// `a..b` and `a..=b`, which other languages write for a range. It is read as what has elements.
-    fn foreign_range(&mut self, from: Expr, start: usize) -> Expr {
-        let mark = self.span().start..self.span().end + 1;
-        self.bump();
-        self.bump();
-        let inclusive = self.eat(SyntaxKind::Equals);
-        let to = self.postfix();
-        self.node(SyntaxKind::ArrayExpression, start);
-        let span = self.span_from(start);
-        let [first, last] = [&from, &to].map(|end| &self.source[end.span.clone()]);
-        let more = if inclusive { " + 1" } else { "" };
-        let written = if inclusive { "..=" } else { ".." };
-        let fix = format!("range({first}, {last}{more})");
-        let diagnostic =
-            Diagnostic::error("E0115", format!("there is no operator `{written}`"), mark)
-                .label("expected `range`")
-                .fix(span.clone(), fix, "a range leaves its end out");
-        self.report(diagnostic);
-        Expr { kind: ExprKind::Array(vec![from, to]), span }
     }
 
     fn index(&mut self, of: Expr) -> ExprKind {
@@ -357,31 +280,7 @@ impl Parser<'_> {
     }
 
     /// The `a:b` of `x[a:b]`, which other languages write for a part of a list.
-    fn foreign_slice(&mut self, first: Option<Expr>, open: usize, start: usize) -> Expr {
-        let colon = self.span();
-        self.bump();
-        let last = (!self.at(SyntaxKind::RightBracket)).then(|| self.expression());
-        let text = |of: &Expr| self.source[of.span.clone()].to_owned();
-        let ends: Vec<String> = match (&first, &last) {
-            (None, None) => vec!["0".to_owned()],
-            (None, Some(last)) => vec!["0".to_owned(), text(last)],
-            (Some(first), last) => std::iter::once(first).chain(last).map(text).collect(),
-        };
-        let mut diagnostic = Diagnostic::error("E0115", "there are no slices in brackets", colon)
-            .label("expected `]`");
-        if self.at(SyntaxKind::RightBracket) {
-            let whole = self.tokens[open].start as usize..self.span().end;
-            let meant = format!(".slice({})", ends.join(", "));
-            diagnostic = diagnostic.fix(whole, meant, "a part of an array or of a text");
-        }
-        self.report(diagnostic);
-        first.unwrap_or_else(|| Expr {
-            kind: ExprKind::Literal(Literal::Int(0)),
-            span: self.span_from(start),
-        })
-    }
-
-    fn call(&mut self, callee: Expr) -> ExprKind {
+    pub(super) fn call(&mut self, callee: Expr) -> ExprKind {
         let mut args = Vec::new();
         self.list(SyntaxKind::LeftParen, SyntaxKind::RightParen, "`(`", |parser| {
             args.push(parser.arg());
@@ -392,7 +291,8 @@ impl Parser<'_> {
     fn arg(&mut self) -> Arg {
         let start = self.at;
         let named = self.at(SyntaxKind::Name)
-            && matches!(self.kind_ahead(1), SyntaxKind::Equals | SyntaxKind::Colon);
+            && matches!(self.kind_ahead(1), SyntaxKind::Equals | SyntaxKind::Colon)
+            && self.kind_ahead(2) != SyntaxKind::Colon;
         let name = if named { self.name("a name") } else { None };
         if named {
             self.bump();
@@ -402,7 +302,7 @@ impl Parser<'_> {
         Arg { name, value }
     }
 
-    fn primary(&mut self) -> Expr {
+    pub(super) fn primary(&mut self) -> Expr {
         let start = self.at;
         let (kind, node) = match self.kind() {
             SyntaxKind::Name => return self.named(),
@@ -431,6 +331,9 @@ impl Parser<'_> {
     /// What begins with a name or a word.
     fn named(&mut self) -> Expr {
         let start = self.at;
+        if let Some(foreign) = self.foreign_prefix() {
+            return foreign;
+        }
         let wraps = self.kind_ahead(1) == SyntaxKind::LeftParen;
         let (kind, node) = match self.text() {
             "if" => return self.if_expression(),
@@ -498,27 +401,6 @@ impl Parser<'_> {
         Expr { kind: inner.kind, span: self.span_from(start) }
     }
 
-    /// `(a, b)`, which other languages write for several values in one.
-    fn foreign_tuple(&mut self, first: Expr, start: usize) -> Expr {
-        let mut elements = vec![first];
-        while self.eat(SyntaxKind::Comma) && !self.at(SyntaxKind::RightParen) {
-            elements.push(self.expression());
-        }
-        let closes = self.at(SyntaxKind::RightParen);
-        self.expect_closing(start, SyntaxKind::RightParen);
-        self.node(SyntaxKind::ArrayExpression, start);
-        let span = self.span_from(start);
-        if closes {
-            let inside = &self.source[span.start + 1..span.end - 1];
-            let meant = format!("[{inside}]");
-            let diagnostic = Diagnostic::error("E0115", "there are no tuples", span.clone())
-                .label("several values in parentheses")
-                .fix(span.clone(), meant, "an array holds several values");
-            self.sink.push(diagnostic);
-        }
-        Expr { kind: ExprKind::Array(elements), span }
-    }
-
     fn array(&mut self) -> ExprKind {
         let mut elements = Vec::new();
         self.list(SyntaxKind::LeftBracket, SyntaxKind::RightBracket, "`[`", |parser| {
@@ -569,12 +451,12 @@ impl Parser<'_> {
         let mut lost = false;
         self.braced_until(Self::at_no_field, |parser| {
             let start = parser.at;
-            let Some(key) = parser.key() else { return false };
+            let Some(key) = parser.key() else { return parser.foreign_field() };
             let lacks = !parser.eat(SyntaxKind::Colon) && !parser.eat(SyntaxKind::Equals);
             if lacks && lost {
                 parser.reported_at = Some(parser.at);
             } else if lacks {
-                parser.expected("`:` and a value");
+                parser.lacks_value(&key);
             }
             lost = lacks;
             let value = parser.expression();
@@ -583,6 +465,22 @@ impl Parser<'_> {
             true
         });
         ExprKind::Record { name, fields }
+    }
+
+    /// Reports a key that no value follows, which other languages write where a name is its value.
+    fn lacks_value(&mut self, key: &Spanned<String>) {
+        let ends = matches!(self.kind(), SyntaxKind::Comma | SyntaxKind::RightBrace);
+        let plain = self.source.get(key.span.clone()) == Some(key.node.as_str());
+        if !ends || !plain {
+            return self.expected("`:` and a value");
+        }
+        let (message, place) =
+            (format!("expected `:` and a value, found {}", self.found()), key.span.end);
+        let diagnostic = Diagnostic::error("E0101", message, self.span())
+            .label("expected `:` and a value")
+            .fix(place..place, format!(": {}", key.node), "a key and its value are both written");
+        self.report(diagnostic);
+        self.sink.lost(key.span.clone());
     }
 
     fn secret(&mut self) -> ExprKind {
@@ -663,37 +561,6 @@ impl Parser<'_> {
         }
     }
 
-    /// Whether `|x|` stands here, which begins a lambda in other languages.
-    fn at_bars(&self) -> bool {
-        let at_bar = |ahead: usize| self.text_of(self.at + ahead) == "|";
-        let mut ahead = 1;
-        while at_bar(0) && self.kind_ahead(ahead) == SyntaxKind::Name {
-            ahead += 1 + usize::from(self.kind_ahead(ahead + 1) == SyntaxKind::Comma);
-        }
-        at_bar(0) && ahead > 1 && at_bar(ahead)
-    }
-
-    /// `|a, b| e`, read as `(a, b) => e`.
-    fn barred_lambda(&mut self) -> Expr {
-        let start = self.at;
-        self.bump();
-        let mut params = Vec::new();
-        while self.at(SyntaxKind::Name) {
-            params.extend(self.name("a name").map(|name| Param { name, ty: None }));
-            self.eat(SyntaxKind::Comma);
-        }
-        self.bump();
-        let head = self.span_from(start);
-        let names: Vec<&str> = params.iter().map(|param| param.name.node.as_str()).collect();
-        let meant = format!("({}) =>", names.join(", "));
-        let message = format!("`{}` is written `{meant}`", short(&self.source[head.clone()]));
-        let diagnostic = Diagnostic::error("E0115", message, head).did_you_mean(Some(&meant));
-        self.sink.push(diagnostic);
-        let body = Box::new(self.arm_body());
-        self.node(SyntaxKind::LambdaExpression, start);
-        Expr { kind: ExprKind::Lambda { params, body }, span: self.span_from(start) }
-    }
-
     fn lambda(&mut self) -> Expr {
         let start = self.at;
         let params = if self.at(SyntaxKind::LeftParen) {
@@ -707,7 +574,7 @@ impl Parser<'_> {
         Expr { kind: ExprKind::Lambda { params, body }, span: self.span_from(start) }
     }
 
-    /// The `=>` of a lambda or an arm.
+    /// The `=>` of a lambda.
     fn fat_arrow(&mut self) {
         if self.at(SyntaxKind::ThinArrow) {
             self.foreign("`->` is written `=>` here", self.span(), "=>");
@@ -719,7 +586,7 @@ impl Parser<'_> {
 
     /// What an arm or a lambda gives: `{ name:` and `{ "text":` open a record, any other `{` and
     /// `{}` a block.
-    fn arm_body(&mut self) -> Block {
+    pub(super) fn arm_body(&mut self) -> Block {
         let empty = self.kind_ahead(1) == SyntaxKind::RightBrace;
         let record = self.opens_record(0) && self.kind_ahead(2) == SyntaxKind::Colon;
         if self.at(SyntaxKind::LeftBrace) && (empty || !record) {
@@ -778,11 +645,11 @@ impl Parser<'_> {
         } else {
             Condition::Expr(self.head())
         };
-        let then = self.block();
+        let then = self.body();
         let elif = matches!(self.word(), "elif" | "elsif" | "elseif");
         if elif {
             let message = format!("`{}` is written `else if`", self.word());
-            self.foreign(message, self.span(), "else if");
+            self.mend(self.span(), "else if", message);
         }
         let otherwise = (elif || self.else_word()).then(|| {
             if elif || self.at_word("if") {
@@ -790,7 +657,7 @@ impl Parser<'_> {
                 let span = value.span.clone();
                 Block { statements: Vec::new(), value: Some(Box::new(value)), span }
             } else {
-                self.block()
+                self.body()
             }
         });
         ExprKind::If { condition: Box::new(condition), then, otherwise }
@@ -837,17 +704,36 @@ impl Parser<'_> {
     }
 
     fn match_parts(&mut self) -> ExprKind {
+        let (word, place) = (self.word(), self.span());
         self.bump();
         let subject = Box::new(self.head());
         let mut arms = Vec::new();
+        if self.at_cases() {
+            self.cases(word, place);
+            return ExprKind::Match { subject, arms };
+        }
+        if word != "match" {
+            self.mend(place, "match", format!("`{word}` is written `match`"));
+        }
         self.braced_until(Self::at_no_arm, |parser| {
             let start = parser.at;
+            let arrow = |kind| matches!(kind, SyntaxKind::FatArrow | SyntaxKind::ThinArrow);
+            if parser.at_word("case") && !arrow(parser.kind_ahead(1)) {
+                let span = parser.span().start..parser.tokens[parser.at + 1].start as usize;
+                parser.mend(span, "", "an arm needs no `case`");
+                parser.bump();
+            }
             let pattern = parser.pattern();
             if parser.at == start {
                 return false;
             }
             parser.guard();
-            parser.fat_arrow();
+            if parser.at(SyntaxKind::ThinArrow) {
+                parser.mend(parser.span(), "=>", "`->` is written `=>` here");
+                parser.bump();
+            } else {
+                parser.expect(SyntaxKind::FatArrow, "`=>`");
+            }
             let body = parser.arm_body();
             parser.node(SyntaxKind::Arm, start);
             arms.push(Arm { pattern, body });

@@ -1,18 +1,14 @@
 //! Blocks and statements.
 
-use super::{Parser, declarations};
+use super::{Parser, declarations, foreign};
 use crate::diagnostic::{Diagnostic, nearest};
-use crate::hir::{BinaryOp, Block, Catch, Expr, ExprKind, Literal, Spanned, Stmt, StmtKind};
+use crate::hir::{BinaryOp, Block, Catch, Expr, ExprKind, Stmt, StmtKind};
 use crate::syntax::SyntaxKind;
 use crate::syntax::literal::short;
 
 /// The words that begin statements.
 const STATEMENTS: [&str; 9] =
     ["let", "if", "for", "while", "match", "try", "return", "break", "continue"];
-
-/// The words that begin them in other languages.
-const FOREIGN: [(&str, &str); 5] =
-    [("const", "let"), ("var", "let"), ("val", "let"), ("foreach", "for"), ("switch", "match")];
 
 /// Whether this word begins a statement.
 pub(super) fn begins_statement(word: &str) -> bool {
@@ -56,24 +52,30 @@ impl Parser<'_> {
             if self.eat(SyntaxKind::Semicolon) {
                 continue;
             }
-            let start = self.at;
-            let kind = self.statement();
-            let span = self.span_from(start);
-            if self.at == start {
-                self.expected("a statement");
-                self.skip_statement();
-                continue;
+            self.one_statement(block);
+            if block.value.is_some() {
+                return;
             }
-            match kind {
-                // What ends in a block is complete; as the last of the block it is its value.
-                StmtKind::Expr(value) if self.at(SyntaxKind::RightBrace) => {
-                    block.value = Some(Box::new(value));
-                    return;
-                }
-                kind => {
-                    self.statement_end();
-                    block.statements.push(Stmt { kind, span });
-                }
+        }
+    }
+
+    pub(super) fn one_statement(&mut self, block: &mut Block) {
+        let start = self.at;
+        let kind = self.statement();
+        let span = self.span_from(start);
+        if self.at == start {
+            self.expected("a statement");
+            self.skip_statement();
+            return;
+        }
+        match kind {
+            // What ends in a block is complete; as the last of the block it is its value.
+            StmtKind::Expr(value) if self.at(SyntaxKind::RightBrace) => {
+                block.value = Some(Box::new(value));
+            }
+            kind => {
+                self.statement_end();
+                block.statements.push(Stmt { kind, span });
             }
         }
     }
@@ -81,12 +83,22 @@ impl Parser<'_> {
     /// The `;` after a statement, which may be left out after and before `}`.
     fn statement_end(&mut self) {
         let after_brace = self.at > 0 && self.tokens[self.at - 1].kind == SyntaxKind::RightBrace;
-        if self.eat(SyntaxKind::Semicolon) || self.at(SyntaxKind::RightBrace) || after_brace {
+        let ended = after_brace || self.ended_at == Some(self.at);
+        if self.eat(SyntaxKind::Semicolon) || self.at(SyntaxKind::RightBrace) || ended {
             return;
         }
         if self.reported_at != Some(self.at) {
             let place = self.after_last();
-            let diagnostic = if self.first_on_line() || self.at_end() {
+            let ends = self.first_on_line() || self.at_end();
+            // A block without braces ends its statements with their lines.
+            if ends && self.unbraced > 0 {
+                self.mend(place, ";", "");
+                return;
+            }
+            if self.halved() {
+                return;
+            }
+            let diagnostic = if ends {
                 Diagnostic::error("E0102", "a statement ends with `;`", place.clone())
                     .label("expected `;`")
                     .fix(place, ";", "add `;`")
@@ -138,6 +150,9 @@ impl Parser<'_> {
             _ if word.is_empty() || !on_this_line => false,
             SyntaxKind::Name => !OPERATORS.contains(&self.word_ahead(1)),
             SyntaxKind::Int | SyntaxKind::Float | SyntaxKind::String | SyntaxKind::Quantity => true,
+            SyntaxKind::LeftBrace | SyntaxKind::LeftBracket => {
+                foreign::statement(word) == Some("let") && self.kind_ahead(3) == SyntaxKind::Comma
+            }
             SyntaxKind::LeftParen => {
                 let closing = self.closing[self.at + 1] as usize;
                 closing > 0 && self.tokens[closing + 1].kind == SyntaxKind::LeftBrace
@@ -147,8 +162,11 @@ impl Parser<'_> {
         if !statement {
             return "";
         }
-        if let Some((_, meant)) = FOREIGN.iter().find(|(foreign, _)| *foreign == word) {
-            self.foreign(format!("`{word}` is written `{meant}`"), self.span(), meant);
+        if let Some(meant) = foreign::statement(word) {
+            // Of a `match`, and of several names, all is told at once.
+            if meant != "match" && self.kind_ahead(1) == SyntaxKind::Name {
+                self.foreign(format!("`{word}` is written `{meant}`"), self.span(), meant);
+            }
             return meant;
         }
         let Some(meant) = nearest(word, STATEMENTS) else { return "" };
@@ -161,7 +179,16 @@ impl Parser<'_> {
     }
 
     fn statement(&mut self) -> StmtKind {
+        let kind = self.any_statement();
+        self.tell_mends();
+        kind
+    }
+
+    fn any_statement(&mut self) -> StmtKind {
         let start = self.at;
+        if let Some(foreign) = self.foreign_statement() {
+            return foreign;
+        }
         if declarations::is_function(self.word())
             && self.kind_ahead(1) == SyntaxKind::Name
             && self.kind_ahead(2) == SyntaxKind::LeftParen
@@ -170,12 +197,13 @@ impl Parser<'_> {
         }
         let (kind, node) = match self.statement_word() {
             "let" if self.kind_ahead(1) == SyntaxKind::Name => (self.let_(), SyntaxKind::Let),
-            "for" if self.kind_ahead(1) == SyntaxKind::Name => (self.for_(), SyntaxKind::For),
-            "for" if self.kind_ahead(1) == SyntaxKind::LeftParen => {
-                (self.parenthesized_for(), SyntaxKind::For)
+            "for" if matches!(self.kind_ahead(1), SyntaxKind::Name | SyntaxKind::LeftParen) => {
+                (self.for_(), SyntaxKind::For)
             }
             "while" => (self.while_(), SyntaxKind::While),
-            "try" if self.kind_ahead(1) == SyntaxKind::LeftBrace => (self.try_(), SyntaxKind::Try),
+            "try" if matches!(self.kind_ahead(1), SyntaxKind::LeftBrace | SyntaxKind::Colon) => {
+                (self.try_(), SyntaxKind::Try)
+            }
             "return" => (self.return_(), SyntaxKind::Return),
             "break" => {
                 self.bump();
@@ -187,6 +215,10 @@ impl Parser<'_> {
             }
             "let" => {
                 self.bump();
+                use SyntaxKind::{LeftBrace, LeftBracket, LeftParen};
+                if matches!(self.kind(), LeftParen | LeftBracket | LeftBrace) {
+                    return self.several(start);
+                }
                 self.expected("a name");
                 if self.eat(SyntaxKind::Equals) {
                     self.expression();
@@ -258,53 +290,19 @@ impl Parser<'_> {
         StmtKind::Expr(self.missing())
     }
 
-    /// Whether `++` or `--` stands here, and is no sum.
-    pub(super) fn at_step(&self) -> bool {
-        let after = self.tokens.get(self.at + 2);
-        (self.at_both(SyntaxKind::Plus, SyntaxKind::Plus)
-            || self.at_both(SyntaxKind::Minus, SyntaxKind::Minus))
-            && after.is_none_or(|after| {
-                after.first_on_line
-                    || matches!(
-                        after.kind,
-                        SyntaxKind::Semicolon
-                            | SyntaxKind::RightBrace
-                            | SyntaxKind::RightParen
-                            | SyntaxKind::End
-                    )
-            })
-    }
-
-    /// `i++` and `++i`, read as `i += 1`.
-    fn step(&mut self, start: usize, target: Option<Expr>) -> StmtKind {
-        let (op, meant) = match self.kind() {
-            SyntaxKind::Minus => (BinaryOp::Subtract, "-= 1"),
-            _ => (BinaryOp::Add, "+= 1"),
-        };
-        let written = if op == BinaryOp::Add { "++" } else { "--" };
-        let signs = self.span().start..self.span().end + 1;
-        self.bump();
-        self.bump();
-        let target = target.unwrap_or_else(|| self.postfix());
-        let text = format!("{} {meant}", &self.source[target.span.clone()]);
-        let span = target.span.start.min(signs.start)..target.span.end.max(signs.end);
-        self.foreign(format!("there is no operator `{written}`"), span, &text);
-        self.node(SyntaxKind::Assign, start);
-        let one = Expr { kind: ExprKind::Literal(Literal::Int(1)), span: signs };
-        StmtKind::Assign { target, op: Some(op), value: one }
-    }
-
     /// An expression, or an assignment to one.
     fn expression_statement(&mut self) -> StmtKind {
         let start = self.at;
-        if self.at_both(SyntaxKind::Plus, SyntaxKind::Plus)
-            && self.kind_ahead(2) == SyntaxKind::Name
-        {
+        if self.at_step_before() {
             return self.step(start, None);
         }
+        self.may_step = true;
         let target = self.expression();
         if self.at_step() {
             return self.step(start, Some(target));
+        }
+        if let Some(op) = self.foreign_assign() {
+            return self.foreign_assignment(start, target, op);
         }
         self.walrus();
         let op = match self.kind() {
@@ -331,8 +329,12 @@ impl Parser<'_> {
         StmtKind::Assign { target, op, value }
     }
 
-    fn let_(&mut self) -> StmtKind {
+    pub(super) fn let_(&mut self) -> StmtKind {
+        let start = self.at;
         self.bump();
+        if self.kind_ahead(1) == SyntaxKind::Comma {
+            return self.several(start);
+        }
         if self.at_word("mut") && self.kind_ahead(1) == SyntaxKind::Name {
             let span = self.span().start..self.tokens[self.at + 1].start as usize;
             let diagnostic = Diagnostic::error("E0115", "every variable may change", self.span())
@@ -350,64 +352,22 @@ impl Parser<'_> {
     }
 
     fn for_(&mut self) -> StmtKind {
+        let word = self.span();
         self.bump();
+        if let Some(foreign) = self.foreign_for(word) {
+            return foreign;
+        }
         let name = self.name("a name").unwrap_or_else(|| self.no_name());
         self.in_word();
         let iterable = self.head();
-        let body = self.block();
+        let body = self.body();
         StmtKind::For { name, iterable, body }
-    }
-
-    /// The `in` of a `for`.
-    fn in_word(&mut self) {
-        if self.at_word("of") {
-            self.foreign("`of` is written `in`", self.span(), "in");
-            self.bump();
-        } else if !self.eat_word("in") {
-            self.expected("`in`");
-        }
-    }
-
-    /// `for (x in xs) { }` and `for (let i = 0; i < 9; i++) { }`, which other languages write.
-    fn parenthesized_for(&mut self) -> StmtKind {
-        let span = self.span();
-        self.bump();
-        let open = self.at;
-        let closing = self.closing[open] as usize;
-        self.bump();
-        if matches!(self.word(), "let" | "const" | "var") {
-            self.bump();
-        }
-        let walks = self.at(SyntaxKind::Name) && matches!(self.word_ahead(1), "in" | "of");
-        if !walks || closing == 0 {
-            let diagnostic = Diagnostic::error("E0115", "a `for` walks through values", span)
-                .label("expected `for x in xs`")
-                .note("`for i in range(0, 10) { }` counts, and `while` repeats as long as something holds");
-            self.report(diagnostic);
-            self.at = open;
-            self.skip_one();
-            self.node(SyntaxKind::Error, open);
-            // That the block lacks as well is part of it.
-            self.reported_at = Some(self.at);
-            let (name, iterable) = (self.no_name(), self.missing());
-            return StmtKind::For { name, iterable, body: self.block() };
-        }
-        let name = self.name("a name").unwrap_or_else(|| self.no_name());
-        self.bump();
-        let iterable = self.expression();
-        let whole = self.tokens[open].start as usize..self.tokens[closing].end as usize;
-        let meant = format!("{} in {}", name.node, &self.source[iterable.span.clone()]);
-        let diagnostic = Diagnostic::error("E0115", "a `for` has no parentheses", whole.clone())
-            .fix(whole, meant, "leave them out");
-        self.sink.push(diagnostic);
-        self.expect_closing(open, SyntaxKind::RightParen);
-        StmtKind::For { name, iterable, body: self.block() }
     }
 
     fn while_(&mut self) -> StmtKind {
         self.bump();
         let condition = self.head();
-        let body = self.block();
+        let body = self.body();
         StmtKind::While { condition, body }
     }
 
@@ -424,17 +384,16 @@ impl Parser<'_> {
     fn try_(&mut self) -> StmtKind {
         let span = self.span();
         self.bump();
-        let body = self.block();
+        let body = self.body();
         let mut catches = Vec::new();
         let mut finally = false;
         loop {
             let start = self.at;
             match self.word() {
-                "catch" => {}
-                word @ ("except" | "rescue") => {
-                    self.foreign(format!("`{word}` is written `catch`"), self.span(), "catch");
-                }
-                "finally" if self.kind_ahead(1) == SyntaxKind::LeftBrace => {
+                "catch" | "except" | "rescue" => {}
+                "finally"
+                    if matches!(self.kind_ahead(1), SyntaxKind::LeftBrace | SyntaxKind::Colon) =>
+                {
                     let diagnostic =
                         Diagnostic::error("E0115", "there is no `finally`", self.span())
                             .label("expected `catch` or the next statement")
@@ -442,7 +401,7 @@ impl Parser<'_> {
                     self.report(diagnostic);
                     finally = true;
                     self.bump();
-                    self.block();
+                    self.body();
                     continue;
                 }
                 _ => break,
@@ -460,28 +419,48 @@ impl Parser<'_> {
     /// `catch (Kind e) { }`, `catch (e) { }`, `catch { }`; the parentheses may be left out. One
     /// name alone is a kind if it begins like one, with a capital letter.
     fn catch(&mut self) -> Catch {
+        let (start, word) = (self.at, self.word());
         self.bump();
         let open = self.at;
         let parenthesized = self.eat(SyntaxKind::LeftParen);
-        let mut names: Vec<Spanned<String>> = Vec::new();
-        while names.len() < 2 && self.at(SyntaxKind::Name) {
-            names.extend(self.name("a name"));
+        let first = if self.at(SyntaxKind::Name) { self.name("a name") } else { None };
+        // `Kind as e` and `e: Kind` elsewhere.
+        let named = self.at_word("as") && self.kind_ahead(1) == SyntaxKind::Name;
+        let typed = parenthesized && self.at(SyntaxKind::Colon);
+        if named || typed {
+            self.bump();
         }
+        let more = first.is_some() && self.at(SyntaxKind::Name);
+        let second = if more { self.name("a name") } else { None };
         if parenthesized {
             self.expect_closing(open, SyntaxKind::RightParen);
         }
-        let body = self.block();
-        let second = names.pop();
-        let (kind, name) = match (names.pop(), second) {
-            (None, Some(only)) if only.node.starts_with(char::is_uppercase) => (Some(only), None),
-            (first, second) => (first, second),
+        let (kind, name) = match (first, second) {
+            (Some(name), kind) if typed => (kind, Some(name)),
+            (Some(only), None) if only.node.starts_with(char::is_uppercase) => (Some(only), None),
+            (only, None) => (None, only),
+            both => both,
         };
+        if named || typed || word != "catch" {
+            let written: Vec<&str> =
+                kind.iter().chain(&name).map(|name| name.node.as_str()).collect();
+            let meant = match written.as_slice() {
+                [] => "catch".to_owned(),
+                written => format!("catch ({})", written.join(" ")),
+            };
+            let message = match word {
+                "catch" => "the kind stands before the name of the error".to_owned(),
+                word => format!("`{word}` is written `catch`"),
+            };
+            self.mend(self.span_from(start), meant, message);
+        }
+        let body = self.body();
         Catch { kind, name, body }
     }
 }
 
 /// Whether this can be assigned to.
-fn is_place(target: &Expr) -> bool {
+pub(super) fn is_place(target: &Expr) -> bool {
     match &target.kind {
         ExprKind::Name(_) => true,
         ExprKind::Member(of, _) | ExprKind::Index(of, _) => is_place(of),

@@ -2,9 +2,10 @@
 
 use super::{PARAMETERS, Parser};
 use crate::diagnostic::Diagnostic;
-use crate::hir::{Literal, Param, Pattern, PatternKind, Type, TypeKind};
+use crate::hir::{Literal, Param, Pattern, PatternKind, Spanned, Type, TypeKind};
 use crate::syntax::SyntaxKind;
 use crate::syntax::literal::{self, short};
+use crate::types::is_builtin;
 
 impl Parser<'_> {
     /// `String`, `Array<int>`, `{ field: Type }`
@@ -39,7 +40,7 @@ impl Parser<'_> {
         Type { kind: TypeKind::Named("any".to_owned(), Vec::new()), span }
     }
 
-    fn one_type(&mut self) -> Type {
+    pub(super) fn one_type(&mut self) -> Type {
         let start = self.at;
         let kind = if !self.enter() {
             TypeKind::Named(String::new(), Vec::new())
@@ -153,6 +154,15 @@ impl Parser<'_> {
             return None;
         }
         let name = self.name("a parameter's name")?;
+        if self.at(SyntaxKind::Name)
+            && !self.first_on_line()
+            && matches!(
+                self.kind_ahead(1),
+                SyntaxKind::Comma | SyntaxKind::RightParen | SyntaxKind::Less
+            )
+        {
+            return Some(self.foreign_param(name, start));
+        }
         let ty = self.eat(SyntaxKind::Colon).then(|| self.ty());
         if self.at(SyntaxKind::Equals) {
             let diagnostic =
@@ -167,8 +177,42 @@ impl Parser<'_> {
         Some(Param { name, ty })
     }
 
+    /// `a int` and `int a`, which other languages write.
+    fn foreign_param(&mut self, first: Spanned<String>, start: usize) -> Param {
+        let second = self.one_type();
+        let span = self.span_from(start);
+        let (name, ty) = match second.kind {
+            TypeKind::Named(name, _) if is_builtin(&first.node) => {
+                let kind = TypeKind::Named(first.node, Vec::new());
+                (Spanned { node: name, span: second.span }, Type { kind, span: first.span })
+            }
+            kind => (first, Type { kind, span: second.span }),
+        };
+        let meant = format!("{}: {}", name.node, &self.source[ty.span.clone()]);
+        let message = "the type of a parameter stands behind `:`";
+        let diagnostic = Diagnostic::error("E0115", message, span);
+        self.sink.push(diagnostic.did_you_mean(Some(&meant)));
+        self.node(SyntaxKind::Parameter, start);
+        Param { name, ty: Some(ty) }
+    }
+
     /// `-> Type`, which may be left out.
     pub(super) fn result(&mut self) -> Option<Type> {
+        let after_params = self
+            .at
+            .checked_sub(1)
+            .is_some_and(|last| self.tokens[last].kind == SyntaxKind::RightParen);
+        if after_params
+            && self.at(SyntaxKind::Name)
+            && !self.first_on_line()
+            && self.kind_ahead(1) == SyntaxKind::LeftBrace
+        {
+            let start = self.span().start;
+            let diagnostic = Diagnostic::error("E0115", "a result stands behind `->`", self.span())
+                .fix(start..start, "-> ", "add `->`");
+            self.report(diagnostic);
+            return Some(self.one_type());
+        }
         if !self.eat(SyntaxKind::ThinArrow) {
             return None;
         }
