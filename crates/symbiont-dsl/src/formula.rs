@@ -9,6 +9,8 @@
 //! - A formula has no effects: it is made of facts, literals, operators, pure builtins and methods. A call
 //!   of a tool, of the host or of a function of the file is none, and neither is a lambda.
 //! - The same facts give the same value. The only time is the request's, which `now()` gives.
+//! - Values of two kinds are not compared, nor looked for among others: that has no value, whatever a
+//!   program would make of it.
 //! - It is bounded in steps and memory. What goes beyond, and whatever else is an error, has no value.
 //! - The text of a formula is all of it. It names facts by their paths: `argument[0]`, `named.x`,
 //!   `user.role`.
@@ -157,6 +159,7 @@ impl Formula {
         let limits = Limits { steps: left, memory: MAX_MEMORY, depth: 16, output: MAX_MEMORY };
         let code = Arc::clone(&self.code);
         let mut machine = Machine::start(code, Entry::With, arguments, Vec::new(), limits)?;
+        machine.compare_of_one_kind();
         let result = loop {
             match machine.run(MAX_STEPS) {
                 Step::Call(call) => machine.resume(time(&call, now_unix)),

@@ -433,6 +433,11 @@ impl Machine {
         saved::restore(code, bytes, limits, &mut open)
     }
 
+    /// From now on what is of two kinds is not compared: a `TypeError`.
+    pub(crate) fn compare_of_one_kind(&mut self) {
+        self.meter.of_one_kind = true;
+    }
+
     /// Steps used so far, those of the work in progress included.
     pub fn steps(&self) -> u64 {
         self.meter.steps.saturating_add(self.meter.spent())

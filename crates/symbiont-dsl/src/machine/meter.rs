@@ -55,11 +55,15 @@ pub(super) struct Meter {
     pub(super) memory_limit: u64,
     /// The work of the instruction in progress.
     pub(super) long: Long,
+    /// Values are asked to be equal, or to be among others, only where they are of one kind, or null:
+    /// what policies can't tell is an error.
+    pub(super) of_one_kind: bool,
 }
 
 impl Meter {
     pub(super) fn new(step_limit: u64, memory_limit: u64) -> Meter {
-        Meter { steps: 0, step_limit, charged: 0, memory_limit, long: Long::default() }
+        let long = Long::default();
+        Meter { steps: 0, step_limit, charged: 0, memory_limit, long, of_one_kind: false }
     }
 
     /// Pays for work before it is done.
