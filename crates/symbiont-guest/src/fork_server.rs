@@ -23,9 +23,10 @@ use symbiont_guest::protocol::{Born, NAMESPACES};
 use crate::setup;
 use crate::sys::{self, Clone};
 
-/// All of [`NAMESPACES`] but the one of control groups, whose root is the group that one is in when one
-/// makes it: an agent enters its own groups first.
-const AT_BIRTH: u64 = (NAMESPACES & !libc::CLONE_NEWCGROUP).cast_unsigned() as u64;
+/// The namespaces that an agent is born into. The one of networks takes the kernel longer than all others
+/// together, and is made while the host hears of the agent ([`setup::live`]).
+const AT_BIRTH: u64 =
+    (NAMESPACES & !libc::CLONE_NEWCGROUP & !libc::CLONE_NEWNET).cast_unsigned() as u64;
 
 /// The server's life, until the host closes its end, and each agent's; what it returns is an exit code.
 pub(crate) fn serve() -> i32 {

@@ -76,11 +76,15 @@ pub(crate) fn start() -> i32 {
     })
 }
 
-/// The life of an agent that was forked with namespaces of its own; what it returns is its exit code.
+/// The life of an agent that was forked with most namespaces of its own; what it returns is its exit code.
 pub(crate) fn live(degraded: Vec<String>) -> i32 {
+    let network = sys::unshare(libc::CLONE_NEWNET);
     told_of(|| {
+        // Before it has come the host expects nothing to be said.
         let plan = Plan::read()?;
-        sys::own_control_groups().step(at("make the namespaces"))?;
+        network.step(at("make the namespaces"))?;
+        // Its root is the group that one is in when one makes it.
+        sys::unshare(libc::CLONE_NEWCGROUP).step(at("make the namespaces"))?;
         plan.build(degraded)?.serve();
         Ok(0)
     })

@@ -59,10 +59,10 @@ pub(crate) fn clone_by_number(namespaces: u64) -> Result<Option<Pid>> {
     Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
 }
 
-/// Makes the control groups that this process is in the root of those that it sees.
-pub(crate) fn own_control_groups() -> Result<()> {
-    // SAFETY: the call touches no memory, and changes nothing that is open.
-    check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWCGROUP) })
+/// Moves this process into a namespace of its own, of networks or of control groups.
+pub(crate) fn unshare(namespace: i32) -> Result<()> {
+    // SAFETY: the call touches no memory, and for these namespaces changes nothing that is open.
+    check(unsafe { libc::syscall(libc::SYS_unshare, namespace) })
 }
 
 /// No descriptor has a greater number. Some kernels refuse to hear of one that might.
