@@ -160,7 +160,7 @@ impl GvisorDriver {
         let files = &config.filesystem_config;
         if let RootFilesystem::Image(image) = &files.rootfs {
             return Err(SandboxError::ImageMissing {
-                image: format!("{image} (the gvisor driver serves none)"),
+                image: format!("`{image}`: the gvisor driver serves none"),
             });
         }
         if let Some(mount) = files.mounts.iter().find(|mount| !mount.read_only) {

@@ -12,6 +12,9 @@ use crate::api::Options;
 use crate::request::{invalid, path};
 
 const MAX_MOUNTS: usize = 64;
+/// What reports call the namespaces that a sandbox has of its own.
+pub(crate) const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"];
+
 /// The most bytes of `/tmp` and of `/dev/shm`.
 const MEMORY: u64 = 64 << 20;
 /// Memory that files may not take, as the agent and the kernel's own books need it.
@@ -154,7 +157,7 @@ fn entries(
         }
         (Root::Host(_), RootFilesystem::Image(image)) => {
             return Err(SandboxError::ImageMissing {
-                image: format!("{image} (this driver serves none)"),
+                image: format!("`{image}`: this driver serves none"),
             });
         }
         (Root::Container, _) => {

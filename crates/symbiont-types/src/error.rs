@@ -427,9 +427,9 @@ pub enum SandboxError {
         reason: String,
     },
     /// The image is not there.
-    #[error("no image `{image}`")]
+    #[error("no image {image}")]
     ImageMissing {
-        /// Which image.
+        /// Which image, in backticks, and why or what to do, as far as that is known.
         image: String,
     },
     /// Not in this state.

@@ -107,6 +107,16 @@ pub enum RootFilesystem {
     Image(String),
 }
 
+impl std::fmt::Display for RootFilesystem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host => f.write_str("the host's programs"),
+            Self::Dir(path) => write!(f, "the directory {}", path.display()),
+            Self::Image(name) => write!(f, "image {name}"),
+        }
+    }
+}
+
 /// A directory or file of the host inside a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {

@@ -77,8 +77,8 @@ impl Images {
                 let id =
                     image_id(engine, name).await?.ok_or_else(|| SandboxError::ImageMissing {
                         image: format!(
-                            "{name} (the engine has no image of this name; `docker load` or \
-                             `docker pull` it first)"
+                            "`{name}`: the engine has none of this name; `docker load` or \
+                             `docker pull` it first"
                         ),
                     })?;
                 (id.clone(), Recipe::From(id))
@@ -194,8 +194,8 @@ fn static_busybox() -> Result<Vec<u8>, SandboxError> {
     BUSYBOX.iter().map(PathBuf::from).find_map(|path| read_static(&path)).ok_or_else(|| {
         SandboxError::ImageMissing {
             image: format!(
-                "the built-in one, which is made of the host's static busybox; there is none at {} \
-                 (Debian has it in the package busybox-static), or name an image",
+                "`busybox`: the built-in one is made of the host's static busybox, and there is none at \
+                 {}; Debian has it in the package busybox-static, or name an image",
                 BUSYBOX.join(", ")
             ),
         }

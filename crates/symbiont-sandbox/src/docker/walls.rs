@@ -19,6 +19,7 @@ use crate::docker::Host;
 use crate::docker::engine::{Content, SHORT};
 use crate::docker::image::{Base, GUEST_PATH};
 use crate::instance::Range;
+use crate::layout::NAMESPACES;
 use crate::link::FIRST_PING;
 use crate::sandbox::{Raised, Walls, errno_text, greet, lock, token};
 use crate::seccomp;
@@ -89,9 +90,8 @@ impl DockerWalls {
     /// What is in force.
     fn report(&self, user: u32, group: Option<&Group>) -> IsolationReport {
         let mut report = IsolationReport {
-            namespaces: ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"]
-                .map(|name| format!("{name} (its own within those of a container)"))
-                .into(),
+            // Each its own, within those of the container.
+            namespaces: NAMESPACES.map(String::from).into(),
             user_mapping: format!("one id, {user} of the container"),
             no_new_privileges: true,
             capabilities_dropped: true,

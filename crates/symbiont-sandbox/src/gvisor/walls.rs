@@ -134,7 +134,7 @@ impl GvisorWalls {
             no_new_privileges: true,
             capabilities_dropped: true,
             network: "none".to_owned(),
-            rootfs: format!("{:?}, read-only", self.config.filesystem_config.rootfs),
+            rootfs: format!("{}, read-only", self.config.filesystem_config.rootfs),
             seccomp: Some(format!(
                 "{} (by its own kernel)",
                 seccomp::summary(self.options.profile)

@@ -12,7 +12,7 @@ use crate::api::{IsolationReport, Options, SandboxUsage};
 use crate::cgroup::Group;
 use crate::family::{Family, First};
 use crate::instance::Range;
-use crate::layout;
+use crate::layout::{self, NAMESPACES};
 use crate::link::FIRST_PING;
 use crate::process::Host;
 use crate::process::fork_server::Unborn;
@@ -70,9 +70,8 @@ impl ProcessWalls {
 
     /// What is in force.
     fn report(&self, first_id: Option<u32>) -> IsolationReport {
-        let namespaces = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"];
         IsolationReport {
-            namespaces: namespaces.map(String::from).into(),
+            namespaces: NAMESPACES.map(String::from).into(),
             user_mapping: match first_id {
                 Some(first) => format!("{IDS} ids from {first}"),
                 None => "one id".to_owned(),
@@ -80,7 +79,7 @@ impl ProcessWalls {
             no_new_privileges: true,
             capabilities_dropped: true,
             network: "none".to_owned(),
-            rootfs: format!("{:?}, read-only", self.config.filesystem_config.rootfs),
+            rootfs: format!("{}, read-only", self.config.filesystem_config.rootfs),
             seccomp: Some(seccomp::summary(self.options.profile)),
             ..self.planned()
         }
