@@ -305,7 +305,7 @@ impl<'a> Parser<'a> {
     /// Reads the `:` of `:=`, which is meant to be `=`.
     fn walrus(&mut self) {
         if self.at_both(SyntaxKind::Colon, SyntaxKind::Equals) {
-            let span = self.span().start..self.span().end + 1;
+            let span = self.span().start..self.tokens[self.at + 1].end as usize;
             self.foreign("`:=` is written `=`", span, "=");
             self.bump();
         }

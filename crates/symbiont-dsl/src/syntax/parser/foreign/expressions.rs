@@ -19,7 +19,7 @@ impl Parser<'_> {
             SyntaxKind::Question => self.choice(value, start),
             SyntaxKind::Plus | SyntaxKind::Minus if !may_step && self.at_step() => {
                 let written = if self.at(SyntaxKind::Plus) { "++" } else { "--" };
-                let span = self.span().start..self.span().end + 1;
+                let span = self.span().start..end_of(self.tokens, self.at + 1);
                 let diagnostic =
                     Diagnostic::error("E0115", format!("there is no operator `{written}`"), span)
                         .label("changes what it is written behind")
@@ -46,7 +46,7 @@ impl Parser<'_> {
 
     /// `a ?? b`
     fn otherwise(&mut self, value: Expr, start: usize) -> Expr {
-        let mark = self.span().start..self.span().end + 1;
+        let mark = self.span().start..end_of(self.tokens, self.at + 1);
         self.bump();
         self.bump();
         let other = self.expression();
@@ -280,7 +280,7 @@ impl Parser<'_> {
     /// `println!("{}", a)`, `vec![a]`
     fn macro_call(&mut self) -> Expr {
         let (start, name) = (self.at, self.text());
-        let place = self.span().start..self.span().end + 1;
+        let place = self.span().start..end_of(self.tokens, self.at + 1);
         self.bump();
         self.bump();
         if self.at(SyntaxKind::LeftBracket) {
@@ -407,14 +407,15 @@ impl Parser<'_> {
 
     /// `...xs`, `&x` and `*x` in front of an expression.
     pub(in crate::syntax::parser) fn foreign_sign(&mut self) {
-        let dots =
-            self.at_both(SyntaxKind::Dot, SyntaxKind::Dot) && self.kind_ahead(2) == SyntaxKind::Dot;
+        let dots = self.at_both(SyntaxKind::Dot, SyntaxKind::Dot)
+            && self.kind_ahead(2) == SyntaxKind::Dot
+            && self.adjacent(2);
         let begins = matches!(
             self.kind_ahead(1),
             SyntaxKind::Name | SyntaxKind::LeftParen | SyntaxKind::LeftBracket
         );
         if dots {
-            let span = self.span().start..self.span().end + 2;
+            let span = self.span().start..end_of(self.tokens, self.at + 2);
             let diagnostic = Diagnostic::error("E0115", "there is no `...`", span)
                 .label("expected an expression")
                 .note("`xs + ys` joins two arrays, and `a.merge(b)` two maps");
@@ -461,7 +462,7 @@ impl Parser<'_> {
                 if self.at_both(SyntaxKind::Star, SyntaxKind::Star)
                     && self.foreign_assign().is_none() =>
             {
-                let mark = self.span().start..self.span().end + 1;
+                let mark = self.span().start..end_of(self.tokens, self.at + 1);
                 self.bump();
                 self.bump();
                 let by = if self.enter() { self.unary() } else { self.missing() };
@@ -598,7 +599,7 @@ impl Parser<'_> {
 
     /// `a..b` and `a..=b`, for a range. It is read as what has elements.
     pub(in crate::syntax::parser) fn foreign_range(&mut self, from: Expr, start: usize) -> Expr {
-        let mark = self.span().start..self.span().end + 1;
+        let mark = self.span().start..end_of(self.tokens, self.at + 1);
         self.bump();
         self.bump();
         let inclusive = self.eat(SyntaxKind::Equals);

@@ -639,7 +639,7 @@ impl Parser<'_> {
             _ => (BinaryOp::Add, "+= 1"),
         };
         let written = if op == BinaryOp::Add { "++" } else { "--" };
-        let signs = self.span().start..self.span().end + 1;
+        let signs = self.span().start..end_of(self.tokens, self.at + 1);
         self.bump();
         self.bump();
         let target = target.unwrap_or_else(|| self.postfix());
