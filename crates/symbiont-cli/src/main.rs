@@ -183,6 +183,8 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(async {
+        // Whoever started us may have asked not to be told of children that end; we are to be.
+        let _told = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
         match arguments.command {
             Subcommands::Run(arguments) => run::run(arguments).await,
             Subcommands::Check(arguments) => check::run(&arguments),

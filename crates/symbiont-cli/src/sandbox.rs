@@ -87,6 +87,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Subcommands::Keep(arguments) => keeper::run(arguments).await,
         Subcommands::Doctor(arguments) => doctor::run(&arguments).await,
     };
+    // What could not be written is a failure like any other here.
+    let ended = ended.map_err(|failure| match failure.exit {
+        Exit::Failed => Failure { exit: Exit::NoSandbox, ..failure },
+        _ => failure,
+    });
     match (ended, output) {
         (Err(failure), Output::Json) => {
             screen::tell(&end::described(&failure));

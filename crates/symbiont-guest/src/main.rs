@@ -40,6 +40,9 @@ use symbiont_guest::protocol::FORK_SERVER;
 fn main() {
     let arguments: Vec<CString> =
         std::env::args_os().skip(1).filter_map(|word| CString::new(word.into_vec()).ok()).collect();
+    // Whoever started the host may have said otherwise of both.
+    sys::expect_signals();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::exit(match &arguments[..] {
         [] => setup::start(),
         [one] if one.as_bytes() == FORK_SERVER.as_bytes() => fork_server::serve(),

@@ -193,9 +193,12 @@ pub(crate) fn set_mount(mount: impl AsFd, attributes: u64) -> Result<()> {
     })
 }
 
+/// No signal has a greater number.
+const LAST_SIGNAL: libc::c_int = 64;
+
 /// What a keeper is sent to pass a signal on, whose number is the value that comes with it: the last
 /// of those that queue, so that none is lost.
-const PASS_ON: libc::c_int = 64;
+const PASS_ON: libc::c_int = LAST_SIGNAL;
 
 /// What a keeper is sent to end all of its command and itself.
 pub(crate) const END: Signal = Signal::INT;
@@ -309,15 +312,26 @@ pub(crate) fn kill_all() {
     }
 }
 
-/// Gives signals back the meaning that a new program expects.
+/// Gives all signals the meaning that a new program expects, but the one of a reader that has gone, which is
+/// an error here; none is held back.
+pub(crate) fn expect_signals() {
+    set_signals(libc::SIGPIPE);
+}
+
+/// Gives all signals back the meaning that a new program expects.
 pub(crate) fn release_signals() {
+    set_signals(0);
+}
+
+/// All but one.
+fn set_signals(but: libc::c_int) {
     // SAFETY: the set is initialised before it is used, and `SIG_DFL` is a valid disposition of
     // every signal; for those that can't have another the call does nothing.
     unsafe {
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        for signal in 1..32 {
+        for signal in (1..=LAST_SIGNAL).filter(|signal| *signal != but) {
             libc::signal(signal, libc::SIG_DFL);
         }
     }

@@ -95,7 +95,7 @@ pub use sandbox::{
     EntryKind, IsolationReport, MEMORY_MB, Omission, Omitted, PROCESSES, Process, ProcessInput,
     ProcessOutput, SandboxExt, SandboxOptions, SandboxOrchestrator, SandboxOrchestratorBuilder,
     SandboxOrchestratorConfig, SandboxUsage, Stat, TerminalSize, Tier1, Transferred,
-    kept_sandboxes,
+    kept_sandboxes, reap_sandboxes,
 };
 pub use scheduler::{DefaultScheduler, Scheduler, SchedulerBuilder, SchedulerConfig};
 pub use symbiont_dsl::tools::{Risk, Tool, Tools};

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 pub use symbiont_sandbox::{
     CPU_CORES, CgroupLayout, Command, Control, DirEntry, EntryKind, IsolationReport, MEMORY_MB,
     Omission, Omitted, Options as SandboxOptions, PROCESSES, Process, ProcessInput, ProcessOutput,
-    SandboxUsage, Stat, TerminalSize, Transferred, kept as kept_sandboxes,
+    SandboxUsage, Stat, TerminalSize, Transferred, kept as kept_sandboxes, reap as reap_sandboxes,
 };
 use symbiont_sandbox::{
     Claim, DockerDriver, Driver, GvisorDriver, GvisorOptions, Probe, ProcessDriver, Sandbox, reap,

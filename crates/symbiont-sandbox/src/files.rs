@@ -1,5 +1,6 @@
 //! Files on their way in or out: where their bytes come from and go to on this side.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -105,12 +106,32 @@ impl<'a> Local<'a> {
 pub(crate) struct Unfinished<'a> {
     sink: Local<'a>,
     part: PathBuf,
+    /// Where it will be.
+    place: PathBuf,
     whole: bool,
 }
 
 impl<'a> Unfinished<'a> {
     pub(crate) async fn begin(path: &'a Path) -> Result<Self, SandboxError> {
-        let (Some(directory), Some(_)) = (path.parent(), path.file_name()) else {
+        // What a link leads to is replaced, and not the link.
+        let place = match tokio::fs::canonicalize(path).await {
+            Ok(place) => place,
+            Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(local(path, &error)),
+        };
+        let mode = match tokio::fs::symlink_metadata(&place).await {
+            Ok(there) if there.is_file() => there.permissions().mode() & 0o777,
+            Ok(there) if there.is_symlink() => {
+                return Err(local(path, &"it is a link that leads nowhere"));
+            }
+            Ok(_) => {
+                let why = "it is there, and is no regular file, which is all that is replaced";
+                return Err(local(path, &why));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => 0o600,
+            Err(error) => return Err(local(path, &error)),
+        };
+        let (Some(directory), Some(_)) = (place.parent(), place.file_name()) else {
             return Err(local(path, &"it names no file"));
         };
         // Not made of its name, which may be as long as names can be.
@@ -122,7 +143,10 @@ impl<'a> Unfinished<'a> {
             .open(&part)
             .await
             .map_err(|error| local(path, &error))?;
-        Ok(Self { sink: Local(file, path), part, whole: false })
+        let unfinished = Self { sink: Local(file, path), part, place, whole: false };
+        let permissions = std::fs::Permissions::from_mode(mode);
+        unfinished.sink.0.set_permissions(permissions).await.map_err(|e| local(path, &e))?;
+        Ok(unfinished)
     }
 
     pub(crate) fn sink(&mut self) -> &mut Local<'a> {
@@ -133,7 +157,7 @@ impl<'a> Unfinished<'a> {
     pub(crate) async fn finish(mut self) -> Result<(), SandboxError> {
         let path = self.sink.1;
         self.sink.0.flush().await.map_err(|error| local(path, &error))?;
-        tokio::fs::rename(&self.part, path).await.map_err(|error| local(path, &error))?;
+        tokio::fs::rename(&self.part, &self.place).await.map_err(|error| local(path, &error))?;
         self.whole = true;
         Ok(())
     }

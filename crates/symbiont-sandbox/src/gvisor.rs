@@ -245,8 +245,10 @@ fn prepare(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let mut options = fs::OpenOptions::new();
     let mut file =
-        options.write(true).create_new(true).mode(0o555).open(directory.join(spec::GUEST_FILE))?;
-    file.write_all(GUEST)
+        options.write(true).create_new(true).mode(0o500).open(directory.join(spec::GUEST_FILE))?;
+    file.write_all(GUEST)?;
+    // Whatever the mask of this process is.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o555))
 }
 
 /// Removes a directory of an instance or a sandbox with all that is in it, unless something is mounted there: that is not

@@ -860,7 +860,20 @@ impl<W: Walls> Inner<W> {
                 let directory = command.cwd.as_deref().unwrap_or("the working directory");
                 format!("`{directory}`: {}", errno_text(errno))
             }
-            _ => format!("{step}: {}", errno_text(errno)),
+            ("execute", _) => errno_text(errno),
+            // Whatever else fails is no fault of the program's.
+            (step, errno) => {
+                let text = errno_text(errno);
+                let hint = match (step, errno) {
+                    ("set its limits", libc::EPERM) => {
+                        "; this process may have fewer open files than a command gets, which \
+                         `ulimit -n` shows: raise it"
+                    }
+                    _ => "",
+                };
+                let reason = format!("{text}{hint}");
+                return SandboxError::IsolationUnavailable { control: step.to_owned(), reason };
+            }
         };
         let command = command.program.to_string_lossy().into_owned();
         SandboxError::ExecFailed { command, reason, missing }

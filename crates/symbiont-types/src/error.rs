@@ -471,7 +471,7 @@ pub enum SandboxError {
         limit: u64,
     },
     /// The path leads where it must not.
-    #[error("the path `{path}` is not allowed: {reason}")]
+    #[error("the path `{path}`: {reason}")]
     PathForbidden {
         /// The path.
         path: String,

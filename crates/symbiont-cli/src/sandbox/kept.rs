@@ -14,7 +14,9 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use symbiont_runtime::{Duration, SandboxId, SystemTime, TerminalSize, kept_sandboxes};
+use symbiont_runtime::{
+    Duration, SandboxId, SystemTime, TerminalSize, kept_sandboxes, reap_sandboxes,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -197,14 +199,20 @@ pub(super) async fn create(arguments: Create) -> Result<Exit, Failure> {
         return Ok(code.map_or(Exit::NoSandbox, Exit::Command));
     }
     screen::tell(&last); // What was left out of directories.
-    screen::result(
+    let told = screen::result(
         &match output {
             Output::Text => format!("{id}\n"),
             Output::Json => format!("{}\n", json!({ "id": id })),
         }
         .into_bytes(),
-    )?;
-    Ok(Exit::Success)
+    );
+    if told.is_err()
+        && let Ok(id) = id.parse()
+    {
+        // Nobody would know of it.
+        gone(id).await?;
+    }
+    told.map(|()| Exit::Success)
 }
 
 /// The sockets of the sandboxes that are held, or were.
@@ -343,7 +351,14 @@ async fn gone(id: SandboxId) -> Result<(), Failure> {
         let held = holder(&path).await;
         let held = held.map_err(|error| unreached(&format!("the keeper of `{id}`: {error}")))?;
         // Whoever wants it gone has it gone, also when another was faster.
-        let Some(mut stream) = held else { return Ok(()) };
+        let Some(mut stream) = held else {
+            // It may have been killed, and have left what nobody else will come for.
+            let left = reap_sandboxes(None).await.map_err(failure)?;
+            return match left.as_slice() {
+                [] => Ok(()),
+                left => Err(unreached(&format!("something is left: {}", left.join("; ")))),
+            };
+        };
         // One that is going already does not answer, and ends the connection when it has gone.
         if let Ok(answer) = answer(&mut stream, &json!({ "do": "destroy" })).await {
             wire::understood(&answer)?;

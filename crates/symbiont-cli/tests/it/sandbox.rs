@@ -236,6 +236,33 @@ fn a_command_that_writes_for_nobody_ends() {
     });
 }
 
+/// What a shell can say of whoever it starts: a mask, limits, signals that are not told.
+#[test]
+fn what_a_caller_is_changes_no_sandbox() {
+    each(|driver| {
+        for (before, code, out) in [
+            ("umask 077", 3, "0022\n"),
+            ("trap '' CHLD", 3, "0022\n"),
+            ("umask 027; trap '' CHLD HUP INT USR1 RTMIN+3", 3, "0022\n"),
+        ] {
+            let run =
+                begin(&[driver, &["--timeout", "20s"]].concat(), &["sh", "-c", "umask; exit 3"]);
+            let mut shell = Command::new("bash");
+            shell.env_clear().args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]);
+            shell.arg(run.get_program()).args(run.get_args()).stdin(Stdio::null());
+            let output = shell.output().expect("bash is there");
+            let told = String::from_utf8_lossy(&output.stdout);
+            let got = (output.status.code(), &*told);
+            assert_eq!(got, (Some(code), out), "{driver:?} {before}: {}", err(&output));
+        }
+    });
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "ulimit -n 20; exec \"$0\" sandbox run -- true"]);
+    let output = shell.arg(symbiont().get_program()).output().expect("bash is there");
+    // It is our affair, and no fault of the command's.
+    assert_eq!(output.status.code(), Some(125), "{}", err(&output));
+}
+
 /// A command that has this terminal, as one that a person sits at.
 struct Seat {
     child: Child,
@@ -724,7 +751,18 @@ fn files_go_in_and_come_out() {
     );
     assert_eq!(copied(&inside(""), &at("all")), (Some(0), String::new()));
     assert_eq!(std::fs::read_to_string(at("all/sub/x")).expect("it is there"), "content");
+    // What a link leads to is replaced, and nothing but files is.
+    std::os::unix::fs::symlink(at("out"), at("link")).expect("linked");
+    std::fs::write(at("in"), "newer").expect("written");
+    assert_eq!(copied(&at("in"), &inside("sub/x")), (Some(0), String::new()));
+    assert_eq!(copied(&inside("sub/x"), &at("link")), (Some(0), String::new()));
+    assert_eq!(std::fs::read_to_string(at("out")).expect("it is there"), "newer");
+    assert!(std::fs::read_link(at("link")).is_ok());
+    let socket = std::os::unix::net::UnixListener::bind(at("socket")).expect("bound");
+    std::os::unix::fs::symlink(at("none"), at("broken")).expect("linked");
     for (from, to, code, why) in [
+        (inside("sub/x"), at("socket"), 125, "no regular file"),
+        (inside("sub/x"), at("broken"), 125, "leads nowhere"),
         (at("tree"), inside("sub/x"), 125, "sub/x"),
         ("/dev/null".to_owned(), inside("x"), 125, "no regular file"),
         (at("nothing"), inside("x"), 125, "No such file"),
@@ -739,6 +777,7 @@ fn files_go_in_and_come_out() {
         assert!(told.contains(why), "{from} {to}: {told}");
         assert_eq!(got, Some(code), "{from} {to}: {told}");
     }
+    drop(socket);
 }
 
 #[test]

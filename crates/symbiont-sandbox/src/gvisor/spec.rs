@@ -1,8 +1,8 @@
 //! What `runsc` is told: a directory with a root in it, and a description beside that.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -152,11 +152,15 @@ pub(super) fn make(
 }
 
 fn new_file(path: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    // Whatever the mask of this process is: commands of another user are to find it.
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    Ok(file)
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o755).create(path)
+    fs::create_dir(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
 /// The place of a name in a directory that is there now.

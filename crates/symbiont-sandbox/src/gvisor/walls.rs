@@ -167,9 +167,12 @@ impl GvisorWalls {
 
     /// Starts `runsc`, which has the other end of `ours` as its input.
     fn spawn(&self, directory: &Path, theirs: OwnedFd) -> std::io::Result<tokio::process::Child> {
+        // `runsc` gives what it has for its output to the user of its sandbox: that must be nothing of the
+        // host's, as `/dev/null` is. Nobody writes to it.
+        let (_, nowhere) = std::io::pipe()?;
         self.command(directory)
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(nowhere))
             .stderr(Stdio::piped())
             // What a terminal sends to all of its foreground is for us, not for the sandbox.
             .process_group(0)
@@ -277,7 +280,13 @@ impl GvisorWalls {
     fn explain(&self, error: SandboxError, complaint: &[u8]) -> SandboxError {
         let text = String::from_utf8_lossy(complaint);
         let Some(last) = text.lines().rfind(|line| !line.trim().is_empty()) else { return error };
-        let reason = format!("{error}; runsc says: {}", last.trim());
+        let said = serde_json::from_str::<serde_json::Value>(last).ok();
+        let said = said.as_ref().and_then(|line| line["msg"].as_str()).unwrap_or(last);
+        let error = match error {
+            SandboxError::CreateFailed { reason } => reason,
+            other => other.to_string(),
+        };
+        let reason = format!("{error}; runsc says: {}", said.trim());
         if self.host.root {
             return SandboxError::CreateFailed { reason };
         }

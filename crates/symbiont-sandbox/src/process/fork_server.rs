@@ -16,7 +16,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use symbiont_guest::protocol::{Born, FORK_SERVER};
 use tokio::io::Interest;
 
@@ -66,16 +66,17 @@ impl ForkServer {
 
     /// A new agent, which waits for its set-up, and the socket to it.
     pub(super) async fn agent(&self) -> Result<(Agent, tokio::net::UnixStream), Unborn> {
-        let server = self.server()?;
-        match server.agent().await {
-            Err(Unborn::Gone) => {
-                tracing::warn!("the process that makes agents has gone: another is started");
-                self.forget(&server);
-                let server = self.server()?;
-                server.agent().await
+        for _ in 0..2 {
+            let server = self.server()?;
+            match server.agent().await {
+                Err(Unborn::Gone) => {
+                    tracing::warn!("the process that makes agents has gone: another is started");
+                    self.forget(&server);
+                }
+                made => return made,
             }
-            made => made,
         }
+        Err(Unborn::Gone)
     }
 
     /// The one that runs.
@@ -122,7 +123,14 @@ impl Running {
         let answer = async {
             self.send(&theirs).await?;
             drop(theirs);
-            ours.async_io(Interest::READABLE, || receive(&ours)).await
+            // An agent that was made and not told of holds its end, so that only the server's own tells
+            // that it has gone.
+            let control = tokio::net::UnixStream::from_std(self.control.try_clone()?)?;
+            tokio::select! {
+                biased;
+                told = ours.async_io(Interest::READABLE, || receive(&ours)) => told,
+                _ = control.readable() => Err(ErrorKind::ConnectionReset.into()),
+            }
         };
         let Ok(answer) = tokio::time::timeout(START, answer).await else {
             // It would make an agent that nobody knows of.
@@ -131,6 +139,14 @@ impl Running {
         };
         match answer? {
             (Born::LENGTH, Born(Ok(id)), Some(process)) => Ok((Agent::new(id, process), ours)),
+            (Born::LENGTH, Born(Ok(id)), None) => {
+                // There was no descriptor left for it, and nobody will ever have one.
+                let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+                if let Some(id) = id.filter(|id| kill_process(*id, Signal::KILL).is_ok()) {
+                    let _reaped = waitpid(Some(id), WaitOptions::empty());
+                }
+                Err(Unborn::Failed(Error::other("there is no descriptor left for the agent")))
+            }
             (Born::LENGTH, Born(Err(errno)), _) => Err(Unborn::Refused(errno)),
             (0, ..) => Err(Unborn::Gone),
             _ => Err(Unborn::Failed(Error::other("what tells of an agent is not whole"))),
