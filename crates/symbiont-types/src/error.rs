@@ -471,7 +471,7 @@ pub enum SandboxError {
         limit: u64,
     },
     /// The path leads where it must not.
-    #[error("the path `{path}`: {reason}")]
+    #[error("the path `{path}` can't be used: {reason}")]
     PathForbidden {
         /// The path.
         path: String,
