@@ -643,6 +643,8 @@ fn precedence(node: &SyntaxNode) -> u8 {
 fn spaced(node: SyntaxKind, last: SyntaxKind, next: SyntaxKind) -> bool {
     match (last, next) {
         (_, Colon | Comma | RightParen | Less | Greater | Parameters) => false,
+        // Two of them would be a `--`.
+        (Minus, UnaryExpression) => true,
         (LeftParen | Less | Minus | Bang, _) => false,
         (_, LeftParen) => node == Catch,
         (_, _) => true,

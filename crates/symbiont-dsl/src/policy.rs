@@ -598,8 +598,13 @@ impl Compiler<'_> {
                     BinaryOp::GreaterOrEqual => order(Comparison::GreaterOrEqual),
                     BinaryOp::In | BinaryOp::NotIn => {
                         let (value, set) = sides(expr_op, left, right)?;
-                        // What is worked out is asked where it is: a range is not made for it.
-                        if matches!(set, Operand::Formula(_)) {
+                        // What is worked out is asked where it is: a range is not made for it. And the
+                        // engine would take what is in an option.
+                        let options = match &right.kind {
+                            ExprKind::Array(elements) => elements.iter().any(wraps),
+                            _ => false,
+                        };
+                        if matches!(set, Operand::Formula(_)) || options || wraps(left) {
                             return Ok(Condition::Is(self.formula(expr, target)?));
                         }
                         let is_in = Condition::In { value, set };
@@ -780,7 +785,10 @@ fn is_whatever(name: &str) -> bool {
 /// A part of a pattern: a name to bind, `any`, or a literal that the argument has to equal.
 fn pattern_part(arg: &Arg, fact: Vec<String>, target: &mut Target) {
     if let ExprKind::Name(name) = &arg.value.kind {
-        if !is_whatever(name) {
+        if target.names.iter().any(|(known, _)| known == name) {
+            let why = format!("a second part called `{}`", short(name));
+            target.inexpressible = Some(Fault::new(&arg.value.span, why));
+        } else if !is_whatever(name) {
             target.names.push((name.clone(), fact));
         }
         return;

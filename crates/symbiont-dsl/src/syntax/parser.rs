@@ -52,6 +52,7 @@ pub(super) fn parse(source: &str, tokens: &[Token], end: usize, sink: &mut Sink)
         may_step: false,
         mends: Vec::new(),
         unbraced: 0,
+        tried: 0,
         ended_at: None,
     };
     let program = parser.program();
@@ -144,6 +145,8 @@ struct Parser<'a> {
     mends: Vec<foreign::Mend>,
     /// How many blocks around this place lack their braces.
     unbraced: usize,
+    /// How many `try` there are around this place, whose `catch` is yet to come.
+    tried: usize,
     /// The token before which a statement ended that has no `;` and no brace at its end.
     ended_at: Option<usize>,
 }

@@ -68,7 +68,9 @@ fn what_would_be_read_differently_stays_apart() {
         ("x = vault://a .b;", "x = vault://a .b;"),
         ("x = 30.seconds.abs;", "x = 30.seconds.abs;"),
         ("x = a >= b;", "x = a >= b;"),
-        ("x = - -1;", "x = --1;"),
+        ("x = - -1;", "x = - -1;"),
+        ("- -y;", "- -y;"),
+        ("x = y --\n z;", "x = y - -z;"),
         ("x = !!y;", "x = !!y;"),
         ("x = not not y;", "x = not not y;"),
         // The value of the block, and no value.

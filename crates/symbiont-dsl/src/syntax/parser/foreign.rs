@@ -261,8 +261,10 @@ impl Parser<'_> {
         let Some((before, line)) = between.split_once("//") else { return false };
         let line = line.lines().next().unwrap_or_default().trim();
         let divides = before.trim_matches(' ').is_empty()
-            && line.ends_with(';')
-            && line.starts_with(|c: char| c.is_alphanumeric() || c == '(');
+            && line.strip_suffix(';').is_some_and(|of| {
+                of.starts_with(|c: char| c.is_alphanumeric() || c == '(')
+                    && of.chars().all(|c| c.is_alphanumeric() || "_.()[]".contains(c))
+            });
         if divides {
             let span = start + before.len()..start + before.len() + 2;
             let diagnostic = Diagnostic::error("E0115", "`//` begins a comment", span.clone())

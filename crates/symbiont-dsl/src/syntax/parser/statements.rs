@@ -149,6 +149,7 @@ impl Parser<'_> {
         let statement = match self.kind_ahead(1) {
             _ if word.is_empty() || !on_this_line => false,
             SyntaxKind::Name => !OPERATORS.contains(&self.word_ahead(1)),
+            SyntaxKind::String | SyntaxKind::LongString if self.at_prefixed_text() => false,
             SyntaxKind::Int | SyntaxKind::Float | SyntaxKind::String | SyntaxKind::Quantity => true,
             SyntaxKind::LeftBrace | SyntaxKind::LeftBracket => {
                 foreign::statement(word) == Some("let") && self.kind_ahead(3) == SyntaxKind::Comma
@@ -384,7 +385,9 @@ impl Parser<'_> {
     fn try_(&mut self) -> StmtKind {
         let span = self.span();
         self.bump();
+        self.tried += 1;
         let body = self.body();
+        self.tried -= 1;
         let mut catches = Vec::new();
         let mut finally = false;
         loop {

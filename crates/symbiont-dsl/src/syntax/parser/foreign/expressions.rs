@@ -180,9 +180,8 @@ impl Parser<'_> {
             diagnostic.fix(to_next.clone(), "", "leave it out")
         };
         match self.kind_ahead(1) {
-            SyntaxKind::String | SyntaxKind::LongString if self.adjacent(1) => {
-                matches!(word, "f" | "F" | "r" | "R" | "b" | "B" | "u" | "s")
-                    .then(|| self.prefixed_text())
+            SyntaxKind::String | SyntaxKind::LongString => {
+                self.at_prefixed_text().then(|| self.prefixed_text())
             }
             SyntaxKind::Bang if self.adjacent(1) && self.adjacent(2) => {
                 matches!(self.kind_ahead(2), SyntaxKind::LeftParen | SyntaxKind::LeftBracket)
@@ -245,8 +244,18 @@ impl Parser<'_> {
     /// Reports what was read over a whole span, of which `at` is shown.
     pub(super) fn foreign_read(&mut self, message: &str, at: Span, span: Span, meant: &str) {
         let diagnostic = Diagnostic::error("E0115", message, at);
-        let help = format!("did you mean `{}`?", short(meant));
+        let help = match meant {
+            "" => "leave it out".to_owned(),
+            meant => format!("did you mean `{}`?", short(meant)),
+        };
         self.sink.push(diagnostic.fix(span, meant, help));
+    }
+
+    /// Whether a text with a letter before it stands here.
+    pub(in crate::syntax::parser) fn at_prefixed_text(&self) -> bool {
+        matches!(self.kind_ahead(1), SyntaxKind::String | SyntaxKind::LongString)
+            && self.adjacent(1)
+            && matches!(self.text(), "f" | "F" | "r" | "R" | "b" | "B" | "u" | "s")
     }
 
     /// `f"a {b}"`, `r"a\d"` and other texts with a letter before them.
@@ -589,6 +598,12 @@ impl Parser<'_> {
                     .note("`n * 2.pow(k)` and `n / 2.pow(k)` shift");
                 self.report(diagnostic);
             }
+            (_, "&" | "|") if self.kind_ahead(count) == SyntaxKind::Int => {
+                let message = format!("there is no operator `{written}`");
+                self.report(
+                    Diagnostic::error("E0115", message, span).label("no operators on bits"),
+                );
+            }
             (meant, "&" | "|") => {
                 self.foreign(format!("there is no operator `{written}`"), span, meant);
             }
@@ -612,9 +627,14 @@ impl Parser<'_> {
         let fix = format!("range({first}, {last}{more})");
         let diagnostic =
             Diagnostic::error("E0115", format!("there is no operator `{written}`"), mark)
-                .label("expected `range`")
-                .fix(span.clone(), fix, "a range leaves its end out");
-        self.report(diagnostic);
+                .label("expected `range`");
+        let whole = ![&from, &to].iter().any(|end| matches!(end.kind, ExprKind::Missing));
+        self.report(match whole {
+            true => diagnostic.fix(span.clone(), fix, "a range leaves its end out"),
+            false => {
+                diagnostic.note("`range(a, b)` has the numbers from `a` up to and without `b`")
+            }
+        });
         Expr { kind: ExprKind::Array(vec![from, to]), span }
     }
 

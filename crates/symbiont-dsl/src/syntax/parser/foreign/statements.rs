@@ -88,9 +88,15 @@ impl Parser<'_> {
             self.bump();
         }
         let mut value = self.expression();
-        let text = |of: &Expr| self.source[of.span.clone()].to_owned();
+        let source = self.source;
+        let text = |of: &Expr| source[of.span.clone()].to_owned();
         let meant = match &value.kind {
-            ExprKind::Name(_) | ExprKind::Err(_) => text(&value),
+            ExprKind::Err(_) => text(&value),
+            ExprKind::Name(kind) if kind.starts_with(char::is_uppercase) => {
+                format!("error(\"{kind}\", \"{kind}\")")
+            }
+            // It may be an error, or the text of one.
+            ExprKind::Name(name) => format!("Err({name})"),
             ExprKind::Call { callee, args } => match &callee.kind {
                 ExprKind::Name(name) if name == "error" => text(&value),
                 ExprKind::Name(name) if name.starts_with(char::is_uppercase) => {
@@ -105,13 +111,29 @@ impl Parser<'_> {
             },
             _ => format!("error({})", text(&value)),
         };
-        let message = format!("`{word}` is written `return`");
-        let diagnostic = Diagnostic::error("E0115", message, place).fix(
-            self.span_from(start),
-            format!("return {meant}"),
-            "an error that is returned fails the run, or the call of the function",
-        );
-        self.sink.push(diagnostic);
+        let message = match self.tried {
+            0 => format!("`{word}` is written `return`"),
+            _ => format!("there is no `{word}`"),
+        };
+        if self.eat_word("from") {
+            self.expression();
+        }
+        let diagnostic = Diagnostic::error("E0115", message, place);
+        self.sink.push(match self.tried {
+            0 => diagnostic.fix(
+                self.span_from(start),
+                format!("return {meant}"),
+                "an error that is returned fails the run, or the call of the function",
+            ),
+            // A `return` would leave the function, and nothing would catch it.
+            _ => diagnostic
+                .label("nothing is thrown")
+                .note("`assert(condition, \"message\")` fails within a `try`, and `catch` sees it"),
+        });
+        if matches!(&value.kind, ExprKind::Name(name) if name.starts_with(char::is_uppercase)) {
+            let kind = ExprKind::Literal(Literal::String(text(&value)));
+            value = Expr { kind, span: value.span };
+        }
         if let ExprKind::Call { args, .. } = value.kind {
             // What is called is the kind of the error.
             let given = args.into_iter().next().map_or_else(|| self.missing(), |arg| arg.value);
@@ -138,7 +160,11 @@ impl Parser<'_> {
         let (start, place) = (self.at, self.span());
         self.bump();
         let body = self.block();
-        let block = self.source[body.span.clone()].trim_end_matches('}').trim_end().to_owned();
+        let block = &self.source[body.span.clone()];
+        let mut block = block.strip_suffix('}').unwrap_or(block).trim_end().to_owned();
+        if !block.ends_with([';', '{', '}']) {
+            block.push(';');
+        }
         let mut diagnostic = Diagnostic::error("E0115", "there is no `do`", place)
             .label("expected `while`")
             .note("`while true { .. if done { break; } }` does something once at least");
@@ -603,10 +629,11 @@ impl Parser<'_> {
     pub(in crate::syntax::parser) fn at_step(&self) -> bool {
         use SyntaxKind::{Comma, End, LeftBrace, RightBrace, RightBracket, RightParen, Semicolon};
         let after = self.tokens.get(self.at + 2);
-        (self.at_both(SyntaxKind::Plus, SyntaxKind::Plus)
-            || self.at_both(SyntaxKind::Minus, SyntaxKind::Minus))
+        // What is taken away may stand on the next line; there is no `+` in front of a value.
+        let added = self.at_both(SyntaxKind::Plus, SyntaxKind::Plus);
+        (added || self.at_both(SyntaxKind::Minus, SyntaxKind::Minus))
             && after.is_none_or(|after| {
-                after.first_on_line
+                added && after.first_on_line
                     || matches!(
                         after.kind,
                         Semicolon
