@@ -888,9 +888,15 @@ fn what_is_worked_out_is_not_compared_with_another_kind() {
         }
     }
     // What is in an option is not the option.
-    for policy in
-        ["allow: fetch(p) if p == Some(1)", "allow: fetch\ndeny: fetch(p) if p == Some(1)"]
-    {
+    for policy in [
+        "allow: fetch(p) if p == Some(1)",
+        "allow: fetch\ndeny: fetch(p) if p == Some(1)",
+        "allow: fetch(p) if Some(p) in [1]",
+        "allow: fetch(p) if p in [Some(1)]",
+        "allow: fetch\ndeny: fetch(p) if Some(p) not in [1]",
+        // Which of two parts a name is, nobody can tell.
+        "allow: fetch(p, p) if p == 1",
+    ] {
         assert_eq!(decided(policy, "fetch(1)")[0].0, "deny", "{policy}");
     }
 }
