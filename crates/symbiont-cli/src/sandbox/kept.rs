@@ -199,20 +199,16 @@ pub(super) async fn create(arguments: Create) -> Result<Exit, Failure> {
         return Ok(code.map_or(Exit::NoSandbox, Exit::Command));
     }
     screen::tell(&last); // What was left out of directories.
-    let told = screen::result(
-        &match output {
-            Output::Text => format!("{id}\n"),
-            Output::Json => format!("{}\n", json!({ "id": id })),
-        }
-        .into_bytes(),
-    );
-    if told.is_err()
-        && let Ok(id) = id.parse()
-    {
+    let told = match output {
+        Output::Text => format!("{id}\n"),
+        Output::Json => format!("{}\n", json!({ "id": id })),
+    };
+    let Err(error) = screen::put(told.as_bytes()) else { return Ok(Exit::Success) };
+    if let Ok(id) = id.parse() {
         // Nobody would know of it.
         gone(id).await?;
     }
-    told.map(|()| Exit::Success)
+    Err(unreached(&format!("the sandbox was destroyed, as its id could not be written: {error}")))
 }
 
 /// The sockets of the sandboxes that are held, or were.

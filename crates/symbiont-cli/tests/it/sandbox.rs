@@ -263,6 +263,26 @@ fn what_a_caller_is_changes_no_sandbox() {
     assert_eq!(output.status.code(), Some(125), "{}", err(&output));
 }
 
+/// A sandbox whose id nobody could learn is not kept: on a full disk, and where nobody reads.
+#[test]
+fn one_whose_id_is_not_told_is_not_kept() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let (reader, gone) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    for (number, out) in [Stdio::from(full), Stdio::from(gone)].into_iter().enumerate() {
+        let marker = format!("MARK=untold-{}-{number}", std::process::id());
+        let mut create = symbiont();
+        create.args(["sandbox", "create", "--lease", "10m", "--env", &marker]).stdout(out);
+        let output = create.stderr(Stdio::piped()).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(125), "{}", err(&output));
+        assert!(err(&output).contains("destroyed"), "{}", err(&output));
+        let begun = std::time::Instant::now();
+        while !lines_with(&marker).is_empty() {
+            assert!(begun.elapsed().as_secs() < 20, "its keeper is still there");
+        }
+    }
+}
+
 /// A command that has this terminal, as one that a person sits at.
 struct Seat {
     child: Child,
@@ -543,11 +563,15 @@ fn signals_are_the_command_s() {
 
 /// The processes of this host that have a word in their command line.
 fn processes(word: &str) -> usize {
+    // Not the command of ours that carries it as well.
+    lines_with(word).iter().filter(|line| !has_name(line)).count()
+}
+
+/// The command lines on this host that have a word in them.
+fn lines_with(word: &str) -> Vec<Vec<u8>> {
     let all = std::fs::read_dir("/proc").expect("/proc").flatten();
     let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    let has = |line: &Vec<u8>| line.windows(word.len()).any(|part| part == word.as_bytes());
-    // Not the command of ours that carries it as well.
-    lines.filter(|line| has(line) && !has_name(line)).count()
+    lines.filter(|line| line.windows(word.len()).any(|part| part == word.as_bytes())).collect()
 }
 
 fn has_name(line: &[u8]) -> bool {
@@ -801,6 +825,11 @@ fn a_lease_ends_and_a_keeper_that_is_killed_is_gone() {
     let killed = Command::new("kill").args(["-9", &keeper]).status().expect("kill starts");
     assert!(killed.success());
     assert_eq!(running.wait().expect("it ends").code(), Some(125));
+    // Whoever destroys it removes what the killed one could not.
+    let name = format!("sbx-{}", kept.0.replace('-', ""));
+    assert_eq!(asked(&["destroy", &kept.0]).status.code(), Some(0));
+    let find = Command::new("find").args(["/sys/fs/cgroup", "-name", &name]).output();
+    assert_eq!(String::from_utf8_lossy(&find.expect("find starts").stdout), "");
     let begun = std::time::Instant::now();
     while processes(&marker) > 0 {
         assert!(begun.elapsed().as_secs() < 10, "something of it still runs");
