@@ -159,7 +159,7 @@ impl Formula {
         let limits = Limits { steps: left, memory: MAX_MEMORY, depth: 16, output: MAX_MEMORY };
         let code = Arc::clone(&self.code);
         let mut machine = Machine::start(code, Entry::With, arguments, Vec::new(), limits)?;
-        machine.compare_of_one_kind();
+        machine.compare_only(kinds::told_apart);
         let result = loop {
             match machine.run(MAX_STEPS) {
                 Step::Call(call) => machine.resume(time(&call, now_unix)),

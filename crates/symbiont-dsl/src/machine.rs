@@ -433,9 +433,9 @@ impl Machine {
         saved::restore(code, bytes, limits, &mut open)
     }
 
-    /// From now on what is of two kinds is not compared: a `TypeError`.
-    pub(crate) fn compare_of_one_kind(&mut self) {
-        self.meter.of_one_kind = true;
+    /// From now on only these values are compared, or looked for among others; the rest is a `TypeError`.
+    pub(crate) fn compare_only(&mut self, comparable: fn(&Value, &Value) -> bool) {
+        self.meter.comparable = Some(comparable);
     }
 
     /// Steps used so far, those of the work in progress included.

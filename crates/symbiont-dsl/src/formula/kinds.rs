@@ -11,6 +11,7 @@ use crate::diagnostic::nearest;
 use crate::hir::{BinaryOp, Expr, ExprKind, Literal, UnaryOp};
 use crate::signatures::{self, Receiver, Signature};
 use crate::syntax::literal::short;
+use crate::value::Value;
 
 /// Some kinds of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,19 +72,43 @@ impl Kinds {
         KINDS.into_iter().map(|(kind, ..)| kind).filter(move |kind| self.meets(*kind))
     }
 
-    /// As policies see them: times, durations and sizes are numbers, and an option is what is in it.
-    fn seen(self) -> Self {
-        let mut seen = self.and(Self::FACT);
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Null | Value::None => Self::NULL,
+            Value::Bool(_) => Self::BOOL,
+            Value::Int(_) | Value::Float(_) => Self::NUMBER,
+            Value::String(_) => Self::STRING,
+            Value::Bytes(_) => Self::BYTES,
+            Value::Duration(_) => Self::DURATION,
+            Value::Size(_) => Self::SIZE,
+            Value::Time(_) => Self::TIME,
+            Value::Array(_) | Value::Range(..) => Self::ARRAY,
+            Value::Map(_) => Self::MAP,
+            Value::Some(_) => Self::OPTION,
+            Value::Ok(_) | Value::Err(_) => Self::RESULT,
+            Value::Error(_) => Self::ERROR,
+            Value::Function(_) | Value::Any | Value::Secret(_) | Value::Memory(_) => Self::NONE,
+        }
+    }
+
+    /// As policies tell them apart: times, durations and sizes are numbers, errors and bytes are texts.
+    fn told(self) -> Self {
+        let mut told = self;
         if self.meets(Self::DURATION.or(Self::SIZE).or(Self::TIME)) {
-            seen = seen.or(Self::NUMBER);
+            told = told.or(Self::NUMBER);
         }
         if self.meets(Self::ERROR.or(Self::BYTES)) {
-            seen = seen.or(Self::STRING);
+            told = told.or(Self::STRING);
         }
-        if self.meets(Self::OPTION.or(Self::RESULT)) {
-            seen = Self::FACT;
+        told.and(Self::FACT.or(Self::OPTION).or(Self::RESULT))
+    }
+
+    /// As policies see them: [told](Self::told), and an option as what is in it.
+    fn seen(self) -> Self {
+        match self.meets(Self::OPTION.or(Self::RESULT)) {
+            true => Self::FACT,
+            false => self.told(),
         }
-        seen
     }
 
     fn of_result(row: &Signature, of: Self) -> Self {
@@ -114,6 +139,12 @@ impl std::fmt::Display for Kinds {
         let names = KINDS.iter().filter(|(kind, ..)| self.meets(*kind)).map(|(_, name, _)| *name);
         f.write_str(&names.collect::<Vec<_>>().join(" or "))
     }
+}
+
+/// Whether a policy can say of two values that they are equal or not: those of one kind, and null with any.
+pub(super) fn told_apart(a: &Value, b: &Value) -> bool {
+    let (a, b) = (Kinds::of(a).told(), Kinds::of(b).told());
+    a.meets(b) || a.or(b).meets(Kinds::NULL)
 }
 
 /// What two values have to be for an engine's comparison, or for `in`, to say anything.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::long::Long;
 pub(super) use crate::value::{ARRAY, ENTRY, MAP, TEXT, VALUE};
-use crate::value::{ErrorValue, LONGEST_LIST, LONGEST_MAP};
+use crate::value::{ErrorValue, LONGEST_LIST, LONGEST_MAP, Value};
 
 /// Why an instruction did not succeed.
 #[derive(Debug)]
@@ -55,15 +55,15 @@ pub(super) struct Meter {
     pub(super) memory_limit: u64,
     /// The work of the instruction in progress.
     pub(super) long: Long,
-    /// Values are asked to be equal, or to be among others, only where they are of one kind, or null:
-    /// what policies can't tell is an error.
-    pub(super) of_one_kind: bool,
+    /// Which values may be asked to be equal, or to be among others: for the rest that is an error. All,
+    /// in a program.
+    pub(super) comparable: Option<fn(&Value, &Value) -> bool>,
 }
 
 impl Meter {
     pub(super) fn new(step_limit: u64, memory_limit: u64) -> Meter {
         let long = Long::default();
-        Meter { steps: 0, step_limit, charged: 0, memory_limit, long, of_one_kind: false }
+        Meter { steps: 0, step_limit, charged: 0, memory_limit, long, comparable: None }
     }
 
     /// Pays for work before it is done.

@@ -97,9 +97,7 @@ pub(super) fn apply(op: BinaryOp, left: &mut Value, right: &Value, meter: &mut M
 
 /// Equality, paid for.
 pub(super) fn equal(a: &Value, b: &Value, meter: &mut Meter) -> Result<bool> {
-    if meter.of_one_kind && !comparable(a, b) {
-        return Err(not_of_one_kind(a, b));
-    }
+    comparable(a, b, meter)?;
     meter.long(|| Same::new(a, b)).map(|same| same.is_true())
 }
 
@@ -135,55 +133,33 @@ pub(super) fn no_order(a: &Value, b: &Value) -> super::meter::Raise {
     })
 }
 
-/// Whether a policy compares two values: those of one kind, as it sees them, and null with any.
-fn comparable(a: &Value, b: &Value) -> bool {
-    let kind = |value: &Value| match value {
-        Value::Null | Value::None => 0,
-        Value::Bool(_) => 1,
-        Value::Int(_) | Value::Float(_) | Value::Duration(_) | Value::Size(_) | Value::Time(_) => 2,
-        Value::String(_) | Value::Bytes(_) | Value::Error(_) => 3,
-        Value::Array(_) | Value::Range(..) => 4,
-        Value::Map(_) => 5,
-        Value::Some(_) => 6,
-        Value::Ok(_) | Value::Err(_) => 7,
-        Value::Function(_) | Value::Any | Value::Secret(_) | Value::Memory(_) => 8,
-    };
-    let (a, b) = (kind(a), kind(b));
-    a == b || a == 0 || b == 0
-}
-
-#[cold]
-fn not_of_one_kind(a: &Value, b: &Value) -> super::meter::Raise {
-    let (a, b) = (a.type_name(), b.type_name());
-    type_error(format!("a policy does not compare {a} with {b}"))
+/// That two values are not to be compared, where that is asked.
+fn comparable(a: &Value, b: &Value, meter: &Meter) -> Result {
+    match meter.comparable {
+        Some(comparable) if !comparable(a, b) => {
+            let (a, b) = (a.type_name(), b.type_name());
+            Err(type_error(format!("{a} is not compared with {b} here")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// `item in whole`
 pub(super) fn contains(whole: &Value, item: &Value, meter: &mut Meter) -> Result<bool> {
     let found = is_in(whole, item, meter)?;
-    if !found && meter.of_one_kind {
-        let other = match whole {
-            Value::Array(items) => {
-                meter.bulk(items.len())?;
-                items
-                    .iter()
-                    .find(|other| !comparable(item, other))
-                    .map(|other| not_of_one_kind(item, other))
-            }
-            Value::Range(from, to) if from < to => {
-                let number = Value::Int(*from);
-                (!comparable(item, &number)).then(|| not_of_one_kind(item, &number))
-            }
-            Value::Map(_) if !matches!(item, Value::String(_)) => {
-                Some(not_of_one_kind(item, &Value::String(Text::default())))
-            }
-            _ => None,
-        };
-        if let Some(error) = other {
-            return Err(error);
-        }
+    if found || meter.comparable.is_none() {
+        return Ok(found);
     }
-    Ok(found)
+    match whole {
+        Value::Array(items) => {
+            meter.bulk(items.len())?;
+            items.iter().try_for_each(|other| comparable(item, other, meter))?;
+        }
+        Value::Range(from, to) if from < to => comparable(item, &Value::Int(*from), meter)?,
+        Value::Map(_) => comparable(item, &Value::String(Text::default()), meter)?,
+        _ => {}
+    }
+    Ok(false)
 }
 
 fn is_in(whole: &Value, item: &Value, meter: &mut Meter) -> Result<bool> {
