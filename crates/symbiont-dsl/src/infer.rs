@@ -24,6 +24,7 @@ pub(crate) use store::{Store, Ty, TyId};
 use store::{Field, Inside};
 
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
+use crate::foreign;
 use crate::hir::{
     Arg, BinaryOp, Block, Condition, Expr, ExprKind, Function, Literal, Param, Pattern,
     PatternKind, Program, Span, Spanned, Stmt, StmtKind, Type, UnaryOp,
@@ -967,7 +968,7 @@ impl<'a, 'r> Infer<'a, 'r> {
                 return diagnostic.note("take the value out first: `.unwrap_or(...)`");
             }
             let has = |meant: &&str| signatures::method(of, meant).is_some();
-            let foreign = FOREIGN_METHODS.iter().find(|(foreign, _)| *foreign == name.node);
+            let foreign = foreign::METHODS.iter().find(|(foreign, _)| *foreign == name.node);
             let meant = foreign.and_then(|(_, meant)| meant.iter().copied().find(has));
             let known = of.methods().iter().map(|row| row.name);
             match meant.or_else(|| nearest(&name.node, known.clone())) {
@@ -1082,35 +1083,6 @@ impl<'a, 'r> Infer<'a, 'r> {
         }
     }
 }
-
-/// What methods are called elsewhere, and those here that may be meant.
-const FOREIGN_METHODS: &[(&str, &[&str])] = &[
-    ("toUpperCase", &["upper"]),
-    ("to_uppercase", &["upper"]),
-    ("to_upper", &["upper"]),
-    ("toLowerCase", &["lower"]),
-    ("to_lowercase", &["lower"]),
-    ("to_lower", &["lower"]),
-    ("strip", &["trim"]),
-    ("substring", &["slice"]),
-    ("substr", &["slice"]),
-    ("size", &["length"]),
-    ("count", &["length"]),
-    ("includes", &["contains"]),
-    ("has", &["contains"]),
-    ("add", &["push"]),
-    ("forEach", &["map"]),
-    ("each", &["map"]),
-    ("some", &["any"]),
-    ("every", &["all"]),
-    ("fold", &["reduce"]),
-    ("toString", &["to_string"]),
-    ("str", &["to_string"]),
-    ("getOrElse", &["unwrap_or"]),
-    ("or_else", &["unwrap_or"]),
-    ("isSome", &["is_some"]),
-    ("parse", &["to_int"]),
-];
 
 /// Whether a parameter of this type, as a signature writes it, may take such a value.
 fn takes(wanted: &str, ty: Ty<'_>) -> bool {

@@ -21,6 +21,7 @@ mod check;
 pub mod definition;
 pub mod diagnostic;
 pub mod docs;
+mod foreign;
 pub mod format;
 pub mod formula;
 pub mod hir;

@@ -560,18 +560,17 @@ impl Compiler<'_> {
             ExprKind::Literal(Literal::Bool(false)) => Ok(Condition::Any(Vec::new())),
             ExprKind::Unary(UnaryOp::Not, of) => Ok(Condition::Not(Box::new(inner(of)?))),
             ExprKind::Binary(op, left, right) => {
-                let expr_op = *op;
-                let compare = |op| -> Result<Condition, Fault> {
-                    let (left, right) = sides(expr_op, left, right)?;
-                    Ok(Condition::Compare { left, op, right })
+                let compare = |by| -> Result<Condition, Fault> {
+                    let (left, right) = sides(*op, left, right)?;
+                    Ok(Condition::Compare { left, op: by, right })
                 };
                 // The engine orders numbers only.
-                let order = |op| match (&left.kind, &right.kind) {
+                let order = |by| match (&left.kind, &right.kind) {
                     (ExprKind::Literal(Literal::String(_)), _)
                     | (_, ExprKind::Literal(Literal::String(_))) => {
                         Ok(Condition::Is(self.formula(expr, target)?))
                     }
-                    _ => compare(op),
+                    _ => compare(by),
                 };
                 match op {
                     BinaryOp::And => {
@@ -597,7 +596,7 @@ impl Compiler<'_> {
                     BinaryOp::Greater => order(Comparison::Greater),
                     BinaryOp::GreaterOrEqual => order(Comparison::GreaterOrEqual),
                     BinaryOp::In | BinaryOp::NotIn => {
-                        let (value, set) = sides(expr_op, left, right)?;
+                        let (value, set) = sides(*op, left, right)?;
                         // What is worked out is asked where it is: a range is not made for it. And the
                         // engine would take what is in an option.
                         let options = match &right.kind {
