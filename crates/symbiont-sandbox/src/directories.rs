@@ -3,10 +3,11 @@
 //! What a guest sends is a row of nodes that it may have made up: [`Course`](symbiont_guest::tree::Course)
 //! judges it before anything is made of it, and names are never looked up as paths.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -16,7 +17,7 @@ use symbiont_guest::tree::{Bounds, Course, Fault, Planting, Transferred, Walk};
 use symbiont_types::SandboxError;
 use tar::{Builder, EntryType, Header};
 
-use crate::files::local;
+use crate::files::{local, replaceable, temporary};
 
 /// The length of a name in the head of an entry.
 const SHORT_NAME: usize = 100;
@@ -64,11 +65,6 @@ pub(crate) fn planting(path: &Path, mode: u32, bytes: u64) -> Result<Planting, S
     let name = name.as_os_str().as_bytes().to_vec();
     Planting::begin(parent, temporary().into_bytes(), name, mode, Bounds::of(bytes))
         .map_err(|fault| here(path, fault))
-}
-
-/// Not made of a name, which may be as long as names can be.
-fn temporary() -> String {
-    format!(".symbiont-{}", uuid::Uuid::new_v4().simple())
 }
 
 fn parent(path: &Path) -> Result<(OwnedFd, PathBuf), SandboxError> {
@@ -128,18 +124,16 @@ pub(crate) struct Archive {
 
 impl Archive {
     pub(crate) fn begin(path: &Path, bytes: u64) -> Result<Self, SandboxError> {
-        let (_, _) = parent(path)?;
-        let part = path.with_file_name(temporary());
-        let file = std::os::unix::fs::OpenOptionsExt::mode(
-            std::fs::OpenOptions::new().write(true).create_new(true),
-            0o600,
-        )
-        .open(&part)
-        .map_err(|error| local(path, &error))?;
+        let (place, mode) = replaceable(path)?;
+        let part = place.with_file_name(temporary());
+        let made = || {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+            file.set_permissions(Permissions::from_mode(mode)).map(|()| file)
+        };
+        let file = made().map_err(|error| local(path, &error))?;
         let builder = Builder::new(BufWriter::new(file));
         let course = Course::new(Bounds::of(bytes));
-        let path = path.to_owned();
-        Ok(Self { course, builder, written: 0, part, path, whole: false })
+        Ok(Self { course, builder, written: 0, part, path: place, whole: false })
     }
 
     /// The head of an entry, after what does not fit into one.

@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use symbiont_types::SandboxError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::sandbox::on_disk;
+
 /// Where a file's bytes come from.
 #[async_trait]
 pub(crate) trait Source: Send {
@@ -102,6 +104,32 @@ impl<'a> Local<'a> {
     }
 }
 
+/// Not made of a name, which may be as long as names can be.
+pub(crate) fn temporary() -> String {
+    format!(".symbiont-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Where a file of this name will be, and with which permissions: what a link leads to is replaced, and not
+/// the link, and nothing is but a file.
+pub(crate) fn replaceable(path: &Path) -> Result<(PathBuf, u32), SandboxError> {
+    let told = |error: std::io::Error| local(path, &error);
+    let place = match std::fs::canonicalize(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
+        place => place.map_err(told)?,
+    };
+    match std::fs::symlink_metadata(&place) {
+        _ if place.file_name().is_none() => Err(local(path, &"it names no file")),
+        Ok(there) if there.is_file() => Ok((place, there.permissions().mode() & 0o777)),
+        Ok(there) if there.is_symlink() => Err(local(path, &"it is a link that leads nowhere")),
+        Ok(_) => {
+            let why = "it is there, and is no regular file, which is all that is replaced";
+            Err(local(path, &why))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok((place, 0o600)),
+        Err(error) => Err(told(error)),
+    }
+}
+
 /// A local file on its way: it has its name once it is whole, and goes if it never is.
 pub(crate) struct Unfinished<'a> {
     sink: Local<'a>,
@@ -113,29 +141,9 @@ pub(crate) struct Unfinished<'a> {
 
 impl<'a> Unfinished<'a> {
     pub(crate) async fn begin(path: &'a Path) -> Result<Self, SandboxError> {
-        // What a link leads to is replaced, and not the link.
-        let place = match tokio::fs::canonicalize(path).await {
-            Ok(place) => place,
-            Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
-            Err(error) => return Err(local(path, &error)),
-        };
-        let mode = match tokio::fs::symlink_metadata(&place).await {
-            Ok(there) if there.is_file() => there.permissions().mode() & 0o777,
-            Ok(there) if there.is_symlink() => {
-                return Err(local(path, &"it is a link that leads nowhere"));
-            }
-            Ok(_) => {
-                let why = "it is there, and is no regular file, which is all that is replaced";
-                return Err(local(path, &why));
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => 0o600,
-            Err(error) => return Err(local(path, &error)),
-        };
-        let (Some(directory), Some(_)) = (place.parent(), place.file_name()) else {
-            return Err(local(path, &"it names no file"));
-        };
-        // Not made of its name, which may be as long as names can be.
-        let part = directory.join(format!(".symbiont-{}", uuid::Uuid::new_v4().simple()));
+        let named = path.to_owned();
+        let (place, mode) = on_disk(move || replaceable(&named)).await??;
+        let part = place.with_file_name(temporary());
         let file = tokio::fs::OpenOptions::new()
             .write(true)
             .create_new(true)

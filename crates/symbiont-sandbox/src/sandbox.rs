@@ -1144,7 +1144,7 @@ async fn finished(
 }
 
 /// Does something with files of the host.
-async fn on_disk<T: Send + 'static>(
+pub(crate) async fn on_disk<T: Send + 'static>(
     act: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SandboxError> {
     match tokio::task::spawn_blocking(act).await {
