@@ -517,7 +517,6 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
     rustix::fs::openat(CWD, "/proc/self/oom_score_adj", flags, Mode::empty())
         .and_then(|file| write_all(file, b"500"))
         .map_err(step(6))?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
     enter(&program.directory).map_err(step(7))?;
     sys::release_signals();
     if let Some(rules) = program.rules {

@@ -40,7 +40,7 @@ use symbiont_guest::protocol::FORK_SERVER;
 fn main() {
     let arguments: Vec<CString> =
         std::env::args_os().skip(1).filter_map(|word| CString::new(word.into_vec()).ok()).collect();
-    // Whoever started the host may have said otherwise of both.
+    // Whoever started the host may have said otherwise of both. Commands get them as well.
     sys::expect_signals();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::exit(match &arguments[..] {

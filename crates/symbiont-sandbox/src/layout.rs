@@ -12,6 +12,7 @@ use crate::api::Options;
 use crate::request::{invalid, path};
 
 const MAX_MOUNTS: usize = 64;
+
 /// What reports call the namespaces that a sandbox has of its own.
 pub(crate) const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"];
 

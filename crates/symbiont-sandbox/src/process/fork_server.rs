@@ -35,8 +35,6 @@ pub(super) struct ForkServer {
 struct Running {
     control: UnixStream,
     process: Child,
-    /// Its id, which is nobody else's while it was not waited for.
-    id: Pid,
 }
 
 /// Why there is no agent.
@@ -112,8 +110,7 @@ impl Running {
             // What a terminal sends to all of its foreground is for us, not for sandboxes.
             .process_group(0)
             .spawn()?;
-        let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
-        Ok(Self { control, id: id.ok_or_else(|| Error::other("it has no id"))?, process })
+        Ok(Self { control, process })
     }
 
     async fn agent(&self) -> Result<(Agent, tokio::net::UnixStream), Unborn> {
@@ -121,11 +118,11 @@ impl Running {
         ours.set_nonblocking(true)?;
         let ours = tokio::net::UnixStream::from_std(ours)?;
         let answer = async {
-            self.send(&theirs).await?;
+            let control = tokio::net::UnixStream::from_std(self.control.try_clone()?)?;
+            self.send(&control, &theirs).await?;
             drop(theirs);
             // An agent that was made and not told of holds its end, so that only the server's own tells
             // that it has gone.
-            let control = tokio::net::UnixStream::from_std(self.control.try_clone()?)?;
             tokio::select! {
                 biased;
                 told = ours.async_io(Interest::READABLE, || receive(&ours)) => told,
@@ -133,8 +130,8 @@ impl Running {
             }
         };
         let Ok(answer) = tokio::time::timeout(START, answer).await else {
-            // It would make an agent that nobody knows of.
-            kill_process(self.id, Signal::KILL).map_err(Error::from)?;
+            // It would make an agent that nobody knows of. Its id is its own: nobody has waited for it.
+            kill_process(Pid::from_child(&self.process), Signal::KILL).map_err(Error::from)?;
             return Err(Unborn::Gone);
         };
         match answer? {
@@ -154,7 +151,7 @@ impl Running {
     }
 
     /// Asks for an agent with this socket.
-    async fn send(&self, theirs: &UnixStream) -> io::Result<()> {
+    async fn send(&self, control: &tokio::net::UnixStream, theirs: &UnixStream) -> io::Result<()> {
         let send = || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut attached = SendAncillaryBuffer::new(&mut space);
@@ -170,7 +167,6 @@ impl Running {
             sent => return Ok(sent?),
         }
         // As many are on their way as it holds.
-        let control = tokio::net::UnixStream::from_std(self.control.try_clone()?)?;
         control.async_io(Interest::WRITABLE, || Ok(send()?)).await
     }
 }

@@ -42,6 +42,20 @@ fn symbiont_directory() -> PathBuf {
     if super::is_root() { PathBuf::from("/run/symbiont") } else { super::state() }
 }
 
+/// `runsc` gives its output to the user of its sandbox, and must be given nothing of the host for that.
+#[test]
+fn what_belongs_to_the_host_stays_its_own() {
+    use std::os::unix::fs::MetadataExt;
+    run(async {
+        let Some(driver) = driver().await else { return };
+        let owner = || std::fs::metadata("/dev/null").map(|null| (null.uid(), null.gid())).unwrap();
+        let before = owner();
+        let sandbox = sandbox(&driver).await;
+        assert_eq!(owner(), before);
+        sandbox.destroy().await.unwrap();
+    });
+}
+
 #[test]
 fn no_more_processes_than_there_may_be() {
     run(async {
