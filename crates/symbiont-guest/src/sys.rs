@@ -325,14 +325,20 @@ pub(crate) fn release_signals() {
 
 /// All but one.
 fn set_signals(but: libc::c_int) {
-    // SAFETY: the set is initialised before it is used, and `SIG_DFL` is a valid disposition of
-    // every signal; for those that can't have another the call does nothing.
+    // What the kernel reads of a disposition: the handler, the flags, the restorer and the mask, a
+    // word each. Zero is the default. The C library's own call leaves out the signals that it uses
+    // itself, which another one's `posix_spawn` has ignored for us.
+    let default = [0_usize; 4];
+    // SAFETY: the set is initialised before it is used, and `default` has the size of what is read
+    // and lives until the calls return; for signals that can't have another disposition they do
+    // nothing.
     unsafe {
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         for signal in (1..=LAST_SIGNAL).filter(|signal| *signal != but) {
-            libc::signal(signal, libc::SIG_DFL);
+            let (none, set_size) = (std::ptr::null_mut::<usize>(), size_of::<u64>());
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, set_size);
         }
     }
 }
