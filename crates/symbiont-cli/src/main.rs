@@ -30,6 +30,7 @@ mod tool;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,7 +185,9 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         // Whoever started us may have asked not to be told of children that end; we are to be.
-        let _told = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
+        let _told = signal(SignalKind::child());
+        // A file that may not grow further is a write that fails, and no end of ours.
+        let _full = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
         match arguments.command {
             Subcommands::Run(arguments) => run::run(arguments).await,
             Subcommands::Check(arguments) => check::run(&arguments),

@@ -65,7 +65,7 @@ pub struct Options {
     /// Processes and threads that it may have at once, from 16 to 4096; the guest's own few count.
     pub processes: u64,
     /// Limits that it may be without where the host can't hold them. Without any other of them
-    /// there is no sandbox.
+    /// there is no sandbox: `IsolationUnavailable` names the one to list here.
     pub allow_degraded: Vec<Control>,
     /// The system calls that its commands may make.
     pub profile: Profile,

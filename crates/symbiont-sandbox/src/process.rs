@@ -92,7 +92,13 @@ impl ProcessDriver {
         let (instance, _) = Instance::meet(state_dir, None, |name| cgroup::bases(&found, name))?;
         let cgroups = Cgroups::new(&instance.name, &found);
         let guest = guest_in_memory().map_err(|error| SandboxError::BackendUnavailable {
-            reason: format!("the guest can't be kept in memory: {error}"),
+            reason: format!(
+                "the guest can't be kept in memory: {error}{}",
+                match error.raw_os_error() {
+                    Some(libc::EFBIG) => "; `ulimit -f` shows how large files may be: raise it",
+                    _ => "",
+                }
+            ),
         })?;
         let filters = seccomp::Filters::new(cgroups.has("cpu"));
         let processors = layout::our_processors();

@@ -88,7 +88,7 @@ fn held(options: &Options, missing: &[String]) -> Result<(), SandboxError> {
         {
             return Err(SandboxError::IsolationUnavailable {
                 control: control.name().to_owned(),
-                reason: format!("{why}; list it under `allow_degraded` to do without"),
+                reason: why.to_owned(),
             });
         }
     }

@@ -300,10 +300,7 @@ impl<W: Walls> Inner<W> {
             tracing::warn!(sandbox_id = %self.id, %left, "a sandbox left something behind");
         }
         let why = said.unwrap_or_else(|| "the guest has none".to_owned());
-        Err(SandboxError::IsolationUnavailable {
-            control: name.to_owned(),
-            reason: format!("{why}; list it under `allow_degraded` to do without"),
-        })
+        Err(SandboxError::IsolationUnavailable { control: name.to_owned(), reason: why })
     }
 
     /// Notes when the guest goes without having been asked to.

@@ -506,7 +506,7 @@ pub enum SandboxError {
     IsolationUnavailable {
         /// Which one.
         control: String,
-        /// Why, and what to do.
+        /// Why, and what to do where that is not to allow the sandbox to be without it.
         reason: String,
     },
     /// This kind of sandbox, or this host, can't do that at all.

@@ -9,7 +9,7 @@
 use std::ffi::OsString;
 
 use serde_json::{Value, json};
-use symbiont_runtime::{CommandResult, Duration, SandboxError};
+use symbiont_runtime::{CommandResult, Control, Duration, SandboxError};
 
 use crate::{Exit, Failure, text};
 
@@ -110,11 +110,19 @@ pub(super) fn failure(error: SandboxError) -> Failure {
         SandboxError::InvalidArgument { .. } => Exit::Usage,
         _ => Exit::NoSandbox,
     };
+    let limit = match &error {
+        SandboxError::IsolationUnavailable { control, .. } => control.parse::<Control>().ok(),
+        _ => None,
+    };
     let what = match error {
         SandboxError::InvalidArgument { what } => what,
         other => other.to_string(),
     };
-    Failure::new(exit, text::block(&what))
+    let failure = Failure::new(exit, text::block(&what));
+    match limit {
+        Some(limit) => failure.help(format!("--allow-degraded={:?} does without it", limit.name())),
+        None => failure,
+    }
 }
 
 /// Why a file was not copied: its words were looked at before.

@@ -261,11 +261,14 @@ fn what_a_caller_is_changes_no_sandbox() {
             }
         }
     });
-    let mut shell = Command::new("bash");
-    shell.args(["-c", "ulimit -n 20; exec \"$0\" sandbox run -- true"]);
-    let output = shell.arg(symbiont().get_program()).output().expect("bash is there");
-    // It is our affair, and no fault of the command's.
-    assert_eq!(output.status.code(), Some(125), "{}", err(&output));
+    for limit in ["ulimit -n", "ulimit -f"] {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!("{limit} 20; exec \"$0\" sandbox run -- true")]);
+        let output = shell.arg(symbiont().get_program()).output().expect("bash is there");
+        // It is our affair, and no fault of the command's.
+        assert_eq!(output.status.code(), Some(125), "{}", err(&output));
+        assert!(err(&output).contains(limit), "{}", err(&output));
+    }
 }
 
 /// A sandbox whose id nobody could learn is not kept: on a full disk, and where nobody reads.

@@ -94,9 +94,8 @@ fn where_landlock_is_hidden() {
         let options = allowed(Control::Landlock);
         let sandbox = driver.create_with(SandboxId::new(), &config(), &options).await.unwrap();
         match sandbox.start().await {
-            Err(SandboxError::IsolationUnavailable { control, reason }) => {
+            Err(SandboxError::IsolationUnavailable { control, .. }) => {
                 assert_eq!(control, "Landlock");
-                assert!(reason.contains("`allow_degraded`"), "{reason}");
             }
             other => panic!("{other:?}"),
         }
