@@ -327,8 +327,8 @@ const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere {
         number: 62,
         what: "labels that only we may set",
-        why: "nothing that a caller says becomes a label",
-        tests: &[],
+        why: "nothing that a caller says becomes a label, and an image's are written over",
+        tests: &["no_image_says_whose_a_container_is"],
     },
     Elsewhere {
         number: 63,

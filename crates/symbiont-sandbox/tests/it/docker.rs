@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use symbiont_sandbox::{DockerDriver, Driver, Sandbox};
-use symbiont_types::{SandboxConfig, SandboxError, SandboxId};
+use symbiont_types::{RootFilesystem, SandboxConfig, SandboxError, SandboxId};
 
 use super::{config, group_name, run, shell, started, until};
 
@@ -96,6 +96,43 @@ fn nothing_is_left_of_a_destroyed_one_and_others_are_not_touched() {
         let untouched = containers(&other);
         engine("DELETE", &format!("/containers/{other}?force=1"), &Value::Null);
         assert_eq!(untouched, 1);
+    });
+}
+
+/// Which sandbox a container is, and whose, neither its image says nor its environment.
+#[test]
+fn no_image_says_whose_a_container_is() {
+    within(async |made| {
+        let image = format!("symbiont-test-{}", uuid::Uuid::new_v4().simple());
+        let labels = ["id", "instance", "place", "other"]
+            .map(|name| format!("dev.symbiont.{name}%3Dtheirs"))
+            .join("%20");
+        let of = group_name(made);
+        let path = format!("/commit?container={of}&repo={image}&changes=LABEL%20{labels}");
+        let committed = engine("POST", &path, &json!({}));
+        assert!(committed["Id"].is_string(), "{committed}");
+        let mut config = config();
+        config.filesystem_config.rootfs = RootFilesystem::Image(image.clone());
+        config.environment_variables.insert("dev.symbiont.id".into(), "theirs".into());
+        let driver = driver().await.unwrap();
+        let sandbox = driver.create(SandboxId::new(), &config).await.unwrap();
+        sandbox.start().await.unwrap();
+        let config = |sandbox: &Arc<dyn Sandbox>| {
+            let path = format!("/containers/{}/json", group_name(sandbox));
+            engine("GET", &path, &Value::Null)["Config"].take()
+        };
+        let (theirs, ours) = (config(&sandbox), config(made));
+        sandbox.destroy().await.unwrap();
+        for image in [theirs["Image"].as_str().unwrap(), &image] {
+            engine("DELETE", &format!("/images/{image}?force=1"), &Value::Null);
+        }
+        let (theirs, ours) = (&theirs["Labels"], &ours["Labels"]);
+        // What the image says beside is nobody's affair.
+        assert_eq!(theirs["dev.symbiont.other"], "theirs");
+        assert_eq!(theirs["dev.symbiont.id"], sandbox.id().to_string());
+        assert_eq!(theirs["dev.symbiont.place"], ours["dev.symbiont.place"]);
+        let instance = theirs["dev.symbiont.instance"].as_str().unwrap();
+        assert_ne!(instance, "theirs");
     });
 }
 
