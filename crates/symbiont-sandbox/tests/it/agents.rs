@@ -67,6 +67,24 @@ fn one_that_is_killed_is_replaced_and_its_agents_live() {
 }
 
 #[test]
+fn one_that_does_not_answer_is_ended_and_replaced() {
+    run(async {
+        let driver = driver();
+        let older = sandbox(&driver).await;
+        let stopped = server();
+        kill_process(stopped, Signal::STOP).unwrap();
+        let newer = sandbox(&driver).await;
+        speaks(&older).await;
+        speaks(&newer).await;
+        assert!(children().iter().all(|child| child.0 != stopped), "{:?}", children());
+        for sandbox in [older, newer] {
+            sandbox.destroy().await.unwrap();
+        }
+        assert_eq!(children().len(), 1, "{:?}", children());
+    });
+}
+
+#[test]
 fn more_may_be_wanted_at_once_than_it_is_told_at_once() {
     const COUNT: usize = 320;
     run(async {
