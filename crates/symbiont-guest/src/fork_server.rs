@@ -6,8 +6,9 @@
 //! from that socket what it is to be. Before that the host is told on the same socket, in a [`Born`],
 //! who it is.
 //!
-//! The server itself is told nothing about any sandbox, so that no agent begins with what belongs to
-//! another one. What all agents of one server share is the layout of their memory.
+//! The server itself is told nothing about any sandbox but whose its namespaces are to be, so that no agent
+//! begins with what belongs to another one. What all agents of one server share is the layout of their
+//! memory.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -17,6 +18,10 @@ use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use rustix::process::geteuid;
+use rustix::thread::{
+    CapabilitiesSecureBits, Uid, set_capabilities_secure_bits, set_thread_res_uid,
 };
 use symbiont_guest::protocol::{Born, NAMESPACES};
 
@@ -35,14 +40,19 @@ pub(crate) fn serve() -> i32 {
         return 70;
     }
     let degraded = setup::take_score();
+    // Where this is not allowed, whoever owns a namespace has no rights when it is made: that is the
+    // ordinary case of user namespaces, which a host allows or does not.
+    let _kept = set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP);
+    let ours = geteuid();
     loop {
-        let socket = match next() {
-            Ok(Some(socket)) => socket,
+        let (socket, owner) = match next() {
+            Ok(Some(next)) => next,
             Ok(None) => return 0,
             Err(Errno::INTR) => continue,
             Err(_) => return 74,
         };
-        let (born, process) = match sys::clone_for_parent(AT_BIRTH) {
+        let owner = owner.map_or(ours, Uid::from_raw);
+        let (born, process) = match clone_owned_by(owner, ours) {
             Ok(Clone::Child) => {
                 let ours = sys::place(&socket, 0);
                 drop(socket);
@@ -61,26 +71,47 @@ pub(crate) fn serve() -> i32 {
     }
 }
 
-/// The socket of the next agent; `None` when no more are wanted.
-fn next() -> rustix::io::Result<Option<OwnedFd>> {
+/// Makes an agent whose namespaces are `owner`'s, and which finds files as we do.
+///
+/// What a user namespace uses of the kernel (instances of `inotify`, timers, namespaces) counts for its
+/// owner as well, so that one that is ours would let a sandbox use up what is ours.
+fn clone_owned_by(owner: Uid, ours: Uid) -> rustix::io::Result<Clone> {
+    if owner == ours {
+        return sys::clone_for_parent(AT_BIRTH);
+    }
+    // Saved as well: a control group of version 1 is entered by whoever has the id of who enters.
+    set_thread_res_uid(ours, owner, owner)?;
+    sys::look_up_files_as(ours);
+    let made = sys::clone_for_parent(AT_BIRTH);
+    if !matches!(made, Ok(Clone::Child)) {
+        set_thread_res_uid(ours, ours, ours)?;
+    }
+    made
+}
+
+/// The socket of the next agent, and whose its namespaces are to be if not ours; `None` when no more are
+/// wanted.
+fn next() -> rustix::io::Result<Option<(OwnedFd, Option<u32>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut attached = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
+    let mut owner = [0; 4];
     let received = recvmsg(
         rustix::stdio::stdin(),
-        &mut [IoSliceMut::new(&mut byte)],
+        &mut [IoSliceMut::new(&mut owner)],
         &mut attached,
         RecvFlags::CMSG_CLOEXEC,
     )?;
     if received.bytes == 0 {
         return Ok(None);
     }
-    let cut = received.flags.contains(ReturnFlags::CTRUNC);
+    let owner = Some(u32::from_le_bytes(owner)).filter(|owner| *owner != 0);
+    let cut = received.flags.contains(ReturnFlags::CTRUNC) || received.bytes < 4;
     let socket = attached.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
-    socket.filter(|_| !cut).map(Some).ok_or(Errno::PROTO)
+    let next = socket.filter(|_| !cut).map(|socket| (socket, owner));
+    next.map(Some).ok_or(Errno::PROTO)
 }
 
 /// Tells the host who was born, and gives it a descriptor of that process.

@@ -46,7 +46,8 @@ pub const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWCGROUP;
 /// The argument with which the guest makes agents until its standard input, a socket, ends.
 ///
-/// The host sends a byte there for each, and with it one end of a stream socket, on which comes a [`Born`].
+/// The host sends four bytes there for each, the lower byte first: the user who is to own its namespaces, or
+/// 0 for who the guest is; and with them one end of a stream socket, on which comes a [`Born`].
 pub const FORK_SERVER: &str = "fork-server";
 /// The longest frame, without its length field.
 pub const MAX_FRAME: usize = 1 << 20;

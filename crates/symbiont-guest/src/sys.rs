@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, Signal};
+use rustix::thread::Uid;
 
 /// In which process one is after a clone.
 pub(crate) enum Clone {
@@ -57,6 +58,13 @@ pub(crate) fn clone_by_number(namespaces: u64) -> Result<Option<Pid>> {
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     check(pid)?;
     Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
+}
+
+/// Has this process find and open files as another user than the one whose rights it has otherwise. Not
+/// being allowed to shows when it does.
+pub(crate) fn look_up_files_as(user: Uid) {
+    // SAFETY: the call touches no memory.
+    unsafe { libc::syscall(libc::SYS_setfsuid, user.as_raw()) };
 }
 
 /// Moves this process into a namespace of its own, of networks or of control groups.

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use symbiont_guest::protocol::{self, MAX_CHUNK, Request};
@@ -29,6 +30,8 @@ pub struct Process {
     pub stderr: Option<ProcessOutput>,
     link: Arc<Link>,
     stream: u32,
+    /// Whether it was asked to be killed.
+    killed: Arc<AtomicBool>,
     end: Ending,
 }
 
@@ -44,6 +47,7 @@ impl Process {
         link: Arc<Link>,
         stream: u32,
         [stdout, stderr]: [Option<Arc<Pipe>>; 2],
+        killed: Arc<AtomicBool>,
         end: JoinHandle<Result<CommandResult, SandboxError>>,
     ) -> Self {
         let output = |which, pipe: Option<Arc<Pipe>>| {
@@ -55,6 +59,7 @@ impl Process {
             stderr: output(protocol::Output::Stderr, stderr),
             link,
             stream,
+            killed,
             end: Ending::Awaited(end),
         }
     }
@@ -78,6 +83,7 @@ impl Process {
 
     /// Kills the command and all that it started.
     pub fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
         self.link.send(self.stream, &Request::Kill);
     }
 

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::future::poll_fn;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -196,6 +197,8 @@ struct Attempt<B> {
     begun: Begun,
     /// How many processes had been killed for lack of memory before.
     kills_before: Option<u64>,
+    /// Whether whoever runs it wanted it killed.
+    killed: Arc<AtomicBool>,
     /// How long its end may take to be told.
     patience: Duration,
 }
@@ -554,7 +557,7 @@ impl<W: Walls> Inner<W> {
         let kills_before = self.walls.oom_kills(&session.guest.body);
         let begun = session.link.begin(exec, has_input, fates, Box::new(place));
         let begun = begun.map_err(|Lost(cause)| SandboxError::AgentLost { cause })?;
-        Ok(Attempt { session, begun, kills_before, patience })
+        Ok(Attempt { session, begun, kills_before, killed: Arc::default(), patience })
     }
 
     async fn exec(self: &Arc<Self>, command: Command) -> Result<CommandResult, SandboxError> {
@@ -574,9 +577,9 @@ impl<W: Walls> Inner<W> {
         let (link, stream) = (Arc::clone(&attempt.session.link), attempt.begun.stream);
         let [stdout, stderr] = pipes.map(Some);
         let stderr = stderr.filter(|_| command.terminal.is_none());
-        let inner = Arc::clone(self);
+        let (inner, killed) = (Arc::clone(self), Arc::clone(&attempt.killed));
         let end = tokio::spawn(async move { inner.end_of(attempt, &command, &[]).await });
-        Ok(Process::new(link, stream, [stdout, stderr], end))
+        Ok(Process::new(link, stream, [stdout, stderr], killed, end))
     }
 
     /// Feeds a command its input, waits for its end, and says how it ended.
@@ -586,7 +589,8 @@ impl<W: Walls> Inner<W> {
         command: &Command,
         input: &[u8],
     ) -> Result<CommandResult, SandboxError> {
-        let Attempt { session: Session { guest, link }, begun, kills_before, patience } = attempt;
+        let Attempt { session, begun, kills_before, killed, patience } = attempt;
+        let Session { guest, link } = session;
         let began = Instant::now();
         let ended = match self.patiently(patience, run(&link, begun, input)).await {
             // Where walls and guest share their memory with commands, they go together.
@@ -615,7 +619,8 @@ impl<W: Walls> Inner<W> {
             }
             other => unreachable!("the table passes on no other end: {other:?}"),
         };
-        let killed = exit.signal == Some(libc::SIGKILL) || exit.code == Some(128 + libc::SIGKILL);
+        let ended_so = exit.signal == Some(libc::SIGKILL) || exit.code == Some(128 + libc::SIGKILL);
+        let by_us = exit.timed_out || killed.load(Ordering::Relaxed);
         let kills = self.walls.oom_kills(&guest.body);
         let peak = Some(exit.peak_memory).filter(|bytes| *bytes > 0);
         Ok(CommandResult {
@@ -626,7 +631,7 @@ impl<W: Walls> Inner<W> {
             stderr_truncated: ended.stderr.1,
             stderr: ended.stderr.0,
             timed_out: exit.timed_out,
-            oom_killed: killed && !exit.timed_out && kills > kills_before,
+            oom_killed: ended_so && !by_us && kills > kills_before,
             duration: Duration::from_nanos(exit.nanoseconds),
             peak_memory: peak,
         })

@@ -177,7 +177,9 @@ pub struct CommandResult {
     pub stderr_truncated: bool,
     /// Whether it was killed at its deadline.
     pub timed_out: bool,
-    /// Whether the kernel killed it for lack of memory.
+    /// Whether it was killed, by nobody who runs it, while the kernel killed processes of its sandbox for
+    /// lack of memory. The kernel counts those of a sandbox together: of several commands that run at
+    /// once and are killed, each is told so.
     pub oom_killed: bool,
     /// From start to end.
     pub duration: Duration,

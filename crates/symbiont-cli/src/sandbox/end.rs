@@ -64,23 +64,23 @@ impl End {
         memory_mb: Option<u64>,
         option: &str,
     ) -> Result<Exit, Failure> {
-        let what = match self.limit {
+        let (what, help) = match self.limit {
             _ if quiet => return Ok(self.exit),
             None => return Ok(self.exit),
             Some(Limit::Time) => {
                 let after = text::duration(timeout);
-                format!(
-                    "the command was ended, as it ran for {after}: --timeout gives it more, up to 24h"
-                )
+                let what = format!("the command was ended, as it ran for {after}");
+                (what, "--timeout gives it more, up to 24h".to_owned())
             }
             Some(Limit::Memory) => {
-                let all = memory_mb.map_or_else(String::new, |mb| format!(", {mb} MiB"));
-                format!(
-                    "the command was killed, as it used up the memory of its sandbox{all}: {option} gives it more"
-                )
+                let all = memory_mb.map_or_else(String::new, |mb| format!(", {mb} MiB,"));
+                let what = format!(
+                    "the command was killed, as the memory of its sandbox{all} was used up"
+                );
+                (what, format!("{option} gives it more"))
             }
         };
-        Err(Failure::new(self.exit, what))
+        Err(Failure::new(self.exit, what).help(help))
     }
 }
 

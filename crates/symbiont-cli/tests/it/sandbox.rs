@@ -91,7 +91,7 @@ fn it_ends_as_its_command_ends() {
         let late = ran(&[driver, &["--timeout", "500ms"]].concat(), &["sleep", "60"]);
         assert_eq!(late.status.code(), Some(124), "{late:?}");
         let told = err(&late);
-        assert!(told.contains("500 ms: --timeout") && told.lines().count() == 1, "{told}");
+        assert!(told.contains("500 ms\n  help: --timeout") && told.lines().count() == 2, "{told}");
         let late = ran(&[driver, &["--timeout", "500ms", "--quiet"]].concat(), &["sleep", "60"]);
         assert_eq!((late.status.code(), err(&late).as_str()), (Some(124), ""));
     });
@@ -105,7 +105,10 @@ fn a_command_that_takes_too_much_memory_is_killed() {
         // A kernel of its own goes with it, which is the same to whoever looks.
         assert_eq!(output.status.code(), Some(137), "{driver:?} {output:?}");
         let told = err(&output);
-        assert!(told.contains("64 MiB: --memory"), "{told}");
+        assert!(
+            told.contains("64 MiB, was used up\n") && told.contains("--memory gives"),
+            "{told}"
+        );
         let quiet = ran(&[driver, &["--memory", "64", "-q"]].concat(), &hog);
         assert_eq!((quiet.status.code(), err(&quiet).as_str()), (Some(137), ""));
         // Killed by itself is not killed for lack of memory.
@@ -114,7 +117,7 @@ fn a_command_that_takes_too_much_memory_is_killed() {
     });
 }
 
-/// What is told to programs of a failure, and the exit code of it all.
+/// What is told to programs of a failure, help included, and the exit code of it all.
 #[track_caller]
 fn failed(arguments: &[&str]) -> (i32, String, String) {
     let output = asked(arguments);
@@ -128,7 +131,8 @@ fn failed(arguments: &[&str]) -> (i32, String, String) {
     let word = |name: &str| told["error"][name].as_str().expect("text").to_owned();
     let code = output.status.code().expect("it ends by itself");
     assert_eq!(told["error"]["exit"], code, "{told}");
-    (code, word("code"), word("message"))
+    let help = told["error"]["help"].as_str().map(|help| format!("; {help}"));
+    (code, word("code"), word("message") + &help.unwrap_or_default())
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn what_fails_is_told_to_programs_in_one_shape() {
         (exec(&["--timeout", "300ms", "--", "sleep", "60"]), (124, "timed_out", "--timeout")),
         (exec(&["--", "/etc/passwd"]), (126, "not_executable", "can't be executed")),
         (exec(&["--", "no-such-command"]), (127, "not_found", "not found")),
-        (exec(&hog), (137, "out_of_memory", "64 MiB: --memory of `create`")),
+        (exec(&hog), (137, "out_of_memory", "64 MiB, was used up; --memory of `create`")),
         (failed(&["exec", "-ojson", absent, "--", "true"]), (125, "failed", "no sandbox")),
         (failed(&["create", "--output", "json", "--pids", "1"]), (2, "usage", "--pids")),
         (failed(&["create", "--output=json", "--tier", "3"]), (125, "failed", "Tier2")),

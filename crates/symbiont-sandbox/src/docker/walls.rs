@@ -300,11 +300,13 @@ impl Walls for DockerWalls {
                 Ok(Raised { body: Body { group, ids: Mutex::new(ids) }, link, report })
             }
             Err(error) => {
-                if let Err(left) = self.remove().await {
-                    tracing::warn!(sandbox = %self.name, %left, "a container was left behind");
-                }
-                if let Some(range) = ids {
-                    self.host.instance.return_ids(range);
+                match (self.remove().await, ids) {
+                    (Ok(()), Some(range)) => self.host.instance.return_ids(range),
+                    (Ok(()), None) => {}
+                    // It may be there, or yet to come, and then its ids are not another's.
+                    (Err(left), _) => {
+                        tracing::warn!(sandbox = %self.name, %left, "a container was left behind");
+                    }
                 }
                 Err(error)
             }

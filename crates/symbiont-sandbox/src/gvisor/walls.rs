@@ -95,6 +95,7 @@ impl GvisorWalls {
                  there than they see themselves",
                 "Landlock: commands are not under it, which gVisor's kernel does not have",
                 "files: their number is not limited, only their size",
+                "users: files of the host that it shows are read with the rights of this host's user 1000",
                 "disk and network traffic: not limited by this driver",
             ]
             .map(str::to_owned),
@@ -109,9 +110,6 @@ impl GvisorWalls {
                 ]
                 .map(str::to_owned),
             );
-        }
-        if !self.config.filesystem_config.mounts.is_empty() {
-            degraded.push("mounts: read with the rights of this host's user 1000".to_owned());
         }
         IsolationReport {
             driver: "gvisor".to_owned(),

@@ -62,11 +62,15 @@ impl ForkServer {
         Self { guest, running: Mutex::new(None) }
     }
 
-    /// A new agent, which waits for its set-up, and the socket to it.
-    pub(super) async fn agent(&self) -> Result<(Agent, tokio::net::UnixStream), Unborn> {
+    /// A new agent, which waits for its set-up, and the socket to it. Its namespaces are `owner`'s, or our
+    /// own.
+    pub(super) async fn agent(
+        &self,
+        owner: Option<u32>,
+    ) -> Result<(Agent, tokio::net::UnixStream), Unborn> {
         for _ in 0..2 {
             let server = self.server()?;
-            match server.agent().await {
+            match server.agent(owner).await {
                 Err(Unborn::Gone) => {
                     tracing::warn!("the process that makes agents has gone: another is started");
                     self.forget(&server);
@@ -113,13 +117,13 @@ impl Running {
         Ok(Self { control, process })
     }
 
-    async fn agent(&self) -> Result<(Agent, tokio::net::UnixStream), Unborn> {
+    async fn agent(&self, owner: Option<u32>) -> Result<(Agent, tokio::net::UnixStream), Unborn> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let ours = tokio::net::UnixStream::from_std(ours)?;
         let answer = async {
             let control = tokio::net::UnixStream::from_std(self.control.try_clone()?)?;
-            self.send(&control, &theirs).await?;
+            self.send(&control, owner, &theirs).await?;
             drop(theirs);
             // An agent that was made and not told of holds its end, so that only the server's own tells
             // that it has gone.
@@ -151,7 +155,13 @@ impl Running {
     }
 
     /// Asks for an agent with this socket.
-    async fn send(&self, control: &tokio::net::UnixStream, theirs: &UnixStream) -> io::Result<()> {
+    async fn send(
+        &self,
+        control: &tokio::net::UnixStream,
+        owner: Option<u32>,
+        theirs: &UnixStream,
+    ) -> io::Result<()> {
+        let owner = owner.unwrap_or(0).to_le_bytes();
         let send = || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut attached = SendAncillaryBuffer::new(&mut space);
@@ -159,7 +169,7 @@ impl Running {
             if !attached.push(SendAncillaryMessage::ScmRights(&descriptors)) {
                 return Err(Errno::NOBUFS);
             }
-            let bytes = [IoSlice::new(&[0])];
+            let bytes = [IoSlice::new(&owner)];
             sendmsg(&self.control, &bytes, &mut attached, SendFlags::NOSIGNAL).map(drop)
         };
         match send() {

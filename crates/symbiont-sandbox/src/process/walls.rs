@@ -104,7 +104,7 @@ impl Walls for ProcessWalls {
         let limits = &self.config.resource_limits;
         let cgroups = &self.host.cgroups;
         // The one is made while the other is.
-        let (agent, group) = tokio::join!(self.host.agents.agent(), async {
+        let (agent, group) = tokio::join!(self.host.agents.agent(first_id), async {
             cgroups.create(&self.name, limits, self.options.processes)
         });
         let (agent, socket) = match agent {

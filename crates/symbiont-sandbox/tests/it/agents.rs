@@ -1,5 +1,6 @@
 //! The process that makes agents, and the agents as children of this process.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -81,6 +82,40 @@ fn one_that_does_not_answer_is_ended_and_replaced() {
             sandbox.destroy().await.unwrap();
         }
         assert_eq!(children().len(), 1, "{:?}", children());
+    });
+}
+
+/// What a sandbox uses of the kernel counts for whoever owns its namespaces.
+#[test]
+#[expect(unsafe_code, reason = "`rustix` does not ask a namespace for its owner")]
+fn no_two_sandboxes_and_none_of_root_s_share_an_owner() {
+    const NS_GET_OWNER_UID: u64 = 0xb704;
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("not run: an ordinary user has no other users to give");
+    }
+    let owner = |process: Pid| {
+        let path = format!("/proc/{}/ns/user", process.as_raw_nonzero());
+        let namespace = std::fs::File::open(path).unwrap();
+        let mut owner = u32::MAX;
+        // SAFETY: `owner` is what the kernel writes there, and lives until the call returns.
+        let told = unsafe {
+            libc::ioctl(namespace.as_raw_fd(), NS_GET_OWNER_UID.try_into().unwrap(), &raw mut owner)
+        };
+        assert_eq!(told, 0, "{}", std::io::Error::last_os_error());
+        owner
+    };
+    run(async {
+        let driver = driver();
+        let sandboxes = [sandbox(&driver).await, sandbox(&driver).await];
+        let server = server();
+        let agents = children().into_iter().map(|child| child.0).filter(|pid| *pid != server);
+        let mut owners: Vec<u32> = agents.map(owner).chain([0]).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        assert_eq!(owners.len(), 3, "{owners:?}");
+        for sandbox in sandboxes {
+            sandbox.destroy().await.unwrap();
+        }
     });
 }
 

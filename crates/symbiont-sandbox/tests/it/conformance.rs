@@ -184,7 +184,7 @@ table! {
     time::case_65_a_pause "commands and files while paused, a command whose time ends then, and an end while paused"
         all "paused: InvalidState InvalidState InvalidState; the command whose time was up meanwhile: timed out; destroyed while paused: gone in time";
     states::case_70_a_set_up_that_fails_at_each_step "a call of the kernel that fails, for each that the set-up needs"
-        process "CreateFailed, at open_tree: open `/usr` of the host; mount_setattr: open `/usr` of the host; fsopen: make the root; fsconfig: make the root; fsmount: make the root; move_mount: attach the root; mount: make mounts private; pivot_root: change the root; umount2: detach the host's root; sethostname: name the host; setresuid: become the agent; capset: drop capabilities";
+        process "CreateFailed, at open_tree: open `/usr` of the host; mount_setattr: open `/usr` of the host; fsopen: make the root; fsconfig: make the root; fsmount: make the root; move_mount: attach the root; mount: make mounts private; pivot_root: change the root; umount2: detach the host's root; sethostname: name the host; setresuid: make the namespaces; setresgid: become the agent; capset: drop capabilities";
     files::case_72_names_of_all_kinds "files of every kind of name there and back: emoji, spaces, a line's end, 255 bytes"
         all "10 names there and back; one of 256 bytes: PathForbidden";
     walls::case_101_kinds_of_sockets "sockets of every family"

@@ -173,6 +173,25 @@ fn signals_reach_the_command() {
     });
 }
 
+/// Another command's lack of memory is not the end of one that was wanted killed.
+#[test]
+fn whoever_is_killed_on_demand_lacked_no_memory() {
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let mut waiting = sandbox.spawn(shell("exec sleep 600")).await.unwrap();
+        let eater = sandbox.exec(shell("tail -c 400m /dev/zero")).await.unwrap();
+        if sandbox.usage().await.unwrap().oom_kills.is_none_or(|kills| kills == 0) {
+            return eprintln!("not run: the host does not tell of kills for lack of memory");
+        }
+        assert!(eater.oom_killed, "{eater:?}");
+        waiting.signal(9).unwrap();
+        let killed = waiting.wait().await.unwrap();
+        assert_eq!((killed.signal, killed.oom_killed), (Some(9), false), "{killed:?}");
+        sandbox.destroy().await.unwrap();
+    });
+}
+
 #[test]
 fn a_terminal_is_one() {
     let terminal = Some(TerminalSize { rows: 24, columns: 80 });

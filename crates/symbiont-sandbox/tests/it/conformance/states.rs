@@ -7,7 +7,7 @@ use super::place::{Ground, NotHere, Told, how};
 use crate::{again, config, driver, group_name, groups_of, is_root, passed, run};
 
 /// Calls of the kernel by which a guest builds its walls.
-const STEPS: [(&str, i64); 12] = [
+const STEPS: [(&str, i64); 13] = [
     ("open_tree", libc::SYS_open_tree),
     ("mount_setattr", libc::SYS_mount_setattr),
     ("fsopen", libc::SYS_fsopen),
@@ -19,6 +19,7 @@ const STEPS: [(&str, i64); 12] = [
     ("umount2", libc::SYS_umount2),
     ("sethostname", libc::SYS_sethostname),
     ("setresuid", libc::SYS_setresuid),
+    ("setresgid", libc::SYS_setresgid),
     ("capset", libc::SYS_capset),
 ];
 
