@@ -48,8 +48,8 @@ pub(crate) fn check(
     used_policies(program, sink);
     let broken = names::Broken::of(program, sink);
     let names = Resolution::of(program);
-    names::check(program, &names, &broken, tools, sink);
-    infer::check(program, &names, &|at| broken.holds(at), sink);
+    names::check(program, source, &names, &broken, tools, sink);
+    infer::check(program, &names, &|at| broken.in_statement(at), sink);
     flow::check(program, sink);
     let mut budget = access::BUDGET;
     for (agent, definition) in program.agents.iter().zip(agents) {

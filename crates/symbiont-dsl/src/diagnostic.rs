@@ -182,8 +182,13 @@ impl Sink {
 
     /// Whether the parser found an error in this place.
     pub(crate) fn is_faulty(&self, place: &Span) -> bool {
+        self.is_told("E01", place)
+    }
+
+    /// Whether something with a code that begins so was told of this place.
+    pub(crate) fn is_told(&self, code: &str, place: &Span) -> bool {
         self.kept.iter().any(|found| {
-            found.code.starts_with("E01")
+            found.code.starts_with(code)
                 && place.start <= found.span.start
                 && found.span.end <= place.end
         })

@@ -317,6 +317,39 @@ impl Value {
         Value::Some(Arc::new(value))
     }
 
+    /// Whether the value, written out, takes more than these bytes: its texts, and some for each value in it,
+    /// where what is shared counts wherever it stands. Takes no longer than `limit` allows.
+    ///
+    /// What is shared may be exponentially more than what is there: forty times `s = [s, s]` is a million
+    /// million values in forty arrays.
+    pub fn is_written_beyond(&self, limit: u64) -> bool {
+        let mut left = limit;
+        self.write_off(&mut left).is_none()
+    }
+
+    /// Takes what is written from what is left; `None` when it is more.
+    fn write_off(&self, left: &mut u64) -> Option<()> {
+        let own = match self {
+            Value::String(text) => text.len() as u64,
+            Value::Bytes(bytes) => bytes.len() as u64,
+            Value::Error(error) => error.to_string().len() as u64,
+            Value::Range(from, to) => u64::try_from(i128::from(*to) - i128::from(*from))
+                .unwrap_or(0)
+                .saturating_mul(VALUE),
+            _ => 0,
+        };
+        *left = left.checked_sub(own.saturating_add(VALUE))?;
+        match self {
+            Value::Some(inner) | Value::Ok(inner) | Value::Err(inner) => inner.write_off(left),
+            Value::Array(array) => array.iter().try_for_each(|item| item.write_off(left)),
+            Value::Map(map) => map.iter().try_for_each(|(key, value)| {
+                *left = left.checked_sub(key.len() as u64 + ENTRY)?;
+                value.write_off(left)
+            }),
+            _ => Some(()),
+        }
+    }
+
     /// How deeply the value is nested: 0 for one that holds no others.
     pub fn depth(&self) -> u32 {
         let (mut value, mut wrappers) = (self, 0);

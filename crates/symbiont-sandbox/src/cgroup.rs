@@ -229,11 +229,7 @@ pub(crate) fn sweep(name: &str, bases: &[PathBuf]) -> bool {
         for entry in fs::read_dir(base).into_iter().flatten().flatten() {
             let ours = entry.file_name().to_str().is_some_and(is_group);
             if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let path = entry.path();
-                if fs::remove_dir(&path).is_err() {
-                    await_end(&kill(&path));
-                    let _in_use = fs::remove_dir(&path);
-                }
+                clear(&entry.path());
             }
         }
         let _in_use = fs::remove_dir(base);
@@ -261,6 +257,18 @@ fn is_group(name: &str) -> bool {
         .is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+/// Kills whoever is in a group and removes it. Without the switch of version 2 a process may be born between
+/// a look at who is there and their end, so that there are several looks; whoever calls sees what stays.
+fn clear(group: &Path) {
+    for _ in 0..LOOKS {
+        if fs::remove_dir(group).is_ok() {
+            return;
+        }
+        await_end(&kill(group));
+    }
+    let _in_use = fs::remove_dir(group);
+}
+
 /// Kills whoever is in a group, and gives what tells of their end.
 fn kill(group: &Path) -> Vec<OwnedFd> {
     let members = || {
@@ -286,6 +294,9 @@ fn kill(group: &Path) -> Vec<OwnedFd> {
     }
     open.into_iter().map(|(_, process)| process).collect()
 }
+
+/// How often a group is looked at whose processes don't end.
+const LOOKS: usize = 10;
 
 /// Waits a moment for the end of processes that were killed.
 fn await_end(processes: &[OwnedFd]) {

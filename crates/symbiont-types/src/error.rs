@@ -546,6 +546,48 @@ pub enum SandboxError {
     ShuttingDown,
 }
 
+impl SandboxError {
+    /// Whether the same call may succeed later although its caller changes nothing: what it wanted was
+    /// busy, used up by others, or out of reach.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Timeout { .. }
+            | Self::ResourceLimit { .. }
+            | Self::CreateFailed { .. }
+            | Self::BackendUnavailable { .. } => true,
+            Self::NotFound { .. }
+            | Self::TierUnavailable { .. }
+            | Self::ImageMissing { .. }
+            | Self::InvalidState { .. }
+            | Self::ExecFailed { .. }
+            | Self::OutputLimit { .. }
+            | Self::PathForbidden { .. }
+            | Self::NotRegular { .. }
+            | Self::TransferTooLarge { .. }
+            | Self::StorageFull
+            | Self::IsolationUnavailable { .. }
+            | Self::Unsupported { .. }
+            | Self::InvalidArgument { .. }
+            | Self::AgentLost { .. }
+            | Self::PolicyDenied { .. }
+            | Self::ShuttingDown => false,
+        }
+    }
+
+    /// Whether it is certain that what was asked for did not happen. If not, a command may have run, wholly or
+    /// in part, so that running it again may do twice what it does.
+    pub fn outcome_known(&self) -> bool {
+        !matches!(
+            self,
+            Self::Timeout { .. }
+                | Self::OutputLimit { .. }
+                | Self::AgentLost { .. }
+                | Self::BackendUnavailable { .. }
+                | Self::ShuttingDown
+        )
+    }
+}
+
 /// Why the audit trail refused, or could not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuditError {

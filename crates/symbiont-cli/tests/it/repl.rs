@@ -46,6 +46,9 @@ fn what_fails_is_told_and_the_rest_goes_on() {
     for told in ["ArithmeticError: ", "error[E0201]: nobody defined `nobody`", "error[E01"] {
         assert!(ran.err.contains(told), "{told}: {}", ran.err);
     }
+    // However often that is: nobody but who types decides what comes next.
+    let ran = typed(&format!("{}\"alive\"\n", "1 / 0\nexec(\"false\", 1)\n".repeat(20)));
+    assert_eq!((ran.out.as_str(), ran.code), ("\"alive\"\n", Some(1)), "{}", ran.err);
     // What is open at the end is told of what was typed.
     for open in ["sleep(", "function f(x) {\n  x\n", "let x = \"abc"] {
         let ran = typed(open);

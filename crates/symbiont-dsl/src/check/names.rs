@@ -2,12 +2,12 @@
 //!
 //! What each name means was found by the resolver; here it is only told.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::foreign::{self, Instead};
 use crate::formula::FACTS;
-use crate::hir::{Arg, ExprKind, Function, Literal, Program, Span};
+use crate::hir::{Arg, Block, ExprKind, Function, Literal, Program, Span, StmtKind};
 use crate::operations::{self, AMBIENT, BUILTINS, Given, Misplaced, Place, Shape};
 use crate::resolve::{Binding, Call, Callee, Resolution, SymbolKind, Undefined};
 use crate::syntax::literal::short;
@@ -20,6 +20,7 @@ const HINTS: usize = 1000;
 /// Tells what is wrong with the names of a program, which may call these tools, if that is known.
 pub(super) fn check(
     program: &Program,
+    source: &str,
     names: &Resolution<'_>,
     broken: &Broken,
     tools: Option<&Tools>,
@@ -28,7 +29,18 @@ pub(super) fn check(
     let is_function = |id: &usize| names.bindings[*id].kind == SymbolKind::Function;
     let functions = (0..names.bindings.len()).filter(is_function).collect();
     let said = HashSet::new();
-    let mut report = Report { program, names, broken, tools, functions, said, hints: HINTS, sink };
+    let mut report = Report {
+        program,
+        source,
+        names,
+        broken,
+        lost: None,
+        tools,
+        functions,
+        said,
+        hints: HINTS,
+        sink,
+    };
     names.undefined.iter().for_each(|undefined| report.undefined(undefined));
     names.opaque.iter().for_each(|(name, span)| report.opaque(name, span));
     for (name, span, most, given) in &names.overfull {
@@ -38,8 +50,14 @@ pub(super) fn check(
     names.calls.iter().for_each(|call| report.call(call));
 }
 
-/// The items that could not be read whole. What is missing there may be what defines a name.
-pub(super) struct Broken(Vec<Span>);
+/// What could not be read whole. What is missing there may be what defines a name.
+pub(super) struct Broken {
+    /// Functions and bodies.
+    items: Vec<Span>,
+    /// The statements in them, and in the loops in them, that faults are in, with what was skipped behind
+    /// them.
+    statements: Vec<Span>,
+}
 
 impl Broken {
     pub(super) fn of(program: &Program, sink: &Sink) -> Self {
@@ -49,33 +67,100 @@ impl Broken {
             let first = faults.partition_point(|fault| fault.start < span.start);
             faults.get(first).is_some_and(|fault| fault.start < span.end)
         };
-        let mut items: Vec<Span> = Vec::new();
+        let (mut items, mut statements) = (Vec::new(), Vec::new());
         let of_agents = program.agents.iter().flat_map(|agent| &agent.functions);
-        let functions = program.functions.iter().chain(of_agents);
-        items.extend(functions.map(|one| one.name.span.start..one.body.span.end).filter(is_broken));
+        for function in program.functions.iter().chain(of_agents) {
+            let item = function.name.span.start..function.body.span.end;
+            if is_broken(&item) {
+                faulty(&function.body, &is_broken, &mut statements);
+                items.push(item);
+            }
+        }
         for agent in &program.agents {
-            let handlers = agent.handlers.iter().map(|handler| handler.span.clone());
-            let bodies = handlers.chain(agent.with.iter().map(|with| with.span.clone()));
-            let starts = (bodies.clone().map(|body| body.start))
+            let handlers = agent.handlers.iter().map(|handler| (&handler.span, &handler.body));
+            let bodies = handlers.chain(agent.with.iter().map(|with| (&with.span, &with.body)));
+            let starts = (bodies.clone().map(|(span, _)| span.start))
                 .chain(agent.policies.iter().map(|policy| policy.span.start));
             let header = is_broken(&(agent.span.start..starts.min().unwrap_or(agent.span.end)));
-            items.extend(bodies.filter(|body| header || is_broken(body)));
+            for (span, body) in bodies.filter(|(span, _)| header || is_broken(span)) {
+                faulty(body, &is_broken, &mut statements);
+                items.push(span.clone());
+            }
         }
         items.sort_unstable_by_key(|item| item.start);
-        Self(items)
+        statements.sort_unstable_by_key(|statement| statement.start);
+        Self { items, statements }
     }
 
     /// Whether this place is in an item that could not be read whole.
     pub(super) fn holds(&self, offset: usize) -> bool {
-        let after = self.0.partition_point(|item| item.start <= offset);
-        self.0[..after].last().is_some_and(|item| offset < item.end)
+        is_in(offset, &self.items)
     }
+
+    /// Whether this place is in a statement that could not be read whole.
+    pub(super) fn in_statement(&self, offset: usize) -> bool {
+        is_in(offset, &self.statements)
+    }
+}
+
+/// Whether a place is in one of these, which are in order and apart.
+fn is_in(offset: usize, spans: &[Span]) -> bool {
+    let after = spans.partition_point(|span| span.start <= offset);
+    spans[..after].last().is_some_and(|span| offset < span.end)
+}
+
+/// Adds the statements of a block that are broken, each up to the next one.
+fn faulty(block: &Block, is_broken: &impl Fn(&Span) -> bool, found: &mut Vec<Span>) {
+    let starts = block.statements.iter().map(|statement| statement.span.start);
+    let value = block.value.iter().map(|value| value.span.start);
+    let starts: Vec<usize> = starts.chain(value).chain([block.span.end]).collect();
+    for (at, pair) in starts.windows(2).enumerate() {
+        let place = pair[0]..pair[1];
+        if !is_broken(&place) {
+            continue;
+        }
+        let inner: Vec<&Block> = match block.statements.get(at).map(|statement| &statement.kind) {
+            Some(StmtKind::For { body, .. } | StmtKind::While { body, .. }) => vec![body],
+            Some(StmtKind::Try { body, catches }) => {
+                [body].into_iter().chain(catches.iter().map(|catch| &catch.body)).collect()
+            }
+            _ => Vec::new(),
+        };
+        // What is wrong around its blocks may be the whole of it.
+        let ends = inner.iter().map(|block| block.span.clone()).chain([pair[1]..pair[1]]);
+        let mut from = pair[0];
+        let mut around = false;
+        for end in ends {
+            around |= is_broken(&(from..end.start));
+            from = end.end;
+        }
+        match around {
+            true => found.push(place),
+            false => inner.into_iter().for_each(|block| faulty(block, is_broken, found)),
+        }
+    }
+}
+
+/// The undefined names that what could not be read may define. A name that stands once in a file is no one's
+/// but a mistake's.
+fn lost<'a>(names: &Resolution<'a>, source: &str) -> HashSet<&'a str> {
+    let mut counts: HashMap<&str, u64> =
+        names.undefined.iter().map(|undefined| (undefined.name, 0)).collect();
+    for word in source.split(|c: char| !c.is_alphanumeric() && c != '_') {
+        if let Some(count) = counts.get_mut(word) {
+            *count += 1;
+        }
+    }
+    counts.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name).collect()
 }
 
 struct Report<'a, 'r> {
     program: &'a Program,
+    source: &'r str,
     names: &'r Resolution<'a>,
     broken: &'r Broken,
+    /// The undefined names that are not told of in broken items, once that is known.
+    lost: Option<HashSet<&'a str>>,
     /// The tools that there are, if that is known.
     tools: Option<&'r Tools>,
     functions: Vec<usize>,
@@ -89,8 +174,17 @@ struct Report<'a, 'r> {
 impl<'a> Report<'a, '_> {
     fn undefined(&mut self, undefined: &Undefined<'_>) {
         let Undefined { name, span, in_rule, member } = undefined;
-        if self.broken.holds(span.start) || self.sink.is_full(Severity::Error) {
+        if self.sink.is_full(Severity::Error) {
             return;
+        }
+        if self.broken.in_statement(span.start) {
+            return;
+        }
+        if self.broken.holds(span.start) {
+            let (names, source) = (self.names, self.source);
+            if self.lost.get_or_insert_with(|| lost(names, source)).contains(name) {
+                return;
+            }
         }
         let called = member.as_ref().and_then(|member| {
             let whole = format!("{name}.{}", member.node);

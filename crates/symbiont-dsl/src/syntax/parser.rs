@@ -277,7 +277,12 @@ impl<'a> Parser<'a> {
         let cut = self.at_end() && self.tokens[self.at].unclosed;
         if self.reported_at != Some(self.at) && !cut {
             self.reported_at = Some(self.at);
-            self.sink.push(diagnostic);
+            // What is missing here may be what means nothing, which was told.
+            let before = self.after_last().start..self.span().start;
+            match self.sink.is_told("E0106", &before) {
+                true => self.sink.lost(before),
+                false => self.sink.push(diagnostic),
+            }
         }
     }
 

@@ -453,3 +453,45 @@ fn ten_faults_give_ten_messages() {
     }
     none(&failures);
 }
+
+/// What could not be read hides nothing beside it: names and types of the same body are told of, but for
+/// names that it may have defined.
+#[test]
+fn faults_of_one_body_are_all_told() {
+    let source = "function f(v: int) -> int {
+    let a = \u{1f600};
+    undefd;
+    let lost 5;
+    let whole: int = \"text\";
+    for i in [1, 2] {
+        v.foo(;
+        undefined_too;
+        print(i * , 2);
+    }
+    try { print(a +); } catch (Error e) { nobody; }
+    print(perhaps);
+    let perhaps
+    print(lost, lost);
+    whole
+}
+agent caller { with { return f(1); } }
+";
+    let told = told(source);
+    let lines: Vec<(&str, usize)> = told
+        .iter()
+        .map(|told| (told.code, source[..told.span.start].matches('\n').count() + 1))
+        .collect();
+    let want = [
+        ("E0106", 2),
+        ("E0201", 3),
+        ("E0101", 4),
+        ("E0221", 5),
+        ("E0103", 7),
+        ("E0201", 8),
+        ("E0101", 9),
+        ("E0101", 11),
+        ("E0201", 11),
+        ("E0101", 14),
+    ];
+    assert_eq!(lines, want, "{}", render(&told, source, "agent.symbi", false));
+}

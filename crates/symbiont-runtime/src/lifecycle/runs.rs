@@ -166,6 +166,8 @@ impl Inner {
         let failed = self.conclude(member, &report, &active, &mode).await;
         let Some(supervisor) = &self.supervisor else { return report };
         match &report.outcome {
+            // Whoever typed it is told, and decides what comes next.
+            RunOutcome::Failed(_) if cause == Cause::Console => {}
             RunOutcome::Failed(failure) => {
                 // A task's failure is the scheduler's to retry, another agent's the other agent's to
                 // catch.
@@ -173,8 +175,7 @@ impl Inner {
                     run: Some(report.run_id),
                     error: failure.as_error(member.id, tier),
                     effects: report.effects || report.unfinished,
-                    rests: !failed
-                        || matches!(cause, Cause::Task(_) | Cause::Agent(_) | Cause::Console),
+                    rests: !failed || matches!(cause, Cause::Task(_) | Cause::Agent(_)),
                 };
                 let (supervisor, id) = (Arc::clone(supervisor), member.id);
                 self.tasks.spawn(async move { supervisor.run_failed(id, failed).await });

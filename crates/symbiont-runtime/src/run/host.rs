@@ -42,6 +42,8 @@ const LARGEST_MEMORY: u64 = 1 << 20;
 const LONGEST_KEY: usize = 1024;
 /// The most keys that one call lists or searches.
 const MOST_KEYS: usize = 10_000;
+/// The most of one argument, written out, in bytes.
+const LARGEST_ARGUMENT: u64 = 32 << 20;
 /// The longest operation that is decided; a longer one is refused.
 const LONGEST_OPERATION: usize = 8 * 1024;
 /// What is kept of a text in the trail.
@@ -178,17 +180,34 @@ pub(super) async fn call(run: &Run, call: &HostCall, line: Option<usize>) -> Ans
 /// The call in the one form in which policies, the trail and the host see it.
 fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
     let mut call = operations::canonical(call)?;
-    // What is sent without a topic has this one; what is written is text.
+    // What is written is text.
+    if let ("fs.write", [_, content, ..]) = (&*call.name, call.args.as_mut_slice())
+        && !matches!(content, Value::String(_) | Value::Bytes(_) | Value::Secret(_))
+    {
+        *content = Value::from(to_json_text(content, LARGEST_FILE as u64)?);
+    }
+    bounded(&call)?;
     match (&*call.name, call.args.as_mut_slice()) {
+        // What is sent without a topic has this one.
         ("send", [_, topic @ Value::Null, _]) => *topic = Value::from("message"),
-        ("fs.write", [_, content, ..]) => match content {
-            Value::String(_) | Value::Bytes(_) | Value::Secret(_) => {}
-            other => *other = Value::from(to_json_text(other, LARGEST_FILE as u64)?),
-        },
         (name, args) if name.starts_with("http.") => http::spell(name, args)?,
         _ => {}
     }
     Ok(call)
+}
+
+/// Refuses arguments that nobody could look at in time: policies see all of them, the trail their
+/// beginning, and none of that is metered.
+fn bounded(call: &HostCall) -> Result<(), ErrorValue> {
+    let all = call.args.iter().chain(call.named.iter().map(|(_, value)| value));
+    match all.into_iter().any(|value| value.is_written_beyond(LARGEST_ARGUMENT)) {
+        false => Ok(()),
+        true => {
+            let most = LARGEST_ARGUMENT >> 20;
+            let message = format!("`{}` was given a value of more than {most} MiB", call.name);
+            Err(ErrorValue::new("LimitExceeded", message))
+        }
+    }
 }
 
 /// The call with its receiver by name: policies speak of names, and an id must be no way around

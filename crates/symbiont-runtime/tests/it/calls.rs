@@ -235,3 +235,34 @@ async fn a_declared_memory_can_be_handed_on() {
     assert_eq!(&**json, r#"[1,["x"],null,1]"#);
     runtime.shutdown().await;
 }
+
+/// What shares its parts is much more written out than it is: forty arrays are a million million values.
+#[tokio::test]
+async fn arguments_that_share_their_parts_are_refused_before_anybody_looks_at_them() {
+    let shared = "let s = []; let n = 0; while n < 40 { s = [s, s]; n += 1 } \
+        let t = \"x\"; n = 0; while n < 23 { t = t + t; n += 1 } let many = [t, t, t, t, t];";
+    for rules in ["allow: any", "allow: any deny: memory.write(k, v) if v.x == 1", "deny: any"] {
+        for call in [
+            "memory.set(\"k\", s);",
+            "memory.set(\"k\", many);",
+            "memory_write(\"\", \"k\", { x: s });",
+            "send(\"b\", \"t\", s);",
+            "exec(\"echo\", s);",
+            "exec(\"cat\", [], { stdin: s });",
+            "fs.write(\"f\", s);",
+            "http.post(\"http://a.test/\", { body: s });",
+            "delegate(\"b\", s);",
+            "tool(\"x\", s);",
+            "unknown(s);",
+            "unknown(a = s);",
+            "unknown(range(0, 1000000000));",
+            "emit(\"e\", s);",
+            "checkpoint(s);",
+            "log(s);",
+        ] {
+            let (runtime, outcome) = under(rules, &format!("{shared} {call}")).await;
+            assert!(outcome.contains("LimitExceeded"), "{rules}: {call}: {outcome}");
+            runtime.shutdown().await;
+        }
+    }
+}
