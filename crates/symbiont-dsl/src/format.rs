@@ -467,10 +467,16 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Passes over commas and semicolons; whether there were any.
+    /// Passes over commas and semicolons; whether there were any. A comment between an entry and its
+    /// separator, all on one line, is the entry's.
     fn separators(&mut self, parts: &mut Peekable<impl Iterator<Item = Part>>) -> bool {
         let mut any = false;
         while parts.next_if(|part| matches!(part.kind(), Comma | Semicolon)).is_some() {
+            self.look();
+            let here = |comment: &Comment<'_>| comment.newlines == 0 && !comment.to_line_end;
+            if self.newlines == 0 && self.comments.iter().all(here) {
+                self.comments(Lines::PLAIN);
+            }
             self.skip();
             any = true;
         }
