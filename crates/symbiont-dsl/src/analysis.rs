@@ -12,7 +12,7 @@
 //! What is wrong with a program: that is [`crate::definition::check`]'s.
 
 use crate::diagnostic::Sink;
-use crate::hir::{Function, Program, Span};
+use crate::hir::{Function, Program, Span, TypeKind};
 use crate::infer::{Inferred, Ty, TyId, infer, kind};
 use crate::resolve::{Names, Origin, Resolution, Scope, visible};
 use crate::signatures::{self, FUNCTIONS, Signature};
@@ -59,6 +59,8 @@ pub struct Member {
     pub detail: String,
     /// Whether it is a method, and not a field.
     pub is_method: bool,
+    /// Where it is declared: the name alone, if it is a field of a type that the program declares.
+    pub declared: Option<Span>,
 }
 
 /// What is known of a program.
@@ -116,6 +118,7 @@ impl Analysis {
             places.push(Place { span, meaning, role, signature });
         }
         let mut types = Shown {
+            program,
             inferred: infer(program, &names),
             types: Vec::new(),
             numbers: Names::default(),
@@ -221,6 +224,7 @@ fn bare(source: &str, span: &Span) -> Span {
 
 /// The types that were shown so far.
 struct Shown<'a> {
+    program: &'a Program,
     inferred: Inferred<'a>,
     types: Vec<Type>,
     numbers: Names<TyId, usize>,
@@ -239,11 +243,21 @@ impl Shown<'_> {
     }
 
     fn members(&mut self, ty: TyId) -> Vec<Member> {
+        let declared =
+            self.inferred.store.declaration(ty).map(|number| &self.program.types[number]);
+        let declared = match declared.map(|declared| &declared.ty.kind) {
+            Some(TypeKind::Record(fields)) => fields.as_slice(),
+            Some(TypeKind::Named(..)) | None => &[],
+        };
         let store = &mut self.inferred.store;
         let head = store.head(ty);
         let mut members = Vec::new();
-        let method =
-            |name: &str, detail: String| Member { name: name.to_owned(), detail, is_method: true };
+        let method = |name: &str, detail: String| Member {
+            name: name.to_owned(),
+            detail,
+            is_method: true,
+            declared: None,
+        };
         match head {
             Ty::Any | Ty::Opaque(_) | Ty::Never | Ty::Null => return members,
             Ty::Memory => {
@@ -254,10 +268,14 @@ impl Shown<'_> {
                 return members;
             }
             Ty::Record { fields, .. } => {
-                members.extend(store.fields(fields).iter().map(|(name, ty)| Member {
-                    name: (*name).to_owned(),
-                    detail: store.show(*ty),
-                    is_method: false,
+                members.extend(store.fields(fields).iter().map(|(name, ty)| {
+                    Member {
+                        name: (*name).to_owned(),
+                        detail: store.show(*ty),
+                        is_method: false,
+                        declared: (declared.iter().find(|(field, _)| field.node == **name))
+                            .map(|(field, _)| field.span.clone()),
+                    }
                 }));
             }
             _ => {}

@@ -257,6 +257,14 @@ impl<'a> Store<'a> {
         }
     }
 
+    /// The place of a declared type in the program.
+    pub(crate) fn declaration(&self, id: TyId) -> Option<usize> {
+        match self.types[id.0 as usize] {
+            Ty::Declared(number) => Some(number as usize),
+            _ => None,
+        }
+    }
+
     fn meant(&mut self, number: u32) -> TyId {
         if let Some(known) = self.heads[number as usize] {
             return known;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use lsp_types::{Hover, HoverContents, MarkupContent, MarkupKind};
-use symbiont_dsl::analysis::{Meaning, Place, Symbol, SymbolKind};
+use symbiont_dsl::analysis::{Meaning, Member, Place, Symbol, SymbolKind};
 use symbiont_dsl::diagnostic::codes;
 use symbiont_dsl::docs::{self, Kind};
 use symbiont_dsl::hir::{Span, TypeKind};
@@ -234,12 +234,22 @@ fn of_key(token: &SyntaxToken) -> Option<String> {
 }
 
 /// A method, or a field of a record.
+/// The end of the expression whose member a name is.
+fn owner(name: &SyntaxToken) -> Option<usize> {
+    let Role::Member { .. } = role(name) else { return None };
+    Some(span(name.parent()?.first_child()?.text_range()).end)
+}
+
+/// What the name behind a dot stands for, if that is known.
+pub(super) fn member<'d>(document: &'d Document, name: &SyntaxToken) -> Option<&'d Member> {
+    let mut members = document.names().analysis.members_at(owner(name)?).iter();
+    members.find(|member| member.name == name.text())
+}
+
 fn of_member(document: &Document, token: &SyntaxToken) -> Option<String> {
-    let node = token.parent()?;
-    let end = span(node.first_child()?.text_range()).end;
+    let end = owner(token)?;
     let name = token.text();
-    let mut members = document.names().analysis.members_at(end).iter();
-    let member = members.find(|member| member.name == name);
+    let member = member(document, token);
     if let Some(member) = member.filter(|member| !member.is_method) {
         return Some(code(&format!("{name}: {}", member.detail)));
     }

@@ -9,13 +9,18 @@ use symbiont_dsl::hir::Span;
 use symbiont_dsl::operations::{BUILTINS, NAMESPACES, is_host_call};
 use symbiont_dsl::syntax::{SyntaxKind, parse, tree};
 
+use super::hover::member;
+use super::layout::token_at;
 use super::{Client, edit};
 use crate::document::Document;
 
-/// Where the name at a place is declared.
+/// Where the name at a place is declared, or the field of a declared type.
 pub fn definition(document: &Document, offset: usize) -> Option<Location> {
-    let symbol = document.names().analysis.symbol_at(offset)?;
-    Some(location(document, &symbol.span))
+    let declared = match document.names().analysis.symbol_at(offset) {
+        Some(symbol) => symbol.span.clone(),
+        None => member(document, &token_at(document.tree(), offset)?)?.declared.clone()?,
+    };
+    Some(location(document, &declared))
 }
 
 /// Every place where the name is meant that stands at a place.

@@ -277,6 +277,26 @@ fn shown(document: &Document, ranges: impl IntoIterator<Item = Range>) -> Vec<St
 }
 
 #[test]
+fn a_member_leads_to_the_field_of_its_type() {
+    for (body, declared) in [
+        ("let w: Outer = v; w.in$0ner.a", vec!["1:inner"]),
+        ("w.inner.a$0", vec!["2:a"]),
+        ("w.inner.a$0 = 2", vec!["2:a"]),
+        ("w.list[0].a$0", vec!["2:a"]),
+        ("w.nobody$0", vec![]),
+        ("w.inner.keys$0()", vec![]),
+        ("({ a: 1 }).a$0", vec![]),
+    ] {
+        let (document, at) = marked(&format!(
+            "// the types\ntype Outer = {{ inner: Inner, list: Array<Inner> }}\n\
+             type Inner = {{ a: int }}\nfunction f(w: Outer, v: Outer) {{ {body} }}"
+        ));
+        let definition = answers::definition(&document, at).map(|location| location.range);
+        assert_eq!(shown(&document, definition), declared, "{body}");
+    }
+}
+
+#[test]
 fn a_name_leads_to_its_declaration_and_to_its_uses() {
     #[track_caller]
     fn check(text: &str, declared: &str, used: &[&str]) {
