@@ -635,3 +635,27 @@ fn components_can_be_shared() {
     shareable::<dyn AuditTrail>();
     shareable::<Runtime>();
 }
+
+/// Whether to ask again, and whether that may do something twice.
+#[test]
+fn a_failure_of_a_sandbox_says_what_asking_again_means() {
+    let text = || "x".to_owned();
+    let lost = SandboxError::AgentLost { cause: text() };
+    let silent = SandboxError::BackendUnavailable { reason: text() };
+    let late = SandboxError::Timeout { operation: text(), after: Duration::from_secs(1) };
+    let busy = SandboxError::ResourceLimit { kind: text() };
+    let wrong = SandboxError::InvalidArgument { what: text() };
+    let missing = SandboxError::ExecFailed { command: text(), reason: text(), missing: true };
+    for (error, retryable, known) in [
+        (lost, false, false),
+        (silent, true, false),
+        (late, true, false),
+        (busy, true, true),
+        (wrong, false, true),
+        (missing, false, true),
+        (SandboxError::StorageFull, false, true),
+        (SandboxError::ShuttingDown, false, false),
+    ] {
+        assert_eq!((error.retryable(), error.outcome_known()), (retryable, known), "{error:?}");
+    }
+}
