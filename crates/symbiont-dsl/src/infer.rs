@@ -966,19 +966,7 @@ impl<'a, 'r> Infer<'a, 'r> {
                 .label("will fail with `TypeError`")
                 .note(format!("`{row}`"))
         };
-        let (least, most) = row.arity();
-        if !(least..=most).contains(&args.len()) {
-            let count = |number: usize| match number {
-                0 => "no arguments".to_owned(),
-                1 => "1 argument".to_owned(),
-                number => format!("{number} arguments"),
-            };
-            let takes = match (least, most) {
-                (least, usize::MAX) => format!("at least {}", count(least)),
-                (least, most) if least == most => count(most),
-                (least, most) => format!("{least} to {}", count(most)),
-            };
-            let message = format!("`{}` takes {takes}, and is given {}", row.name, args.len());
+        if let Some(message) = row.refuses(args.len()) {
             self.tell(Severity::Warning, name.start, |_| refused(message, name));
             return;
         }

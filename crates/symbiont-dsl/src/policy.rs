@@ -148,8 +148,12 @@ impl Target {
     /// The kinds of what a request says under a path, as far as all that the pattern speaks of takes no
     /// others there.
     fn kinds(&self, fact: &[String]) -> Kinds {
-        let [kind, at] = fact else { return Kinds::FACT };
-        let at = at.parse::<usize>().ok().filter(|_| kind == "argument");
+        let whatever = Kinds::of_fact(fact);
+        let [kind, at] = fact else { return whatever };
+        if kind != "argument" {
+            return whatever;
+        }
+        let at = at.parse::<usize>().ok();
         let of = |name: &String| {
             let name = name.split(':').next().unwrap_or_default();
             match (name, at) {
@@ -157,10 +161,10 @@ impl Target {
                     Kinds::STRING
                 }
                 ("sandbox.exec", Some(1)) => Kinds::ARRAY.or(Kinds::NULL),
-                _ => Kinds::FACT,
+                _ => whatever,
             }
         };
-        self.operations.iter().map(of).reduce(Kinds::or).unwrap_or(Kinds::FACT)
+        self.operations.iter().map(of).reduce(Kinds::or).unwrap_or(whatever)
     }
 
     /// Whether this fact is the path of a file.

@@ -52,7 +52,7 @@ impl Kinds {
     const NONE: Self = Self(0);
     const ALL: Self = Self((1 << 13) - 1);
     /// What a request can say.
-    pub(crate) const FACT: Self = Self((1 << 6) - 1);
+    const FACT: Self = Self((1 << 6) - 1);
     /// What has members under `in`.
     const HOLDERS: Self = Self(Self::STRING.0 | Self::ARRAY.0 | Self::MAP.0);
 
@@ -89,6 +89,18 @@ impl Kinds {
             Value::Ok(_) | Value::Err(_) => Self::RESULT,
             Value::Error(_) => Self::ERROR,
             Value::Function(_) | Value::Any | Value::Secret(_) | Value::Memory(_) => Self::NONE,
+        }
+    }
+
+    /// Those of what a request says under a path.
+    pub(crate) fn of_fact(path: &[String]) -> Self {
+        match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["time" | "limits", ..] | ["agent", "tier"] => Self::NUMBER,
+            ["operation"]
+            | ["agent", "id" | "name"]
+            | ["agent", "metadata", _]
+            | ["metadata", _] => Self::STRING,
+            _ => Self::FACT,
         }
     }
 
@@ -298,18 +310,16 @@ struct Given<'e> {
 impl Given<'_> {
     /// Whether a function or a method can take this, whatever the request says.
     fn suit(self, row: &Signature, expr: &Expr) -> Result<(), Fault> {
-        let (least, most) = row.arity();
-        if !(least..=most).contains(&self.args.len()) {
-            let (name, count) = (row.name, self.args.len());
-            return Err(Fault::new(&expr.span, format!("`{name}` is not given {count}: `{row}`")));
+        if let Some(why) = row.refuses(self.args.len()) {
+            return Err(Fault::new(&expr.span, why));
         }
         // What gives something as a rule only takes more than its row says.
         let params = row.each_param().filter(|_| row.always);
-        for ((arg, given), wanted) in self.args.iter().zip(self.kinds).zip(params) {
+        for (given, wanted) in self.kinds.iter().zip(params) {
             let taken = wanted.split(" | ").map(Kinds::taken).fold(Kinds::NULL, Kinds::or);
             if !given.meets(taken) {
                 let why = format!("`{}` takes `{wanted}`, and never {given}", row.name);
-                return Err(Fault::new(&arg.value.span, why));
+                return Err(Fault::new(&expr.span, why));
             }
         }
         let pattern = match row.name {
@@ -321,7 +331,8 @@ impl Given<'_> {
             && let ExprKind::Literal(Literal::String(text)) = &value.kind
             && !is_pattern(text)
         {
-            return Err(Fault::new(&value.span, "this is no pattern"));
+            let why = format!("`{}` is no pattern", short(text));
+            return Err(Fault::new(&expr.span, why));
         }
         Ok(())
     }
