@@ -122,7 +122,8 @@ impl Kinds {
             "int" | "float" => Self::NUMBER,
             "bytes" => Self::BYTES,
             "duration" => Self::DURATION,
-            "time" => Self::TIME,
+            // A request states times as numbers.
+            "time" => Self::TIME.or(Self::NUMBER),
             "Array" => Self::ARRAY,
             "Map" => Self::MAP,
             _ => Self::ALL,
@@ -157,7 +158,8 @@ impl Kinds {
             "int" | "float" => Self::NUMBER,
             "String" => Self::STRING,
             "bool" => Self::BOOL,
-            "time" => Self::TIME,
+            // A request states times as numbers.
+            "time" => Self::TIME.or(Self::NUMBER),
             "duration" => Self::DURATION,
             "null" => Self::NULL,
             "error" => Self::ERROR,

@@ -196,6 +196,11 @@ impl Parser<'_> {
         self.mends.push(Mend { span, instead: instead.into(), diagnostic });
     }
 
+    /// Forgets what was noted last, if it stands at `span`.
+    pub(super) fn forget_mend(&mut self, span: &Span) {
+        self.mends.pop_if(|mend| mend.span == *span);
+    }
+
     /// Tells what was noted, unless the statement is part of one that is written otherwise itself.
     pub(super) fn tell_mends(&mut self) {
         if self.mends.is_empty() || self.unbraced > 0 {

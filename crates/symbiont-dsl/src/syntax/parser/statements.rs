@@ -350,6 +350,9 @@ impl Parser<'_> {
         let start = self.at;
         self.bump();
         if self.kind_ahead(1) == SyntaxKind::Comma {
+            // The word is told of with the names.
+            let word = self.tokens[start].start as usize..self.tokens[start].end as usize;
+            self.forget_mend(&word);
             return self.several(start);
         }
         if self.at_word("mut") && self.kind_ahead(1) == SyntaxKind::Name {
@@ -364,12 +367,16 @@ impl Parser<'_> {
         let name = self.name("a name").unwrap_or_else(|| self.no_name());
         self.walrus();
         let ty = self.eat(SyntaxKind::Colon).then(|| self.ty());
-        let ends = matches!(self.kind(), SyntaxKind::Semicolon | SyntaxKind::RightBrace);
+        let line = ty.is_none()
+            && self.first_on_line()
+            && !matches!(self.kind(), SyntaxKind::Equals | SyntaxKind::Colon);
+        let ends = matches!(self.kind(), SyntaxKind::Semicolon | SyntaxKind::RightBrace) || line;
         if ends && self.sink.told() == told && !name.node.is_empty() {
             return self.without_value(name, ty);
         }
         self.expect(SyntaxKind::Equals, "`=` and a value");
         let value = self.expression();
+        self.more_lets();
         StmtKind::Let { name, ty, value }
     }
 
@@ -392,7 +399,13 @@ impl Parser<'_> {
         let diagnostic =
             Diagnostic::error("E0101", message, self.span()).label("expected `=` and a value");
         match ty {
-            None => self.mend_of(diagnostic, self.after_last(), " = null"),
+            None if self.at(SyntaxKind::Semicolon) || self.at(SyntaxKind::RightBrace) => {
+                self.mend_of(diagnostic, self.after_last(), " = null");
+            }
+            None => {
+                self.mend_of(diagnostic, self.after_last(), " = null;");
+                self.ended_at = Some(self.at);
+            }
             // No value of every type comes to mind.
             Some(_) => {
                 self.mends.clear();

@@ -261,7 +261,9 @@ impl Parser<'_> {
         self.report(diagnostic);
         self.bump();
         self.bump();
-        self.eat(SyntaxKind::Equals);
+        if !self.eat(SyntaxKind::Equals) {
+            self.eat(SyntaxKind::Dot);
+        }
         if self.eat(SyntaxKind::Minus) {
             self.negative_pattern();
         } else {
@@ -292,6 +294,10 @@ impl Parser<'_> {
         }
         if self.at(SyntaxKind::LeftBrace) {
             return self.record_pattern();
+        }
+        if self.at_both(SyntaxKind::Dot, SyntaxKind::Dot) {
+            self.no_range();
+            return PatternKind::Wildcard;
         }
         if self.eat(SyntaxKind::Minus) {
             return self.negative_pattern();

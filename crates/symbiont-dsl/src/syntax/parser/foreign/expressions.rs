@@ -140,6 +140,14 @@ impl Parser<'_> {
         self.bump();
         let items = self.binary(0);
         let condition = self.eat_word("if").then(|| self.binary(0));
+        while self.at_word("for") && self.kind_ahead(1) == SyntaxKind::Name {
+            several = true;
+            self.bump();
+            self.binary(0);
+            if self.eat_word("if") {
+                self.binary(0);
+            }
+        }
         let mut diagnostic =
             Diagnostic::error("E0115", "arrays are not written with `for`", mark.clone())
                 .label("expected `map` or `filter`")

@@ -282,8 +282,9 @@ impl Parser<'_> {
             lets.collect::<Vec<_>>().join("; ")
         };
         let meant = match values.as_slice() {
-            [] => None,
             _ if names.is_empty() => None,
+            [] if bracketed => None,
+            [] => Some(lets(vec!["null".to_owned(); names.len()])),
             [value] => Some(self.parts(&names, value, by_name)),
             values if values.len() == names.len() => {
                 let values: Vec<String> = values.iter().map(|value| self.written(value)).collect();
@@ -304,6 +305,21 @@ impl Parser<'_> {
         self.sink.lost(span);
         self.node(SyntaxKind::Let, start);
         StmtKind::Expr(values.into_iter().next().unwrap_or_else(|| self.missing()))
+    }
+
+    /// `, b = 2` behind `let a = 1`.
+    pub(in crate::syntax::parser) fn more_lets(&mut self) {
+        while self.at(SyntaxKind::Comma)
+            && self.kind_ahead(1) == SyntaxKind::Name
+            && self.kind_ahead(2) == SyntaxKind::Equals
+        {
+            let comma = self.span();
+            self.mend(comma.clone(), "; let", "a `let` declares one name");
+            (0..3).for_each(|_| self.bump());
+            self.expression();
+            // What is declared here has no statement of its own.
+            self.sink.lost(comma);
+        }
     }
 
     /// One `let` for each of several names of what is in a value. It needs no name of its own: the first
@@ -654,6 +670,10 @@ impl Parser<'_> {
             self.mend(span, "", message);
             self.bump();
         }
+        if self.at_lines_of_else() {
+            let place = self.after_last();
+            return self.lines(place, self.at - 1);
+        }
         if self.at_unbraced() { self.unbraced() } else { self.block() }
     }
 
@@ -674,6 +694,19 @@ impl Parser<'_> {
                 Minus => behind_else,
                 _ => false,
             }
+    }
+
+    /// Whether the lines of an `else` begin here, which has no braces, and neither has what is before it.
+    fn at_lines_of_else(&self) -> bool {
+        let word = self.at.checked_sub(1);
+        word.is_some_and(|word| {
+            let before = word.checked_sub(1).map(|before| self.tokens[before].kind);
+            self.text_of(word) == "else"
+                && before != Some(SyntaxKind::RightBrace)
+                && self.at(SyntaxKind::Name)
+                && self.first_on_line()
+                && self.indent(self.at) > self.indent_of_line(word)
+        })
     }
 
     fn unbraced(&mut self) -> Block {
@@ -718,12 +751,18 @@ impl Parser<'_> {
 
     /// `: statements`, up to what is indented as far as the line that it begins in.
     pub(in crate::syntax::parser) fn indented(&mut self) -> Block {
-        let start = self.at;
-        let least = self.indent_of_line();
-        let before = self.after_last().start;
-        let span = before..self.span().end;
-        self.mend_at(self.span(), span, " {", "a block stands in braces");
+        let head = self.at;
+        let span = self.after_last().start..self.span().end;
         self.bump();
+        self.lines(span, head)
+    }
+
+    /// What is indented further than the line of the token `head`; its `{` stands in the place of `span`.
+    fn lines(&mut self, span: Span, head: usize) -> Block {
+        let start = self.at;
+        let least = self.indent_of_line(head);
+        let at = start_of(self.tokens, head)..end_of(self.tokens, head);
+        self.mend_at(at, span, " {", "a block stands in braces");
         let mut block = Block::default();
         if self.enter() {
             self.unbraced += 1;
@@ -756,10 +795,10 @@ impl Parser<'_> {
         start - self.source[..start].rfind('\n').map_or(0, |end| end + 1)
     }
 
-    /// How far the first token of this line is indented; of a long line, one in its middle.
-    fn indent_of_line(&self) -> usize {
-        let least = self.at.saturating_sub(FAR);
-        let first = (least..=self.at).rev().find(|at| self.tokens[*at].first_on_line);
+    /// How far the first token of the line of another is indented; of a long line, one in its middle.
+    fn indent_of_line(&self, token: usize) -> usize {
+        let least = token.saturating_sub(FAR);
+        let first = (least..=token).rev().find(|at| self.tokens[*at].first_on_line);
         first.map_or(0, |first| self.indent(first))
     }
 
@@ -771,7 +810,7 @@ impl Parser<'_> {
         self.sink.push(diagnostic);
         let start = self.at;
         if self.at(SyntaxKind::Colon) {
-            let least = self.indent_of_line();
+            let least = self.indent_of_line(self.at);
             self.bump();
             while !matches!(self.kind(), SyntaxKind::RightBrace | SyntaxKind::End)
                 && (!self.first_on_line() || self.indent(self.at) > least)
