@@ -131,6 +131,8 @@ struct Infer<'a, 'r> {
     result: Option<Want<'a>>,
     /// What the body around returned so far.
     returned: TyId,
+    /// What was negated last.
+    negated: TyId,
 }
 
 impl<'a, 'r> Infer<'a, 'r> {
@@ -153,6 +155,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             report: None,
             result: None,
             returned: TyId::Never,
+            negated: TyId::Any,
         }
     }
 
@@ -653,7 +656,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             }
             ExprKind::Record { name, fields } => self.record(name.as_ref(), fields, &expr.span),
             ExprKind::Unary(UnaryOp::Not, of) => {
-                self.expr(of);
+                self.negated = self.expr(of);
                 TyId::Bool
             }
             ExprKind::Unary(UnaryOp::Negate, of) => match self.expr(of) {
@@ -661,8 +664,13 @@ impl<'a, 'r> Infer<'a, 'r> {
                 _ => TyId::Any,
             },
             ExprKind::Binary(op, left, right) => {
-                let (a, b) = (self.expr(left), self.expr(right));
-                self.operation(*op, left, a, right, b, &expr.span)
+                let a = self.expr(left);
+                let negated = self.negated;
+                let b = self.expr(right);
+                match self.partly_negated(*op, (left, negated), (right, b), &expr.span) {
+                    true => TyId::Bool,
+                    false => self.operation(*op, left, a, right, b, &expr.span),
+                }
             }
             ExprKind::Member(of, name) => {
                 let of = self.expr(of);
@@ -1065,9 +1073,6 @@ impl<'a, 'r> Infer<'a, 'r> {
         span: &Span,
     ) -> TyId {
         let (x, y) = (self.store.head(a), self.store.head(b));
-        if self.negated(op, left, (right, y), span) {
-            return TyId::Bool;
-        }
         self.settled(op, left, right, span);
         match (op, y) {
             (BinaryOp::Equal, _) => self.comparable(a, b, span, "always false"),
@@ -1092,11 +1097,11 @@ impl<'a, 'r> Infer<'a, 'r> {
 
     /// That a `not` is not taken for one of the whole comparison; whether it was told. Bools may be
     /// compared with bools, and with what only the run knows.
-    fn negated(
+    fn partly_negated(
         &mut self,
         op: BinaryOp,
-        left: &Expr,
-        (right, y): (&Expr, Ty<'a>),
+        (left, negated): (&Expr, TyId),
+        (right, b): (&Expr, TyId),
         span: &Span,
     ) -> bool {
         let Some(source) = self.report.as_ref().map(|report| report.source) else { return false };
@@ -1105,8 +1110,13 @@ impl<'a, 'r> Infer<'a, 'r> {
         }
         let known =
             |ty| !matches!(ty, Ty::Bool | Ty::Any | Ty::Never | Ty::Declared(_) | Ty::Opaque(_));
-        let told = match (op, y) {
-            (BinaryOp::In | BinaryOp::NotIn, Ty::Array(of)) => self.store.head(of) != Ty::Bool,
+        let no_bool = self.store.head(negated) != Ty::Bool;
+        let told = match (op, self.store.head(b)) {
+            (BinaryOp::In | BinaryOp::NotIn, Ty::Array(of)) => match self.store.head(of) {
+                Ty::Any => no_bool && !has_bool(right),
+                of => known(of),
+            },
+            (BinaryOp::In | BinaryOp::NotIn, Ty::Any) => no_bool,
             (BinaryOp::In | BinaryOp::NotIn, _) => true,
             (BinaryOp::Equal | BinaryOp::NotEqual, y) => known(y),
             (
@@ -1120,7 +1130,8 @@ impl<'a, 'r> Infer<'a, 'r> {
         };
         if told {
             self.tell(Severity::Warning, span.start, |_| {
-                let message = format!("`not` is read before `{}`", sign(op));
+                let word = if source[left.span.clone()].starts_with('!') { "!" } else { "not" };
+                let message = format!("`{word}` is read before `{}`", sign(op));
                 let label = match op {
                     BinaryOp::In | BinaryOp::NotIn => "looks for a bool",
                     _ => "compares a bool",
@@ -1202,6 +1213,12 @@ impl<'a, 'r> Infer<'a, 'r> {
             _ => false,
         }
     }
+}
+
+/// Whether a bool is written in an array.
+fn has_bool(array: &Expr) -> bool {
+    let is_bool = |item: &Expr| matches!(item.kind, ExprKind::Literal(Literal::Bool(_)));
+    matches!(&array.kind, ExprKind::Array(items) if items.iter().any(is_bool))
 }
 
 /// What takes more than its row says.

@@ -48,6 +48,7 @@ fn read(source: &str, most: usize, sink: &mut Sink) -> Lexed {
         at: 0,
         suspect: None,
         quotes_run_out: false,
+        unquoted: (0, 0),
         unclosed: false,
         cut: false,
         lexed: Lexed { tokens: Vec::with_capacity(capacity), trivia: Vec::new() },
@@ -89,6 +90,8 @@ struct Lexer<'a> {
     /// A string was not closed before the end: from here on strings end with their line at the
     /// latest, so that the rest of the source is not searched again and again.
     quotes_run_out: bool,
+    /// A quote of other languages, and up to where none of it closes a text.
+    unquoted: (u8, usize),
     /// Whether the text that was just read lacks its closing quotes.
     unclosed: bool,
     /// Whether the source ends in a comment that is not closed.
@@ -534,10 +537,16 @@ impl Lexer<'_> {
         let start = self.at;
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let mut inner = 0;
+        if self.unquoted.0 == quote && start < self.unquoted.1 {
+            return false;
+        }
         self.at += 1;
         loop {
             match (self.peek(0), self.peek(1)) {
-                (0 | b'\n', _) => return false,
+                (0 | b'\n', _) => {
+                    self.unquoted = (quote, self.at);
+                    return false;
+                }
                 (b'\\', next) if next == quote || next == b'"' => self.at += 2,
                 (here, next) if here == quote => {
                     if quote != b'\'' || next != quote || self.at == start + 1 {

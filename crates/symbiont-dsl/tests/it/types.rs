@@ -138,6 +138,7 @@ fn what_fits_is_accepted() {
         // `not` before what may be a bool, or in parentheses.
         "let flags = [true]; !n in flags; not n == true; !n == w; (not n) in xs; (!n) == 1;",
         "!(n in xs); not (n == 1); !n && n == 1;",
+        "!w in [true, w]; !(n == 1) in w.flags; !s.is_empty() not in w.flags;",
         // What hosts take.
         "exec(s, xs, { timeout: 5s }); exec(s, null, { timeout: 500 }); exec(s, { env: {} });",
         "sleep(500); sleep(d * 2); send(s, n); send(s, s, xs); receive(); receive(5s); publish(s);",
@@ -305,7 +306,7 @@ fn what_never_fits_is_an_error() {
         ("publish(n, s);", "W0313 `n`: `publish` takes `String` as `topic`, and is given `int`"),
         // What `not` is read as part of.
         ("not s in xs;", "W0325 `not s in xs`: `not` is read before `in`"),
-        ("!n == 1;", "W0325 `!n == 1`: `not` is read before `==`"),
+        ("!n == 1;", "W0325 `!n == 1`: `!` is read before `==`"),
         ("not o == None;", "W0325 `not o == None`: `not` is read before `==`"),
         ("1 >= 2;", "W0326 `1 >= 2`: this comparison is always false"),
         ("1 == 1.0;", "W0326 `1 == 1.0`: this comparison is always true"),

@@ -739,7 +739,14 @@ impl Parser<'_> {
         let value = self.in_value;
         let kind = self.statement();
         let span = self.span_from(start);
-        let ended = self.at_word("else") || self.at_word("end") || value;
+        use SyntaxKind::{Comma, End, RightBrace, RightBracket, RightParen, Semicolon};
+        let outer = value
+            && (self.first_on_line()
+                || matches!(
+                    self.kind(),
+                    Comma | End | RightBrace | RightBracket | RightParen | Semicolon
+                ));
+        let ended = self.at_word("else") || self.at_word("end") || outer;
         if !ended || self.at == start {
             return self.end_statement(start, kind, span, block);
         }
