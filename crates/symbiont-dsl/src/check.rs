@@ -19,7 +19,7 @@
 mod access;
 pub(crate) mod blocks;
 mod flow;
-mod names;
+pub(crate) mod names;
 mod tools;
 
 use std::collections::HashSet;
@@ -49,7 +49,7 @@ pub(crate) fn check(
     let broken = names::Broken::of(program, sink);
     let names = Resolution::of(program);
     names::check(program, source, &names, &broken, tools, sink);
-    infer::check(program, &names, &|at| broken.in_statement(at), sink);
+    infer::check(program, &names, source, &|at| broken.in_statement(at), sink);
     flow::check(program, sink);
     let mut budget = access::BUDGET;
     for (agent, definition) in program.agents.iter().zip(agents) {

@@ -23,26 +23,31 @@ pub(crate) use store::{Store, Ty, TyId};
 
 use store::{Field, Inside};
 
+use crate::check::names;
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
 use crate::foreign;
 use crate::hir::{
     Arg, BinaryOp, Block, Condition, Expr, ExprKind, Function, Literal, Param, Pattern,
     PatternKind, Program, Span, Spanned, Stmt, StmtKind, Type, UnaryOp,
 };
+use crate::negation;
+use crate::operations::{self, Place as Slot, Taken};
 use crate::resolve::{Binding, Meaning, Names, Origin, Resolution, SymbolKind};
 use crate::signatures::{self, Receiver, Signature};
 use crate::syntax::literal::short;
+use crate::value::Value;
 
 /// Compares what a program does with the types that are written in it. Of places that `broken`
 /// holds nothing is said.
 pub(crate) fn check<'a>(
     program: &'a Program,
     names: &Resolution<'a>,
+    source: &str,
     broken: &dyn Fn(usize) -> bool,
     sink: &mut Sink,
 ) {
     let mut walk = Infer::new(program, names);
-    walk.report = Some(Report { broken, sink });
+    walk.report = Some(Report { source, broken, sink });
     walk.program(program);
 }
 
@@ -106,6 +111,7 @@ enum Place<'a> {
 
 /// Whom mismatches are told.
 struct Report<'r> {
+    source: &'r str,
     broken: &'r dyn Fn(usize) -> bool,
     sink: &'r mut Sink,
 }
@@ -125,6 +131,8 @@ struct Infer<'a, 'r> {
     result: Option<Want<'a>>,
     /// What the body around returned so far.
     returned: TyId,
+    /// What was negated last.
+    negated: TyId,
 }
 
 impl<'a, 'r> Infer<'a, 'r> {
@@ -147,6 +155,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             report: None,
             result: None,
             returned: TyId::Never,
+            negated: TyId::Any,
         }
     }
 
@@ -246,7 +255,7 @@ impl<'a, 'r> Infer<'a, 'r> {
         at: usize,
         diagnostic: impl FnOnce(&Store<'a>) -> Diagnostic,
     ) {
-        if let Some(Report { broken, sink }) = &mut self.report
+        if let Some(Report { broken, sink, .. }) = &mut self.report
             && !sink.is_full(severity)
             && !broken(at)
         {
@@ -647,7 +656,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             }
             ExprKind::Record { name, fields } => self.record(name.as_ref(), fields, &expr.span),
             ExprKind::Unary(UnaryOp::Not, of) => {
-                self.expr(of);
+                self.negated = self.expr(of);
                 TyId::Bool
             }
             ExprKind::Unary(UnaryOp::Negate, of) => match self.expr(of) {
@@ -655,8 +664,13 @@ impl<'a, 'r> Infer<'a, 'r> {
                 _ => TyId::Any,
             },
             ExprKind::Binary(op, left, right) => {
-                let (a, b) = (self.expr(left), self.expr(right));
-                self.operation(*op, left, a, right, b, &expr.span)
+                let a = self.expr(left);
+                let negated = self.negated;
+                let b = self.expr(right);
+                match self.partly_negated(*op, (left, negated), (right, b), &expr.span) {
+                    true => TyId::Bool,
+                    false => self.operation(*op, left, a, right, b, &expr.span),
+                }
             }
             ExprKind::Member(of, name) => {
                 let of = self.expr(of);
@@ -772,11 +786,7 @@ impl<'a, 'r> Infer<'a, 'r> {
                 let first = types.first().copied().unwrap_or(TyId::Any);
                 row.map_or(TyId::Any, |row| self.gives(row, first, args.len()))
             }
-            (ExprKind::Name(name), Some(Meaning::HostCall)) => {
-                let first = self.arguments(args);
-                let row = signatures::function(name);
-                row.map_or(TyId::Any, |row| self.gives(row, first, args.len()))
-            }
+            (ExprKind::Name(name), Some(Meaning::HostCall)) => self.hosted(name, callee, args),
             (ExprKind::Member(of, name), meaning) => {
                 let meant = match (&of.kind, meaning) {
                     (ExprKind::Name(root), Some(Meaning::HostCall)) => {
@@ -791,11 +801,7 @@ impl<'a, 'r> Infer<'a, 'r> {
                     _ => None,
                 };
                 match meant {
-                    Some(host) => {
-                        let first = self.arguments(args);
-                        let row = signatures::function(&host);
-                        row.map_or(TyId::Any, |row| self.gives(row, first, args.len()))
-                    }
+                    Some(host) => self.hosted(&host, callee, args),
                     None => self.method(of, name, args),
                 }
             }
@@ -807,6 +813,63 @@ impl<'a, 'r> Infer<'a, 'r> {
                 self.expr(callee);
                 self.arguments(args);
                 TyId::Any
+            }
+        }
+    }
+
+    /// A call of the host, or of a tool, of which nothing is known here.
+    fn hosted(&mut self, call: &str, callee: &Expr, args: &'a [Arg]) -> TyId {
+        let types: Vec<TyId> = args.iter().map(|arg| self.expr(&arg.value)).collect();
+        self.taken(call, callee, args, &types);
+        let first = types.first().copied().unwrap_or(TyId::Any);
+        signatures::function(call).map_or(TyId::Any, |row| self.gives(row, first, args.len()))
+    }
+
+    /// That a call of the host is given what it can't do without, and nothing that it refuses.
+    fn taken(&mut self, call: &str, callee: &Expr, args: &[Arg], types: &[TyId]) {
+        if self.report.is_none() {
+            return;
+        }
+        let shapes = names::given(args);
+        let Some(Ok(arranged)) = operations::arrange(call, &shapes) else { return };
+        let refused = |message: String, span: &Span| {
+            Diagnostic::warning("W0313", message, span.clone()).label("will fail with `TypeError`")
+        };
+        for &Taken { parameter, ty, needed } in arranged.takes() {
+            let slot = arranged.slot(parameter).map(Slot::Slot);
+            let mut given =
+                (arranged.places.iter().zip(args).zip(types)).filter_map(|((place, arg), ty)| {
+                    let named = || arg.name.as_ref().is_some_and(|name| name.node == parameter);
+                    let here = Some(*place) == slot || *place == Slot::Option && named();
+                    match (&arg.value.kind, place) {
+                        _ if here => Some((*ty, &arg.value)),
+                        (ExprKind::Record { fields, .. }, Slot::Options) => {
+                            let of = fields.iter().find(|(key, _)| key.node == parameter)?;
+                            let head = self.store.head(*ty);
+                            let ty = self.field(head, parameter)?;
+                            Some((ty, &of.1))
+                        }
+                        _ => None,
+                    }
+                });
+            let Some((got, value)) = given.next() else {
+                if needed {
+                    let message = format!("`{call}` needs `{parameter}`");
+                    self.tell(Severity::Warning, callee.span.start, |_| {
+                        refused(message, &callee.span)
+                    });
+                    return;
+                }
+                continue;
+            };
+            let head = self.store.head(got);
+            if !ty.split(" | ").any(|wanted| takes(wanted, head)) {
+                self.tell(Severity::Warning, value.span.start, |store| {
+                    let got = store.show(got);
+                    let message =
+                        format!("`{call}` takes `{ty}` as `{parameter}`, and is given `{got}`");
+                    refused(message, &value.span)
+                });
             }
         }
     }
@@ -911,24 +974,11 @@ impl<'a, 'r> Infer<'a, 'r> {
                 .label("will fail with `TypeError`")
                 .note(format!("`{row}`"))
         };
-        let (least, most) = row.arity();
-        if !(least..=most).contains(&args.len()) {
-            let count = |number: usize| match number {
-                0 => "no arguments".to_owned(),
-                1 => "1 argument".to_owned(),
-                number => format!("{number} arguments"),
-            };
-            let takes = match (least, most) {
-                (least, usize::MAX) => format!("at least {}", count(least)),
-                (least, most) if least == most => count(most),
-                (least, most) => format!("{least} to {}", count(most)),
-            };
-            let message = format!("`{}` takes {takes}, and is given {}", row.name, args.len());
+        if let Some(message) = row.refuses(args.len()) {
             self.tell(Severity::Warning, name.start, |_| refused(message, name));
             return;
         }
-        // What gives something as a rule only takes more than its row says.
-        if !row.always {
+        if LENIENT.contains(&row.name) {
             return;
         }
         for ((arg, ty), wanted) in args.iter().zip(types).zip(row.each_param()) {
@@ -1023,6 +1073,7 @@ impl<'a, 'r> Infer<'a, 'r> {
         span: &Span,
     ) -> TyId {
         let (x, y) = (self.store.head(a), self.store.head(b));
+        self.settled(op, left, right, span);
         match (op, y) {
             (BinaryOp::Equal, _) => self.comparable(a, b, span, "always false"),
             (BinaryOp::NotEqual, _) => self.comparable(a, b, span, "always true"),
@@ -1042,6 +1093,86 @@ impl<'a, 'r> Infer<'a, 'r> {
             });
         }
         TyId::Any
+    }
+
+    /// That a `not` is not taken for one of the whole comparison; whether it was told. Bools may be
+    /// compared with bools, and with what only the run knows.
+    fn partly_negated(
+        &mut self,
+        op: BinaryOp,
+        (left, negated): (&Expr, TyId),
+        (right, b): (&Expr, TyId),
+        span: &Span,
+    ) -> bool {
+        let Some(source) = self.report.as_ref().map(|report| report.source) else { return false };
+        if negation::bare(source, left).is_none() {
+            return false;
+        }
+        let known =
+            |ty| !matches!(ty, Ty::Bool | Ty::Any | Ty::Never | Ty::Declared(_) | Ty::Opaque(_));
+        let no_bool = self.store.head(negated) != Ty::Bool;
+        let told = match (op, self.store.head(b)) {
+            (BinaryOp::In | BinaryOp::NotIn, Ty::Array(of)) => match self.store.head(of) {
+                Ty::Any => no_bool && !has_bool(right),
+                of => known(of),
+            },
+            (BinaryOp::In | BinaryOp::NotIn, Ty::Any) => no_bool,
+            (BinaryOp::In | BinaryOp::NotIn, _) => true,
+            (BinaryOp::Equal | BinaryOp::NotEqual, y) => known(y),
+            (
+                BinaryOp::Less
+                | BinaryOp::LessOrEqual
+                | BinaryOp::Greater
+                | BinaryOp::GreaterOrEqual,
+                y,
+            ) => known(y),
+            _ => false,
+        };
+        if told {
+            self.tell(Severity::Warning, span.start, |_| {
+                let word = if source[left.span.clone()].starts_with('!') { "!" } else { "not" };
+                let message = format!("`{word}` is read before `{}`", sign(op));
+                let label = match op {
+                    BinaryOp::In | BinaryOp::NotIn => "looks for a bool",
+                    _ => "compares a bool",
+                };
+                let diagnostic = Diagnostic::warning("W0325", message, span.clone()).label(label);
+                match negation::of_whole(source, op, left, right) {
+                    Some(meant) => {
+                        let help = format!("did you mean `{}`?", short(&meant));
+                        diagnostic.fix(span.clone(), meant, help)
+                    }
+                    None => diagnostic,
+                }
+            });
+        }
+        told
+    }
+
+    /// That two values that are written out compare in the same way whenever it is done.
+    fn settled(&mut self, op: BinaryOp, left: &Expr, right: &Expr, span: &Span) {
+        use std::cmp::Ordering;
+        let (ExprKind::Literal(a), ExprKind::Literal(b)) = (&left.kind, &right.kind) else {
+            return;
+        };
+        let [a, b] = [a, b].map(literal_value);
+        let ordered = |is: fn(Ordering) -> bool| a.order(&b).map(is);
+        let outcome = match op {
+            BinaryOp::Equal => Some(a == b),
+            BinaryOp::NotEqual => Some(a != b),
+            BinaryOp::Less => ordered(Ordering::is_lt),
+            BinaryOp::LessOrEqual => ordered(Ordering::is_le),
+            BinaryOp::Greater => ordered(Ordering::is_gt),
+            BinaryOp::GreaterOrEqual => ordered(Ordering::is_ge),
+            _ => None,
+        };
+        if let Some(outcome) = outcome {
+            self.tell(Severity::Warning, span.start, |_| {
+                let message = format!("this comparison is always {outcome}");
+                Diagnostic::warning("W0326", message, span.clone())
+                    .label("both values are written out")
+            });
+        }
     }
 
     /// That what is in an option or a result is not compared with the option or the result.
@@ -1084,6 +1215,15 @@ impl<'a, 'r> Infer<'a, 'r> {
     }
 }
 
+/// Whether a bool is written in an array.
+fn has_bool(array: &Expr) -> bool {
+    let is_bool = |item: &Expr| matches!(item.kind, ExprKind::Literal(Literal::Bool(_)));
+    matches!(&array.kind, ExprKind::Array(items) if items.iter().any(is_bool))
+}
+
+/// What takes more than its row says.
+const LENIENT: [&str; 3] = ["round", "plus", "since"];
+
 /// Whether a parameter of this type, as a signature writes it, may take such a value.
 fn takes(wanted: &str, ty: Ty<'_>) -> bool {
     let name = wanted.split(['<', ' ']).next().unwrap_or_default();
@@ -1108,6 +1248,18 @@ fn takes(wanted: &str, ty: Ty<'_>) -> bool {
             "Map" => matches!(ty, Ty::Map(_) | Ty::Record { .. }),
             _ => true,
         },
+    }
+}
+
+fn literal_value(literal: &Literal) -> Value {
+    match literal {
+        Literal::Null => Value::Null,
+        Literal::Bool(value) => Value::Bool(*value),
+        Literal::Int(value) => Value::Int(*value),
+        Literal::Float(value) => Value::Float(*value),
+        Literal::String(text) => Value::from(text.as_str()),
+        Literal::Duration(value) => Value::Duration(*value),
+        Literal::Size(value) => Value::Size(*value),
     }
 }
 

@@ -27,6 +27,7 @@ pub mod formula;
 pub mod hir;
 mod infer;
 pub mod machine;
+mod negation;
 pub mod operations;
 pub mod policy;
 mod resolve;

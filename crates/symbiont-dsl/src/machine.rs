@@ -54,6 +54,7 @@ use jobs::{Form, Write};
 use meter::{Meter, Raise, TEXT, VALUE, raise, type_error};
 #[cfg(test)]
 pub(crate) use methods::known as methods_of;
+pub(crate) use pattern::is_pattern;
 pub use saved::RestoreError;
 pub use session::Session;
 use work::Work;

@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use crate::url::Url;
 
 pub use canonical::canonical;
+pub(crate) use parameters::Taken;
 pub use parameters::{
     Arranged, Given, Misplaced, Place, Shape, arrange, option, options, options_slot, slots,
 };

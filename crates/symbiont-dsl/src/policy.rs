@@ -31,6 +31,7 @@ use crate::hir::{
     Agent, Arg, BinaryOp, BlockKind, Expr, ExprKind, Function, Literal, PolicyBlock, Program, Rule,
     Span, Spanned, UnaryOp, Verb,
 };
+use crate::negation;
 use crate::operations;
 use crate::syntax::MAX_SOURCE;
 use crate::syntax::literal::{parse_duration, short};
@@ -144,6 +145,28 @@ struct Target {
 }
 
 impl Target {
+    /// The kinds of what a request says under a path, as far as all that the pattern speaks of takes no
+    /// others there.
+    fn kinds(&self, fact: &[String]) -> Kinds {
+        let whatever = Kinds::of_fact(fact);
+        let [kind, at] = fact else { return whatever };
+        if kind != "argument" {
+            return whatever;
+        }
+        let at = at.parse::<usize>().ok();
+        let of = |name: &String| {
+            let name = name.split(':').next().unwrap_or_default();
+            match (name, at) {
+                ("sandbox.exec" | "fs.read" | "fs.write" | "message.send", Some(0)) => {
+                    Kinds::STRING
+                }
+                ("sandbox.exec", Some(1)) => Kinds::ARRAY.or(Kinds::NULL),
+                _ => whatever,
+            }
+        };
+        self.operations.iter().map(of).reduce(Kinds::or).unwrap_or(whatever)
+    }
+
     /// Whether this fact is the path of a file.
     fn is_path(&self, fact: &[String]) -> bool {
         self.files && (fact == ["argument", "0"] || fact == ["named", "path"])
@@ -549,7 +572,15 @@ impl Compiler<'_> {
         // The two sides of a comparison, with a path as requests state it.
         let sides = |op, left: &Expr, right: &Expr| -> Result<(Operand, Operand), Fault> {
             let kinds = (self.kinds(left, target)?, self.kinds(right, target)?);
-            formula::comparable(op, (left, kinds.0), (right, kinds.1))?;
+            formula::comparable(op, (left, kinds.0), (right, kinds.1)).map_err(|fault| {
+                match negation::of_whole(self.source, op, left, right) {
+                    Some(meant) => {
+                        let why = "`not` is read first, as of what stands right behind it";
+                        Fault::new(&expr.span, format!("{why}; did you mean `{}`?", short(&meant)))
+                    }
+                    None => fault,
+                }
+            })?;
             let (mut left, mut right) = (self.operand(left, target)?, self.operand(right, target)?);
             target.compare_paths(&mut left, &mut right);
             Ok((left, right))
@@ -684,7 +715,7 @@ impl Compiler<'_> {
 
     /// The kinds that a value can be of.
     fn kinds(&self, expr: &Expr, target: &Target) -> Result<Kinds, Fault> {
-        formula::kinds(expr, &|name| self.root(name, target))
+        formula::kinds(expr, &|name| self.root(name, target), &|fact| target.kinds(fact))
     }
 
     /// A value that is a condition by itself.

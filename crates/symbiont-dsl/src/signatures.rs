@@ -65,6 +65,25 @@ impl Signature {
         let optional = self.params.matches("?:").count() + usize::from(rest && count > 1);
         (count - optional, if rest { usize::MAX } else { count })
     }
+
+    /// What is wrong with as many arguments, if it does not take them.
+    pub(crate) fn refuses(&self, given: usize) -> Option<String> {
+        let (least, most) = self.arity();
+        if (least..=most).contains(&given) {
+            return None;
+        }
+        let count = |number: usize| match number {
+            0 => "no arguments".to_owned(),
+            1 => "1 argument".to_owned(),
+            number => format!("{number} arguments"),
+        };
+        let takes = match (least, most) {
+            (least, usize::MAX) => format!("at least {}", count(least)),
+            (least, most) if least == most => count(most),
+            (least, most) => format!("{least} to {}", count(most)),
+        };
+        Some(format!("`{}` takes {takes}, and is given {given}", self.name))
+    }
 }
 
 impl std::fmt::Display for Signature {

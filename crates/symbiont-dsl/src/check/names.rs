@@ -403,7 +403,7 @@ impl<'a> Report<'a, '_> {
 }
 
 /// The arguments of a call, as far as their places depend on them.
-pub(super) fn given(args: &[Arg]) -> Vec<Given<'_>> {
+pub(crate) fn given(args: &[Arg]) -> Vec<Given<'_>> {
     args.iter()
         .map(|arg| Given {
             name: arg.name.as_ref().map(|name| name.node.as_str()),

@@ -8,7 +8,8 @@
 
 use super::{Fault, Root, is_fact, path};
 use crate::diagnostic::nearest;
-use crate::hir::{BinaryOp, Expr, ExprKind, Literal, UnaryOp};
+use crate::hir::{Arg, BinaryOp, Expr, ExprKind, Literal, UnaryOp};
+use crate::machine::is_pattern;
 use crate::signatures::{self, Receiver, Signature};
 use crate::syntax::literal::short;
 use crate::value::Value;
@@ -35,11 +36,11 @@ const KINDS: [(Kinds, &str, Receiver); 13] = [
 ];
 
 impl Kinds {
-    const NULL: Self = Self(1);
+    pub(crate) const NULL: Self = Self(1);
     pub(crate) const BOOL: Self = Self(1 << 1);
     const NUMBER: Self = Self(1 << 2);
-    const STRING: Self = Self(1 << 3);
-    const ARRAY: Self = Self(1 << 4);
+    pub(crate) const STRING: Self = Self(1 << 3);
+    pub(crate) const ARRAY: Self = Self(1 << 4);
     const MAP: Self = Self(1 << 5);
     const BYTES: Self = Self(1 << 6);
     const DURATION: Self = Self(1 << 7);
@@ -59,7 +60,7 @@ impl Kinds {
         Self(self.0 & other.0)
     }
 
-    fn or(self, other: Self) -> Self {
+    pub(crate) fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -91,6 +92,44 @@ impl Kinds {
         }
     }
 
+    /// Those of what a request says under a path.
+    pub(crate) fn of_fact(path: &[String]) -> Self {
+        match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["time" | "limits", ..] | ["agent", "tier"] => Self::NUMBER,
+            ["operation"]
+            | ["agent", "id" | "name"]
+            | ["agent", "metadata", _]
+            | ["metadata", _] => Self::STRING,
+            _ => Self::FACT,
+        }
+    }
+
+    fn of_literal(literal: &Literal) -> Self {
+        match literal {
+            Literal::Null => Self::NULL,
+            Literal::Bool(_) => Self::BOOL,
+            Literal::Int(_) | Literal::Float(_) => Self::NUMBER,
+            Literal::String(_) => Self::STRING,
+            Literal::Duration(_) => Self::DURATION,
+            Literal::Size(_) => Self::SIZE,
+        }
+    }
+
+    /// What a parameter of this type takes, as a signature writes it.
+    fn taken(wanted: &str) -> Self {
+        match wanted.split(['<', ' ']).next().unwrap_or_default() {
+            "String" => Self::STRING,
+            "int" | "float" => Self::NUMBER,
+            "bytes" => Self::BYTES,
+            "duration" => Self::DURATION,
+            // A request states times as numbers.
+            "time" => Self::TIME.or(Self::NUMBER),
+            "Array" => Self::ARRAY,
+            "Map" => Self::MAP,
+            _ => Self::ALL,
+        }
+    }
+
     /// As policies tell them apart: times, durations and sizes are numbers, errors and bytes are texts.
     fn told(self) -> Self {
         let mut told = self;
@@ -119,7 +158,8 @@ impl Kinds {
             "int" | "float" => Self::NUMBER,
             "String" => Self::STRING,
             "bool" => Self::BOOL,
-            "time" => Self::TIME,
+            // A request states times as numbers.
+            "time" => Self::TIME.or(Self::NUMBER),
             "duration" => Self::DURATION,
             "null" => Self::NULL,
             "error" => Self::ERROR,
@@ -169,29 +209,48 @@ pub(crate) fn comparable(
         BinaryOp::In | BinaryOp::NotIn if !b.meets(Kinds::HOLDERS) => {
             Err(Fault::new(&right.span, format!("nothing is in {b}")))
         }
+        BinaryOp::In | BinaryOp::NotIn => match elements(right, b) {
+            Some(of) if !a.or(of).meets(Kinds::NULL) && !a.meets(of) => {
+                Err(Fault::new(&span, format!("{a} is never among what is {of}")))
+            }
+            _ => Ok(()),
+        },
         _ => Ok(()),
     }
 }
 
-/// The kinds that the value of a formula can be of, or what in it is in vain whatever the request says.
-pub(crate) fn kinds(expr: &Expr, names: &dyn Fn(&str) -> Root) -> Result<Kinds, Fault> {
-    let inner = |expr: &Expr| kinds(expr, names);
+/// What there can be in what is of kinds `b`, where that is known: in a text and under the keys of a map
+/// texts, in an array what is written in it.
+fn elements(right: &Expr, b: Kinds) -> Option<Kinds> {
+    match &right.kind {
+        ExprKind::Array(elements) if !elements.is_empty() => {
+            let kinds = elements.iter().map(|element| match &element.kind {
+                ExprKind::Literal(literal) => Some(Kinds::of_literal(literal).seen()),
+                _ => None,
+            });
+            kinds.reduce(|a, b| Some(a?.or(b?))).flatten()
+        }
+        _ => (b == Kinds::STRING).then_some(Kinds::STRING),
+    }
+}
+
+/// The kinds that the value of a formula can be of, or what in it is in vain whatever the request says;
+/// `fact` has those of what is under a path.
+pub(crate) fn kinds(
+    expr: &Expr,
+    names: &dyn Fn(&str) -> Root,
+    fact: &dyn Fn(&[String]) -> Kinds,
+) -> Result<Kinds, Fault> {
+    let inner = |expr: &Expr| kinds(expr, names, fact);
     if let Some(path) = path(expr, names)
         && is_fact(&path)
     {
         let now = matches!(expr.kind, ExprKind::Name(_) | ExprKind::Call { .. })
             && path == ["time", "unix"];
-        return Ok(if now { Kinds::TIME } else { Kinds::FACT });
+        return Ok(if now { Kinds::TIME } else { fact(&path) });
     }
     Ok(match &expr.kind {
-        ExprKind::Literal(literal) => match literal {
-            Literal::Null => Kinds::NULL,
-            Literal::Bool(_) => Kinds::BOOL,
-            Literal::Int(_) | Literal::Float(_) => Kinds::NUMBER,
-            Literal::String(_) => Kinds::STRING,
-            Literal::Duration(_) => Kinds::DURATION,
-            Literal::Size(_) => Kinds::SIZE,
-        },
+        ExprKind::Literal(literal) => Kinds::of_literal(literal),
         ExprKind::Array(_) => Kinds::ARRAY,
         ExprKind::Record { .. } => Kinds::MAP,
         ExprKind::Some(_) | ExprKind::None => Kinds::OPTION,
@@ -214,16 +273,18 @@ pub(crate) fn kinds(expr: &Expr, names: &dyn Fn(&str) -> Root) -> Result<Kinds, 
             // A key of a record comes before a method.
             match of.meets(Kinds::MAP) {
                 true => Kinds::ALL,
-                false => method(of, &name.node, expr)?,
+                false => method(of, &name.node, None, expr)?,
             }
         }
         ExprKind::Call { callee, args } => {
             let given = args.iter().map(|arg| inner(&arg.value)).collect::<Result<Vec<_>, _>>()?;
+            let given = Given { args, kinds: &given };
             match &callee.kind {
-                ExprKind::Member(of, name) => method(inner(of)?, &name.node, expr)?,
+                ExprKind::Member(of, name) => method(inner(of)?, &name.node, Some(given), expr)?,
                 ExprKind::Name(name) => match signatures::function(name) {
                     Some(row) => {
-                        let first = given.first().copied().unwrap_or(Kinds::ALL);
+                        given.suit(row, expr)?;
+                        let first = given.kinds.first().copied().unwrap_or(Kinds::ALL);
                         Kinds::of_result(row, first)
                     }
                     None => Kinds::ALL,
@@ -241,8 +302,46 @@ pub(crate) fn kinds(expr: &Expr, names: &dyn Fn(&str) -> Root) -> Result<Kinds, 
     })
 }
 
-/// What a method gives on a value of one of these kinds.
-fn method(of: Kinds, name: &str, expr: &Expr) -> Result<Kinds, Fault> {
+/// What a call is given.
+#[derive(Clone, Copy)]
+struct Given<'e> {
+    args: &'e [Arg],
+    kinds: &'e [Kinds],
+}
+
+impl Given<'_> {
+    /// Whether a function or a method can take this, whatever the request says.
+    fn suit(self, row: &Signature, expr: &Expr) -> Result<(), Fault> {
+        if let Some(why) = row.refuses(self.args.len()) {
+            return Err(Fault::new(&expr.span, why));
+        }
+        // What gives something as a rule only takes more than its row says.
+        let params = row.each_param().filter(|_| row.always);
+        for (given, wanted) in self.kinds.iter().zip(params) {
+            let taken = wanted.split(" | ").map(Kinds::taken).fold(Kinds::NULL, Kinds::or);
+            if !given.meets(taken) {
+                let why = format!("`{}` takes `{wanted}`, and never {given}", row.name);
+                return Err(Fault::new(&expr.span, why));
+            }
+        }
+        let pattern = match row.name {
+            "regex_match" => self.args.get(1),
+            "contains_pattern" => self.args.first(),
+            _ => None,
+        };
+        if let Some(Arg { value, .. }) = pattern
+            && let ExprKind::Literal(Literal::String(text)) = &value.kind
+            && !is_pattern(text)
+        {
+            let why = format!("`{}` is no pattern", short(text));
+            return Err(Fault::new(&expr.span, why));
+        }
+        Ok(())
+    }
+}
+
+/// What a method gives on a value of one of these kinds, called with this or read without parentheses.
+fn method(of: Kinds, name: &str, given: Option<Given<'_>>, expr: &Expr) -> Result<Kinds, Fault> {
     // Everything has a text.
     if name == "to_string" {
         return Ok(Kinds::STRING);
@@ -251,10 +350,17 @@ fn method(of: Kinds, name: &str, expr: &Expr) -> Result<Kinds, Fault> {
         let row = |(kind, _, receiver)| signatures::method(receiver, name).map(|row| (kind, row));
         KINDS.into_iter().filter_map(row)
     };
-    let given = rows().filter(|(kind, _)| of.meets(*kind));
-    let given = given.map(|(kind, row)| Kinds::of_result(row, kind)).reduce(Kinds::or);
-    if let Some(given) = given {
-        return Ok(given);
+    let able: Vec<_> = rows().filter(|(kind, _)| of.meets(*kind)).collect();
+    if let (Some(given), false) = (given, able.is_empty()) {
+        // A record may hold a function of that name, but no request does.
+        let mut refused = able.iter().map(|(_, row)| given.suit(row, expr));
+        if refused.clone().all(|suits| suits.is_err()) {
+            refused.next().unwrap_or(Ok(()))?;
+        }
+    }
+    let gives = able.iter().map(|(kind, row)| Kinds::of_result(row, *kind));
+    if let Some(gives) = gives.reduce(Kinds::or) {
+        return Ok(gives);
     }
     let having = rows().map(|(kind, _)| kind).fold(Kinds::NONE, Kinds::or);
     if having == Kinds::NONE {

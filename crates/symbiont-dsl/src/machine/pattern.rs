@@ -218,6 +218,11 @@ impl Job for Search {
     }
 }
 
+/// Whether a text is a pattern that can be looked for.
+pub(crate) fn is_pattern(text: &str) -> bool {
+    Pattern::new(text).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

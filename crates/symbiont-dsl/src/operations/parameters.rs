@@ -112,6 +112,51 @@ const PARAMETERS: &[Parameters] = &[
     Parameters { variadic: true, ..takes("checkpoint", &["value", "name"]) },
 ];
 
+/// What a parameter or an option of host calls takes: whatever is of another type is refused by whoever
+/// runs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Its name.
+    pub(crate) parameter: &'static str,
+    /// Its types, as a signature writes them.
+    pub(crate) ty: &'static str,
+    /// Whether the call fails without it.
+    pub(crate) needed: bool,
+}
+
+const fn needs(parameter: &'static str, ty: &'static str) -> Taken {
+    Taken { parameter, ty, needed: true }
+}
+
+const fn may(parameter: &'static str, ty: &'static str) -> Taken {
+    Taken { parameter, ty, needed: false }
+}
+
+/// What is taken, under the names that everyone sees.
+#[rustfmt::skip]
+const TAKEN: &[(&str, &[Taken])] = &[
+    ("exec",          &[needs("command", "String"), may("args", "Array"), may("timeout", "duration | int"), may("env", "Map")]),
+    ("fs.read",       &[needs("path", "String")]),
+    ("fs.exists",     &[needs("path", "String")]),
+    ("fs.list",       &[may("path", "String")]),
+    ("fs.write",      &[needs("path", "String"), needs("content", "any")]),
+    ("fs.remove",     &[needs("path", "String")]),
+    ("http.get",      &[needs("url", "String")]),
+    ("http.post",     &[needs("url", "String")]),
+    ("http.put",      &[needs("url", "String")]),
+    ("http.delete",   &[needs("url", "String")]),
+    ("http.request",  &[needs("url", "String")]),
+    ("delegate",      &[needs("agent", "String")]),
+    ("send",          &[needs("to", "String"), needs("payload", "any")]),
+    ("broadcast",     &[needs("topic", "String")]),
+    ("memory.get",    &[needs("key", "String")]),
+    ("memory.set",    &[needs("key", "String")]),
+    ("memory.remove", &[needs("key", "String")]),
+    ("receive",       &[may("timeout", "duration | int")]),
+    ("sleep",         &[needs("duration", "duration | int")]),
+    ("time_since",    &[needs("t", "time")]),
+];
+
 /// An argument, as far as its place depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Given<'a> {
@@ -157,6 +202,17 @@ impl Arranged {
     /// What the call is named in the form that everyone sees.
     pub fn name(&self) -> &'static str {
         self.parameters.name
+    }
+
+    /// The slot of a parameter of this name.
+    pub(crate) fn slot(&self, parameter: &str) -> Option<usize> {
+        self.parameters.slots.iter().position(|slot| is_filled(slot) && *slot == parameter)
+    }
+
+    /// What the call takes.
+    pub(crate) fn takes(&self) -> &'static [Taken] {
+        let row = TAKEN.iter().find(|(name, _)| *name == self.name());
+        row.map_or(&[], |(_, taken)| *taken)
     }
 }
 

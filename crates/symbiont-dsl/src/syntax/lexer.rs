@@ -48,6 +48,7 @@ fn read(source: &str, most: usize, sink: &mut Sink) -> Lexed {
         at: 0,
         suspect: None,
         quotes_run_out: false,
+        unquoted: (0, 0),
         unclosed: false,
         cut: false,
         lexed: Lexed { tokens: Vec::with_capacity(capacity), trivia: Vec::new() },
@@ -89,6 +90,8 @@ struct Lexer<'a> {
     /// A string was not closed before the end: from here on strings end with their line at the
     /// latest, so that the rest of the source is not searched again and again.
     quotes_run_out: bool,
+    /// A quote of other languages, and up to where none of it closes a text.
+    unquoted: (u8, usize),
     /// Whether the text that was just read lacks its closing quotes.
     unclosed: bool,
     /// Whether the source ends in a comment that is not closed.
@@ -166,7 +169,10 @@ impl Lexer<'_> {
             }
             (b'^', _) => {
                 let note = "`n.pow(2)` is a power, `a != b` is true where one of two bools is";
-                return self.no_operator("^", note, Star);
+                return match (self.peek(1), self.peek(2)) {
+                    (b'=', next) if next != b'=' => self.no_operator("^=", note, StarEquals),
+                    _ => self.no_operator("^", note, Star),
+                };
             }
             (b'$', b'a'..=b'z' | b'A'..=b'Z' | b'_') => return self.dollar(),
             (b'@', b'a'..=b'z' | b'A'..=b'Z' | b'_') if self.fresh_line => return self.decorator(),
@@ -500,18 +506,13 @@ impl Lexer<'_> {
             );
             return LongString;
         }
-        self.at += 1;
-        while !matches!(self.peek(0), b'\n' | b'"')
-            && self.peek(0) != quote
-            && self.at < self.bytes.len()
-        {
-            self.at += 1 + usize::from(self.peek(0) == b'\\' && self.peek(1) == quote);
+        if quote == b'\'' && self.label() {
+            return Unknown;
         }
-        if self.peek(0) != quote {
+        if !self.skip_quoted(quote) {
             self.at = start;
             return self.unknown(1);
         }
-        self.at += 1;
         let inner = &self.source[start + 1..self.at - 1];
         let diagnostic = if quote == b'`' && inner.contains("${") {
             let diagnostic =
@@ -524,10 +525,74 @@ impl Lexer<'_> {
         } else {
             Diagnostic::error("E0115", "text stands in double quotes", start..self.at)
                 .label(if quote == b'`' { "backticks" } else { "single quotes" })
-                .fix(start..self.at, format!("\"{inner}\""), "use double quotes")
+                .fix(start..self.at, requoted(inner), "use double quotes")
         };
         self.sink.push(diagnostic);
         String
+    }
+
+    /// Passes over a text in such quotes, up to the end of its line; false where that is none. A quote
+    /// that stands twice is one of the text.
+    fn skip_quoted(&mut self, quote: u8) -> bool {
+        let start = self.at;
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let mut inner = 0;
+        if self.unquoted.0 == quote && start < self.unquoted.1 {
+            return false;
+        }
+        self.at += 1;
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (0 | b'\n', _) => {
+                    self.unquoted = (quote, self.at);
+                    return false;
+                }
+                (b'\\', next) if next == quote || next == b'"' => self.at += 2,
+                (here, next) if here == quote => {
+                    if quote != b'\'' || next != quote || self.at == start + 1 {
+                        break;
+                    }
+                    self.at += 2;
+                }
+                (here, _) => {
+                    inner += usize::from(here == b'"');
+                    self.at += 1;
+                }
+            }
+        }
+        self.at += 1;
+        // With double quotes in it, it may as well be an apostrophe and a text behind it.
+        let before = start.checked_sub(1).map_or(b' ', |before| self.bytes[before]);
+        inner == 0 || (inner % 2 == 0 && !is_word(before) && !is_word(self.peek(0)))
+    }
+
+    /// `'name` in front of a loop, and behind `break`, where other languages write which loop is meant;
+    /// false where it is something else.
+    fn label(&mut self) -> bool {
+        let start = self.at;
+        self.at += 1;
+        self.skip_name();
+        let named = self.at;
+        let rest = &self.source[named..];
+        let begins = |text: &str| {
+            ["while", "for", "loop", "{"].iter().any(|word| text.trim_start().starts_with(word))
+        };
+        let before = self.source[..start].trim_end_matches([' ', '\t']);
+        let names = rest.strip_prefix(':').is_some_and(begins);
+        let leaves = before.ends_with("break") || before.ends_with("continue");
+        if named == start + 1 || !(names || leaves && !rest.starts_with('\'')) {
+            self.at = start;
+            return false;
+        }
+        let diagnostic = no_label(start..named);
+        self.sink.push(if names {
+            let end = rest[1..].find(|c: char| !c.is_whitespace()).unwrap_or(0);
+            diagnostic.fix(start..named + 1 + end, "", "leave it out")
+        } else {
+            diagnostic
+        });
+        self.at += usize::from(names);
+        true
     }
 
     fn line_comment(&mut self) -> SyntaxKind {
@@ -565,4 +630,32 @@ impl Lexer<'_> {
         self.cut = true;
         BlockComment
     }
+}
+
+/// What is told of the name of a loop, of which other languages say which one to leave.
+pub(crate) fn no_label(span: crate::hir::Span) -> Diagnostic {
+    Diagnostic::error("E0115", "loops have no names", span).label("not needed").note(
+        "`break` leaves the loop around it; a `return` from a function leaves all of its loops",
+    )
+}
+
+/// A text of single quotes in double ones.
+fn requoted(inner: &str) -> std::string::String {
+    let mut out = std::string::String::from("\"");
+    let mut escaped = false;
+    let mut chars = inner.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if !escaped => out.push_str("\\\""),
+            // A quote that stands twice is one.
+            '\'' if !escaped && chars.peek() == Some(&'\'') => {
+                chars.next();
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    out.push('"');
+    out
 }

@@ -49,6 +49,8 @@ pub(super) fn parse(source: &str, tokens: &[Token], end: usize, sink: &mut Sink)
         deepest: 0,
         reported_at: None,
         in_head: false,
+        in_value: false,
+        asks: None,
         may_step: false,
         mends: Vec::new(),
         unbraced: 0,
@@ -139,6 +141,10 @@ struct Parser<'a> {
     /// Whether this is the head of an `if`, `while`, `for`, `match` or `with`, where `{` opens the
     /// block and no record.
     in_head: bool,
+    /// Whether this is within an `if` that is a value, whose statement goes on behind it.
+    in_value: bool,
+    /// The `(` of a call that is meant to be one of a method of what stands in it.
+    asks: Option<usize>,
     /// Whether the next expression is a statement, behind which `++` may stand.
     may_step: bool,
     /// What of the statement at hand is written otherwise here, and was not told yet.

@@ -365,6 +365,29 @@ fn what_never_holds_is_told() {
         "agent.nmae == \"a\"",
         "time > 5",
         "x.frobnicate() == 1",
+        // What a call does not take.
+        "x.lower(1) == \"a\"",
+        "x.starts_with()",
+        "x.starts_with(1)",
+        "len(x, y) > 1",
+        "len() > 1",
+        "regex_match(x, \"(\")",
+        "x.contains_pattern(\"(\")",
+        // What is never among others.
+        "len(x) in [\"5\"]",
+        "len(x) not in [\"5\", \"6\"]",
+        "x.lower() in [1, 2]",
+        "len(x) in \"5\"",
+        // `not` is of what stands behind it.
+        "not x in [\"a\"]",
+        "!x == \"a\"",
+        "not len(x) < 5",
+        // Facts that are always of one kind.
+        "time.hour == \"5\"",
+        "now().hour > \"5\"",
+        "agent.tier == \"tier2\"",
+        "operation > 5",
+        "agent.metadata.level == 5",
     ] {
         assert_eq!(told(condition), ["W0308"], "{condition}");
     }
@@ -377,6 +400,7 @@ fn what_never_holds_is_told() {
         "x + y > 3",
         "x + y == \"ab\"",
         "time_since(x).hours() > 5",
+        "time_since(time.unix - 60) < 2m",
         "(now() - 1h).hour > 3",
         "now() - 1h > x",
         "x.lower() in y",
@@ -389,8 +413,43 @@ fn what_never_holds_is_told() {
         "regex_match(x, \"a\") && len(y) < 3 * 2",
         "max(x, 3) > 2",
         "(x - 1).abs() < 2.5",
+        "x.length == \"5\"",
+        "x in [\"a\", 1]",
+        "x in [y, 1]",
+        "len(x) in [\"5\", null]",
+        "!(x in [\"a\"])",
+        "!x == true",
+        "not x in [true, y]",
+        "x.slice(1) == \"b\"",
+        "x.get(y) == 1",
+        "x.contains(1)",
+        "agent.tier >= 2 && time.hour < 6",
+        "agent.metadata.level == \"5\"",
     ] {
         assert_eq!(told(condition), [] as [&str; 0], "{condition}");
+    }
+}
+
+/// What calls of the host take is known where a rule speaks of nothing else.
+#[test]
+fn what_hosts_never_take_is_told() {
+    for (rule, told) in [
+        ("allow: exec(x) if x.length > \"5\"", true),
+        ("allow: exec(x) if x.length == \"5\"", true),
+        ("deny: exec(x) if x == 5", true),
+        ("deny: exec(x, args) if args.length == \"1\"", true),
+        ("deny: fs.read(path) if path == 5", true),
+        ("deny: send(to) if to > 5", true),
+        ("allow: exec(x, args) if x.length > 5 && args.length == 1", false),
+        ("allow: exec(x, args) if args == null || \"-l\" in args", false),
+        ("allow: fs.read(path) if path.starts_with(\"/a\") && path.length < 9", false),
+        // A tool may be given whatever there is.
+        ("allow: [exec(x), pay(x)] if x != 5", true),
+        ("allow: pay(x) if x.length == \"5\"", false),
+    ] {
+        let source = format!("agent a(input) {{ policy p {{ {rule} }} with {{ 1 }} }}");
+        let closed = check(&source).diagnostics.iter().any(|found| found.code == "W0308");
+        assert_eq!(closed, told, "{rule}");
     }
 }
 

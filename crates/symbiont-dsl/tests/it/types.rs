@@ -135,6 +135,14 @@ fn what_fits_is_accepted() {
         "let y = alert; y.more = 1; let z: Array<float> = xs; z[0] = 1; z += [2];",
         // Options beside options and nothing.
         "o == None || o == null || o == Some(s) || null == o;",
+        // `not` before what may be a bool, or in parentheses.
+        "let flags = [true]; !n in flags; not n == true; !n == w; (not n) in xs; (!n) == 1;",
+        "!(n in xs); not (n == 1); !n && n == 1;",
+        "!w in [true, w]; !(n == 1) in w.flags; !s.is_empty() not in w.flags;",
+        // What hosts take.
+        "exec(s, xs, { timeout: 5s }); exec(s, null, { timeout: 500 }); exec(s, { env: {} });",
+        "sleep(500); sleep(d * 2); send(s, n); send(s, s, xs); receive(); receive(5s); publish(s);",
+        "fs.list(); fs.read(s + n); exec(w, w, w); sleep(w); m = null; exec(s, m);",
         // Nothing is said where it is not written, although it would fail.
         "let x = \"a\" - 1;",
         "let x = s - 1;",
@@ -271,6 +279,38 @@ fn what_never_fits_is_an_error() {
         ("s.toUpperCase();", "W0313 `toUpperCase`: `String` has no `toUpperCase`"),
         ("o.upper();", "W0313 `upper`: `Option<String>` has no `upper`"),
         ("5.upper();", "W0313 `upper`: `int` has no `upper`"),
+        ("sum(s);", "W0313 `s`: `sum` takes `Array<T>`, and is given `String`"),
+        ("xs.get(s);", "W0313 `s`: `get` takes `int`, and is given `String`"),
+        ("exec(s, s);", "W0313 `s`: `exec` takes `Array` as `args`, and is given `String`"),
+        ("exec(n);", "W0313 `n`: `exec` takes `String` as `command`, and is given `int`"),
+        (
+            "exec(s, { timeout: s });",
+            "W0313 `s`: `exec` takes `duration | int` as `timeout`, and is given `String`",
+        ),
+        (
+            "exec(s, timeout = s);",
+            "W0313 `s`: `exec` takes `duration | int` as `timeout`, and is given `String`",
+        ),
+        ("exec();", "W0313 `exec`: `exec` needs `command`"),
+        ("fs.read(n);", "W0313 `n`: `fs.read` takes `String` as `path`, and is given `int`"),
+        ("fs.write(s);", "W0313 `fs.write`: `fs.write` needs `content`"),
+        (
+            "sleep(s);",
+            "W0313 `s`: `sleep` takes `duration | int` as `duration`, and is given `String`",
+        ),
+        ("send(s);", "W0313 `send`: `send` needs `payload`"),
+        (
+            "send(payload = s, to = n);",
+            "W0313 `n`: `send` takes `String` as `to`, and is given `int`",
+        ),
+        ("publish(n, s);", "W0313 `n`: `publish` takes `String` as `topic`, and is given `int`"),
+        // What `not` is read as part of.
+        ("not s in xs;", "W0325 `not s in xs`: `not` is read before `in`"),
+        ("!n == 1;", "W0325 `!n == 1`: `!` is read before `==`"),
+        ("not o == None;", "W0325 `not o == None`: `not` is read before `==`"),
+        ("1 >= 2;", "W0326 `1 >= 2`: this comparison is always false"),
+        ("1 == 1.0;", "W0326 `1 == 1.0`: this comparison is always true"),
+        ("\"1\" != 1;", "W0326 `\"1\" != 1`: this comparison is always true"),
         ("alert.nmae;", "W0321 `nmae`: `Alert` has no field `nmae`"),
         ("s - n;", "E0223 `s - n`: `-` does not go with `String` and `int`"),
         ("alert.level * n;", "E0223 `alert.level * n`: `*` does not go with `Level` and `int`"),

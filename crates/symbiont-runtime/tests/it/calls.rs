@@ -166,6 +166,64 @@ async fn an_argument_that_a_call_does_not_take_is_refused() {
     }
 }
 
+/// Of whatever the checker says of a call of the host that it will fail with `TypeError`, it does.
+#[tokio::test]
+async fn what_is_told_of_calls_comes_true() {
+    const VALUES: [&str; 11] = [
+        "1",
+        "1.5",
+        "\"b\"",
+        "true",
+        "[1]",
+        "{ a: 1 }",
+        "5s",
+        "1KB",
+        "now()",
+        "None",
+        "[\"b\"].first()",
+    ];
+    let mut calls = Vec::new();
+    for call in symbiont_dsl::operations::host_calls() {
+        calls.push(format!("{call}()"));
+        for value in VALUES {
+            calls.push(format!("{call}({value})"));
+            calls.push(format!("{call}(\"b\", {value})"));
+            calls.push(format!("{call}({value}, \"b\", 1)"));
+            for option in symbiont_dsl::operations::options(call) {
+                calls.push(format!("{call}(\"b\", {{ {option}: {value} }})"));
+                calls.push(format!("{call}(\"b\", {option} = {value})"));
+            }
+            for (_, parameter) in symbiont_dsl::operations::slots(call) {
+                calls.push(format!("{call}({parameter} = {value})"));
+            }
+        }
+    }
+    calls.retain(|call| {
+        let checked = symbiont_dsl::definition::check(&format!("agent a {{ with {{ {call}; }} }}"));
+        checked.diagnostics.iter().any(|found| found.code == "W0313")
+    });
+    assert!(calls.len() > 500, "{}", calls.len());
+    let mut wrong = Vec::new();
+    for some in calls.chunks(200) {
+        let runtime = runtime(|_| {}).await;
+        started(&runtime, config("b", "agent b", ExecutionMode::EventDriven)).await;
+        let tries: String = (some.iter().map(|call| {
+            let kind = "out.push(e.kind);";
+            format!("try {{ {call}; out.push(\"made\"); }} catch (e) {{ {kind} }}\n")
+        }))
+        .collect();
+        let source = format!("agent a {{ with {{ let out = [];\n{tries}return out; }} }}");
+        let RunOutcome::Returned(kinds) = run(&runtime, &source, "{}").await else {
+            panic!("{some:?}");
+        };
+        let kinds = kinds.trim_matches(['[', ']']).split(',');
+        let pairs = some.iter().zip(kinds).filter(|(_, kind)| *kind != "\"TypeError\"");
+        wrong.extend(pairs.map(|(call, kind)| format!("{call} gives {kind}")));
+        runtime.shutdown().await;
+    }
+    assert_eq!(wrong, [] as [String; 0]);
+}
+
 #[tokio::test]
 async fn the_trail_shows_arguments_that_were_given_by_name() {
     let runtime = runtime(|_| {}).await;

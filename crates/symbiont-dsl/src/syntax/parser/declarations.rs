@@ -110,16 +110,23 @@ impl Parser<'_> {
             (None, Some(note)) => diagnostic.note(note),
             (None, None) => diagnostic.note(format!("there are `{}`", known.join("`, `"))),
         };
-        self.report(diagnostic);
+        let follows = matches!(
+            self.kind_ahead(1),
+            SyntaxKind::Name | SyntaxKind::LeftBrace | SyntaxKind::Equals | SyntaxKind::Colon
+        );
+        match meant {
+            // What else of its head is written otherwise is told with it.
+            Some("function") if follows && self.reported_at != Some(self.at) => {
+                let diagnostic = Diagnostic { fix: None, ..diagnostic };
+                self.mend_of(diagnostic, self.span(), "function");
+            }
+            _ => self.report(diagnostic),
+        }
         if record {
             // That `=` lacks is part of it.
             self.reported_at = Some(self.at + 2);
         }
         // A misspelt keyword is read as what was meant where what follows looks like it.
-        let follows = matches!(
-            self.kind_ahead(1),
-            SyntaxKind::Name | SyntaxKind::LeftBrace | SyntaxKind::Equals | SyntaxKind::Colon
-        );
         meant
             .filter(|_| follows)
             .and_then(|meant| known.iter().find(|known| **known == meant))
@@ -363,9 +370,14 @@ impl Parser<'_> {
         let name = self.name("the function's name")?;
         let params = self.params();
         let result = self.result();
-        let body = if self.at(SyntaxKind::Colon) { self.indented() } else { self.block() };
+        let body = if self.at(SyntaxKind::Colon) {
+            self.indented()
+        } else {
+            self.tell_mends();
+            self.block()
+        };
         if told {
-            // Whoever writes `def` also writes the colon.
+            // Whoever writes `async def` also writes the colon.
             self.mends.clear();
         }
         self.node(SyntaxKind::Function, start);
@@ -392,6 +404,7 @@ impl Parser<'_> {
             with: None,
             span: 0..0,
         };
+        self.tell_mends();
         if self.at(SyntaxKind::LeftBrace) {
             self.items(&mut agent);
         } else if !self.at_end() && !is_keyword(self.word()) && !self.at(SyntaxKind::Semicolon) {
@@ -527,6 +540,7 @@ impl Parser<'_> {
             self.bump();
         }
         let params = if self.at(SyntaxKind::LeftParen) { self.params() } else { Vec::new() };
+        self.tell_mends();
         let body = self.block();
         self.node(SyntaxKind::Handler, start);
         let event = known.map(|(_, event)| *event)?;
@@ -616,10 +630,14 @@ impl Parser<'_> {
         }
         self.bump();
         self.separator(false, ":");
-        let what = self.value(self.at_rule());
-        let condition = self.eat_word("if").then(|| self.value(self.at_rule()));
-        if condition.is_some() {
-            self.no_assignment();
+        let what = self.stars().unwrap_or_else(|| self.value(self.at_rule()));
+        let mut condition = match self.foreign_condition() {
+            None => self.eat_word("if").then(|| self.value(self.at_rule())),
+            foreign => foreign,
+        };
+        // Of what is compared, this is one side.
+        if condition.is_some() && self.no_assignment() {
+            condition = Some(self.missing());
         }
         self.node(SyntaxKind::Rule, start);
         let verb = known.map(|(_, verb)| *verb)?;

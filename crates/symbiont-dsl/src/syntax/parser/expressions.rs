@@ -68,13 +68,15 @@ impl Parser<'_> {
         self.record(name)
     }
 
-    /// Reports a `=` after a condition, and reads what stands behind it.
-    pub(super) fn no_assignment(&mut self) {
-        if self.at(SyntaxKind::Equals) {
+    /// Reports a `=` after a condition, and reads what stands behind it; whether there was one.
+    pub(super) fn no_assignment(&mut self) -> bool {
+        let found = self.at(SyntaxKind::Equals);
+        if found {
             self.foreign("`=` assigns, and `==` compares", self.span(), "==");
             self.bump();
             self.expression();
         }
+        found
     }
 
     /// What could not be read.
@@ -107,7 +109,7 @@ impl Parser<'_> {
         let start = self.at;
         let outer = std::mem::replace(&mut self.deepest, self.depth);
         let mut left = self.unary();
-        while let Some((op, precedence, tokens)) = self.operator() {
+        while let Some((op, precedence, tokens)) = self.operator(&mut left, least) {
             if precedence < least || !self.link() {
                 break;
             }
@@ -126,7 +128,7 @@ impl Parser<'_> {
     }
 
     /// The operator at the current token, its precedence and its number of tokens.
-    fn operator(&mut self) -> Option<(BinaryOp, u8, usize)> {
+    fn operator(&mut self, left: &mut Expr, least: u8) -> Option<(BinaryOp, u8, usize)> {
         let one = |op, precedence| Some((op, precedence, 1));
         if self.foreign_assign().is_some() {
             return None;
@@ -134,14 +136,16 @@ impl Parser<'_> {
         match self.kind() {
             SyntaxKind::OrOr if self.text() == "||" => one(BinaryOp::Or, 0),
             SyntaxKind::AndAnd if self.text() == "&&" => one(BinaryOp::And, 1),
-            SyntaxKind::OrOr | SyntaxKind::AndAnd | SyntaxKind::Dot => self.foreign_operator(),
+            SyntaxKind::OrOr | SyntaxKind::AndAnd | SyntaxKind::Dot => {
+                self.foreign_operator(left, least)
+            }
             SyntaxKind::EqualsEquals => one(BinaryOp::Equal, 2),
             SyntaxKind::BangEquals => one(BinaryOp::NotEqual, 2),
             SyntaxKind::Less | SyntaxKind::Greater
                 if matches!(self.kind_ahead(1), SyntaxKind::Less | SyntaxKind::Greater)
                     && self.adjacent(1) =>
             {
-                self.foreign_operator()
+                self.foreign_operator(left, least)
             }
             SyntaxKind::Less => one(BinaryOp::Less, 3),
             SyntaxKind::LessEquals => one(BinaryOp::LessOrEqual, 3),
@@ -167,7 +171,7 @@ impl Parser<'_> {
             SyntaxKind::Name => match self.text() {
                 "in" => one(BinaryOp::In, 2),
                 "not" if self.word_ahead(1) == "in" => Some((BinaryOp::NotIn, 2, 2)),
-                _ => self.foreign_operator(),
+                _ => self.foreign_operator(left, least),
             },
             _ => None,
         }
@@ -231,14 +235,14 @@ impl Parser<'_> {
                         && self.kind_ahead(2) == SyntaxKind::Name
                         && self.link() =>
                 {
-                    let span = self.span().start..self.span().end + 1;
-                    let diagnostic = Diagnostic::error("E0115", "`::` leads nowhere", span)
-                        .label("expected `.`");
-                    self.report(diagnostic);
-                    self.bump();
-                    (self.member(expression), SyntaxKind::MemberExpression)
+                    (self.foreign_member(expression), SyntaxKind::MemberExpression)
                 }
                 SyntaxKind::Dot => (self.member(expression), SyntaxKind::MemberExpression),
+                SyntaxKind::ThinArrow
+                    if self.at > start && self.at_arrow_member(0) && self.link() =>
+                {
+                    (self.foreign_member(expression), SyntaxKind::MemberExpression)
+                }
                 SyntaxKind::LeftBracket => (self.index(expression), SyntaxKind::IndexExpression),
                 SyntaxKind::LeftParen => (self.call(expression), SyntaxKind::CallExpression),
                 SyntaxKind::Question | SyntaxKind::Bang | SyntaxKind::Star | SyntaxKind::Name
@@ -252,6 +256,20 @@ impl Parser<'_> {
             expression = Expr { kind, span: self.span_from(start) };
         }
         expression
+    }
+
+    /// `a::b` and `a->b`
+    fn foreign_member(&mut self, of: Expr) -> ExprKind {
+        if self.at(SyntaxKind::ThinArrow) {
+            self.foreign("`->` is written `.`", self.span(), ".");
+        } else {
+            let span = self.span().start..self.span().end + 1;
+            let diagnostic =
+                Diagnostic::error("E0115", "`::` leads nowhere", span).label("expected `.`");
+            self.report(diagnostic);
+            self.bump();
+        }
+        self.member(of)
     }
 
     fn member(&mut self, of: Expr) -> ExprKind {
@@ -281,11 +299,23 @@ impl Parser<'_> {
 
     /// The `a:b` of `x[a:b]`, which other languages write for a part of a list.
     pub(super) fn call(&mut self, callee: Expr) -> ExprKind {
+        let open = self.at;
         let mut args = Vec::new();
         self.list(SyntaxKind::LeftParen, SyntaxKind::RightParen, "`(`", |parser| {
             args.push(parser.arg());
         });
-        ExprKind::Call { callee: Box::new(callee), args }
+        ExprKind::Call { callee: self.meant_callee(callee, open), args }
+    }
+
+    /// What is called by the call whose `(` is the token `open`.
+    fn meant_callee(&mut self, mut callee: Expr, open: usize) -> Box<Expr> {
+        if self.asks.take_if(|asks| *asks == open).is_some()
+            && let ExprKind::Name(node) = &callee.kind
+        {
+            let name = Spanned { node: node.clone(), span: callee.span.clone() };
+            callee.kind = ExprKind::Member(Box::new(self.missing()), name);
+        }
+        Box::new(callee)
     }
 
     fn arg(&mut self) -> Arg {
@@ -336,7 +366,7 @@ impl Parser<'_> {
         }
         let wraps = self.kind_ahead(1) == SyntaxKind::LeftParen;
         let (kind, node) = match self.text() {
-            "if" => return self.if_expression(),
+            "if" => return self.if_value(),
             "match" => return self.match_expression(),
             // In whatever line it stands.
             _ if self.at_plain_statement() => {
@@ -552,7 +582,7 @@ impl Parser<'_> {
 
     fn at_lambda(&self) -> bool {
         match self.kind() {
-            SyntaxKind::Name => is_arrow(self.kind_ahead(1)),
+            SyntaxKind::Name => is_arrow(self.kind_ahead(1)) && !self.at_arrow_member(1),
             SyntaxKind::LeftParen => {
                 let closing = self.closing[self.at] as usize;
                 closing > 0 && is_arrow(self.tokens[closing + 1].kind)
@@ -627,6 +657,14 @@ impl Parser<'_> {
 
     // `if` and `match`.
 
+    /// An `if` whose statement goes on behind it.
+    fn if_value(&mut self) -> Expr {
+        let outer = std::mem::replace(&mut self.in_value, true);
+        let value = self.if_expression();
+        self.in_value = outer;
+        value
+    }
+
     pub(super) fn if_expression(&mut self) -> Expr {
         let start = self.at;
         let kind = if self.enter() { self.if_parts() } else { ExprKind::Missing };
@@ -635,16 +673,22 @@ impl Parser<'_> {
         Expr { kind, span: self.span_from(start) }
     }
 
-    fn if_parts(&mut self) -> ExprKind {
-        self.bump();
-        let condition = if self.at_word("let") {
+    fn condition(&mut self) -> Box<Condition> {
+        Box::new(if self.at_word("let") {
             self.bump();
             let pattern = self.pattern();
             self.expect(SyntaxKind::Equals, "`=`");
             Condition::Let(pattern, self.head())
+        } else if self.at_parenthesized_let() {
+            self.parenthesized_let()
         } else {
             Condition::Expr(self.head())
-        };
+        })
+    }
+
+    fn if_parts(&mut self) -> ExprKind {
+        self.bump();
+        let condition = self.condition();
         let then = self.body();
         let elif = matches!(self.word(), "elif" | "elsif" | "elseif");
         if elif {
@@ -660,7 +704,7 @@ impl Parser<'_> {
                 self.body()
             }
         });
-        ExprKind::If { condition: Box::new(condition), then, otherwise }
+        ExprKind::If { condition, then, otherwise }
     }
 
     /// Reads an `else`, or what is meant to be one.

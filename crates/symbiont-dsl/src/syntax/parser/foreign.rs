@@ -15,11 +15,13 @@ use super::Parser;
 use crate::diagnostic::Diagnostic;
 use crate::formula::replaced;
 use crate::hir::{
-    Arg, BinaryOp, Block, Condition, Expr, ExprKind, Literal, Param, Span, Spanned, StmtKind,
-    UnaryOp,
+    Arg, BinaryOp, Block, Condition, Expr, ExprKind, Literal, Param, Pattern, PatternKind, Span,
+    Spanned, Stmt, StmtKind, UnaryOp,
 };
+use crate::negation;
 use crate::operations::{BUILTINS, is_host_call};
 use crate::syntax::SyntaxKind;
+use crate::syntax::lexer::no_label;
 use crate::syntax::literal::{filled, raw, short};
 use crate::types::is_builtin;
 
@@ -123,16 +125,18 @@ const CASTS: [(&[&str], &str); 3] = [
     (&["String", "string", "str"], ".to_string()"),
 ];
 
+/// What helps where a name is compared with something in a condition.
+const NO_QUESTION: &str = "`let Some(x) = e` asks whether there is something in `e`; a name alone takes whatever there is";
+
 /// How many tokens are looked through for what would make sense of one.
 const FAR: usize = 64;
 
 /// A piece of a statement that is written otherwise here.
 pub(super) struct Mend {
-    /// Where it is shown.
-    at: Span,
     span: Span,
     instead: String,
-    message: String,
+    /// What is told where nothing else of the statement is written otherwise, without its fix.
+    diagnostic: Diagnostic,
 }
 
 /// What begins with this word elsewhere begins with another here.
@@ -148,6 +152,11 @@ pub(super) fn no_declaration(word: &str) -> Option<&'static str> {
 pub(super) fn is_modifier(word: &str) -> bool {
     MODIFIERS.contains(&word)
 }
+
+/// Words between what a rule speaks of and its condition, whether they negate it, and what stands there
+/// here.
+pub(super) const CONDITIONS: [(&str, bool); 4] =
+    [("when", false), ("where", false), ("unless", true), ("except", true)];
 
 /// Whether a word between two operands is an operator, here or elsewhere, and no operand.
 fn is_infix(word: &str) -> bool {
@@ -168,15 +177,28 @@ impl Parser<'_> {
         self.mend_at(span.clone(), span, instead, message);
     }
 
-    fn mend_at(
+    pub(super) fn mend_at(
         &mut self,
         at: Span,
         span: Span,
         instead: impl Into<String>,
         message: impl Into<String>,
     ) {
-        let (instead, message) = (instead.into(), message.into());
-        self.mends.push(Mend { at, span, instead, message });
+        self.mend_of(Diagnostic::error("E0115", message, at), span, instead);
+    }
+
+    pub(super) fn mend_of(
+        &mut self,
+        diagnostic: Diagnostic,
+        span: Span,
+        instead: impl Into<String>,
+    ) {
+        self.mends.push(Mend { span, instead: instead.into(), diagnostic });
+    }
+
+    /// Forgets what was noted last, if it stands at `span`.
+    pub(super) fn forget_mend(&mut self, span: &Span) {
+        self.mends.pop_if(|mend| mend.span == *span);
     }
 
     /// Tells what was noted, unless the statement is part of one that is written otherwise itself.
@@ -188,12 +210,14 @@ impl Parser<'_> {
         mends.sort_by_key(|mend| (mend.span.start, mend.span.end));
         let [first, .., last] = mends.as_slice() else {
             let only = mends.swap_remove(0);
-            let diagnostic = Diagnostic::error("E0115", only.message, only.at);
             self.sink.push(match only.instead.as_str() {
-                "" => diagnostic.label("not needed").fix(only.span, "", "leave it out"),
+                "" => only.diagnostic.label("not needed").fix(only.span, "", "leave it out"),
                 meant => {
-                    let help = format!("did you mean `{meant}`?");
-                    diagnostic.fix(only.span, meant, help)
+                    let help = match only.span.is_empty() {
+                        true => format!("add `{}`", meant.trim()),
+                        false => format!("did you mean `{}`?", short(meant.trim())),
+                    };
+                    only.diagnostic.fix(only.span, meant, help)
                 }
             });
             return;
@@ -201,12 +225,8 @@ impl Parser<'_> {
         let whole = first.span.start..last.span.end.max(first.span.end);
         let places = mends.iter().map(|mend| (mend.span.clone(), mend.instead.clone())).collect();
         let instead = replaced(&self.source[whole.clone()], whole.start, places);
-        let diagnostic = Diagnostic::error("E0115", first.message.as_str(), first.at.clone()).fix(
-            whole,
-            instead,
-            "write it like this",
-        );
-        self.sink.push(diagnostic);
+        let diagnostic = first.diagnostic.clone();
+        self.sink.push(diagnostic.fix(whole, instead, "write it like this"));
     }
 
     /// The text of something that was read.

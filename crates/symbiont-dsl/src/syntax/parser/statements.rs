@@ -2,7 +2,7 @@
 
 use super::{Parser, declarations, foreign};
 use crate::diagnostic::{Diagnostic, nearest};
-use crate::hir::{BinaryOp, Block, Catch, Expr, ExprKind, Stmt, StmtKind};
+use crate::hir::{BinaryOp, Block, Catch, Expr, ExprKind, Span, Spanned, Stmt, StmtKind, Type};
 use crate::syntax::SyntaxKind;
 use crate::syntax::literal::short;
 
@@ -33,6 +33,7 @@ impl Parser<'_> {
     pub(super) fn block(&mut self) -> Block {
         let start = self.at;
         let head = std::mem::replace(&mut self.in_head, false);
+        let value = std::mem::replace(&mut self.in_value, false);
         let mut block = Block::default();
         if !self.enter() {
             // What was too deep has been passed over, its closing brace included or not there.
@@ -42,6 +43,7 @@ impl Parser<'_> {
         }
         self.leave();
         self.in_head = head;
+        self.in_value = value;
         self.node(SyntaxKind::Block, start);
         block.span = self.span_from(start);
         block
@@ -63,6 +65,17 @@ impl Parser<'_> {
         let start = self.at;
         let kind = self.statement();
         let span = self.span_from(start);
+        self.end_statement(start, kind, span, block);
+    }
+
+    /// Puts a statement that began at token `start` into its block, and reads its end.
+    pub(super) fn end_statement(
+        &mut self,
+        start: usize,
+        kind: StmtKind,
+        span: Span,
+        block: &mut Block,
+    ) {
         if self.at == start {
             self.expected("a statement");
             self.skip_statement();
@@ -166,7 +179,7 @@ impl Parser<'_> {
         if let Some(meant) = foreign::statement(word) {
             // Of a `match`, and of several names, all is told at once.
             if meant != "match" && self.kind_ahead(1) == SyntaxKind::Name {
-                self.foreign(format!("`{word}` is written `{meant}`"), self.span(), meant);
+                self.mend(self.span(), meant, format!("`{word}` is written `{meant}`"));
             }
             return meant;
         }
@@ -179,7 +192,7 @@ impl Parser<'_> {
         STATEMENTS.iter().find(|known| **known == meant).copied().unwrap_or_default()
     }
 
-    fn statement(&mut self) -> StmtKind {
+    pub(super) fn statement(&mut self) -> StmtKind {
         let kind = self.any_statement();
         self.tell_mends();
         kind
@@ -187,6 +200,7 @@ impl Parser<'_> {
 
     fn any_statement(&mut self) -> StmtKind {
         let start = self.at;
+        self.named_loop();
         if let Some(foreign) = self.foreign_statement() {
             return foreign;
         }
@@ -208,10 +222,12 @@ impl Parser<'_> {
             "return" => (self.return_(), SyntaxKind::Return),
             "break" => {
                 self.bump();
+                self.loop_name();
                 (StmtKind::Break, SyntaxKind::Break)
             }
             "continue" => {
                 self.bump();
+                self.loop_name();
                 (StmtKind::Continue, SyntaxKind::Continue)
             }
             "let" => {
@@ -334,6 +350,9 @@ impl Parser<'_> {
         let start = self.at;
         self.bump();
         if self.kind_ahead(1) == SyntaxKind::Comma {
+            // The word is told of with the names.
+            let word = self.tokens[start].start as usize..self.tokens[start].end as usize;
+            self.forget_mend(&word);
             return self.several(start);
         }
         if self.at_word("mut") && self.kind_ahead(1) == SyntaxKind::Name {
@@ -344,11 +363,20 @@ impl Parser<'_> {
             self.report(diagnostic);
             self.bump();
         }
+        let told = self.sink.told();
         let name = self.name("a name").unwrap_or_else(|| self.no_name());
         self.walrus();
         let ty = self.eat(SyntaxKind::Colon).then(|| self.ty());
+        let line = ty.is_none()
+            && self.first_on_line()
+            && !matches!(self.kind(), SyntaxKind::Equals | SyntaxKind::Colon);
+        let ends = matches!(self.kind(), SyntaxKind::Semicolon | SyntaxKind::RightBrace) || line;
+        if ends && self.sink.told() == told && !name.node.is_empty() {
+            return self.without_value(name, ty);
+        }
         self.expect(SyntaxKind::Equals, "`=` and a value");
         let value = self.expression();
+        self.more_lets();
         StmtKind::Let { name, ty, value }
     }
 
@@ -365,8 +393,36 @@ impl Parser<'_> {
         StmtKind::For { name, iterable, body }
     }
 
+    /// `let x;`
+    fn without_value(&mut self, name: Spanned<String>, ty: Option<Type>) -> StmtKind {
+        let message = format!("expected `=` and a value, found {}", self.found());
+        let diagnostic =
+            Diagnostic::error("E0101", message, self.span()).label("expected `=` and a value");
+        match ty {
+            None if self.at(SyntaxKind::Semicolon) || self.at(SyntaxKind::RightBrace) => {
+                self.mend_of(diagnostic, self.after_last(), " = null");
+            }
+            None => {
+                self.mend_of(diagnostic, self.after_last(), " = null;");
+                self.ended_at = Some(self.at);
+            }
+            // No value of every type comes to mind.
+            Some(_) => {
+                self.mends.clear();
+                self.report(diagnostic);
+            }
+        }
+        StmtKind::Let { name, ty, value: self.missing() }
+    }
+
     fn while_(&mut self) -> StmtKind {
+        let start = self.at;
         self.bump();
+        if self.at_word("let") && self.kind_ahead(1) == SyntaxKind::Name
+            || self.at_parenthesized_let()
+        {
+            return self.while_let(start);
+        }
         let condition = self.head();
         let body = self.body();
         StmtKind::While { condition, body }
@@ -422,11 +478,33 @@ impl Parser<'_> {
     /// `catch (Kind e) { }`, `catch (e) { }`, `catch { }`; the parentheses may be left out. One
     /// name alone is a kind if it begins like one, with a capital letter.
     fn catch(&mut self) -> Catch {
+        let noted = self.mends.len();
+        let (kind, name, several) = self.catch_head();
+        let body = self.body();
+        // There is no one form for the whole.
+        if several {
+            self.mends.truncate(noted);
+        }
+        Catch { kind, name, body }
+    }
+
+    /// The kind, the name of the error, and whether there are several kinds, which is told.
+    fn catch_head(&mut self) -> (Option<Spanned<String>>, Option<Spanned<String>>, bool) {
         let (start, word) = (self.at, self.word());
         self.bump();
         let open = self.at;
         let parenthesized = self.eat(SyntaxKind::LeftParen);
         let first = if self.at(SyntaxKind::Name) { self.name("a name") } else { None };
+        // `A, B` and `A | B` elsewhere.
+        let mut several = false;
+        while parenthesized
+            && matches!(self.kind(), SyntaxKind::Comma | SyntaxKind::OrOr)
+            && self.kind_ahead(1) == SyntaxKind::Name
+        {
+            several = true;
+            self.bump();
+            self.bump();
+        }
         // `Kind as e` and `e: Kind` elsewhere.
         let named = self.at_word("as") && self.kind_ahead(1) == SyntaxKind::Name;
         let typed = parenthesized && self.at(SyntaxKind::Colon);
@@ -434,17 +512,30 @@ impl Parser<'_> {
             self.bump();
         }
         let more = first.is_some() && self.at(SyntaxKind::Name);
-        let second = if more { self.name("a name") } else { None };
+        let mut second = if more { self.name("a name") } else { None };
         if parenthesized {
             self.expect_closing(open, SyntaxKind::RightParen);
         }
+        // `(Kind) as e`
+        let behind = second.is_none() && self.at_word("as");
+        if behind && self.kind_ahead(1) == SyntaxKind::Name {
+            self.bump();
+            second = self.name("a name");
+        }
         let (kind, name) = match (first, second) {
+            (Some(_), name) if several => (None, name),
             (Some(name), kind) if typed => (kind, Some(name)),
             (Some(only), None) if only.node.starts_with(char::is_uppercase) => (Some(only), None),
             (only, None) => (None, only),
             both => both,
         };
-        if named || typed || word != "catch" {
+        if several {
+            let diagnostic =
+                Diagnostic::error("E0115", "a `catch` has one kind", self.span_from(open))
+                    .label("several kinds")
+                    .note("write a `catch` for each of them; `catch (e)` takes any");
+            self.report(diagnostic);
+        } else if named || typed || behind || word != "catch" {
             let written: Vec<&str> =
                 kind.iter().chain(&name).map(|name| name.node.as_str()).collect();
             let meant = match written.as_slice() {
@@ -457,8 +548,7 @@ impl Parser<'_> {
             };
             self.mend(self.span_from(start), meant, message);
         }
-        let body = self.body();
-        Catch { kind, name, body }
+        (kind, name, several)
     }
 }
 

@@ -189,9 +189,7 @@ impl Parser<'_> {
             kind => (first, Type { kind, span: second.span }),
         };
         let meant = format!("{}: {}", name.node, &self.source[ty.span.clone()]);
-        let message = "the type of a parameter stands behind `:`";
-        let diagnostic = Diagnostic::error("E0115", message, span);
-        self.sink.push(diagnostic.did_you_mean(Some(&meant)));
+        self.mend(span, meant, "the type of a parameter stands behind `:`");
         self.node(SyntaxKind::Parameter, start);
         Param { name, ty: Some(ty) }
     }
@@ -208,9 +206,7 @@ impl Parser<'_> {
             && self.kind_ahead(1) == SyntaxKind::LeftBrace
         {
             let start = self.span().start;
-            let diagnostic = Diagnostic::error("E0115", "a result stands behind `->`", self.span())
-                .fix(start..start, "-> ", "add `->`");
-            self.report(diagnostic);
+            self.mend_at(self.span(), start..start, "-> ", "a result stands behind `->`");
             return Some(self.one_type());
         }
         if !self.eat(SyntaxKind::ThinArrow) {
@@ -230,6 +226,7 @@ impl Parser<'_> {
         let kind = if self.enter() { self.pattern_kind() } else { PatternKind::Wildcard };
         self.leave();
         let pattern = Pattern { kind, span: self.span_from(start) };
+        self.no_range();
         self.one_pattern();
         self.node(SyntaxKind::Pattern, start);
         pattern
@@ -249,6 +246,28 @@ impl Parser<'_> {
                 self.pattern_kind();
             }
             self.leave();
+        }
+    }
+
+    /// Reports the rest of `a..b`, which other languages write, and reads it.
+    fn no_range(&mut self) {
+        if !self.at_both(SyntaxKind::Dot, SyntaxKind::Dot) {
+            return;
+        }
+        let span = self.span().start..self.span().end + 1;
+        let diagnostic = Diagnostic::error("E0115", "a pattern is no range", span)
+            .label("expected `=>`")
+            .note("what an arm does may be an `if`: `x => if x > 1 && x < 5 { 2 } else { 3 }`");
+        self.report(diagnostic);
+        self.bump();
+        self.bump();
+        if !self.eat(SyntaxKind::Equals) {
+            self.eat(SyntaxKind::Dot);
+        }
+        if self.eat(SyntaxKind::Minus) {
+            self.negative_pattern();
+        } else {
+            self.literal();
         }
     }
 
@@ -275,6 +294,10 @@ impl Parser<'_> {
         }
         if self.at(SyntaxKind::LeftBrace) {
             return self.record_pattern();
+        }
+        if self.at_both(SyntaxKind::Dot, SyntaxKind::Dot) {
+            self.no_range();
+            return PatternKind::Wildcard;
         }
         if self.eat(SyntaxKind::Minus) {
             return self.negative_pattern();

@@ -140,6 +140,14 @@ impl Parser<'_> {
         self.bump();
         let items = self.binary(0);
         let condition = self.eat_word("if").then(|| self.binary(0));
+        while self.at_word("for") && self.kind_ahead(1) == SyntaxKind::Name {
+            several = true;
+            self.bump();
+            self.binary(0);
+            if self.eat_word("if") {
+                self.binary(0);
+            }
+        }
         let mut diagnostic =
             Diagnostic::error("E0115", "arrays are not written with `for`", mark.clone())
                 .label("expected `map` or `filter`")
@@ -147,27 +155,40 @@ impl Parser<'_> {
         let before = start.checked_sub(1).map(|before| self.tokens[before].kind);
         let bracketed =
             before == Some(SyntaxKind::LeftBracket) && self.at(SyntaxKind::RightBracket);
-        if !several
-            && before != Some(SyntaxKind::Colon)
-            && (bracketed || before == Some(SyntaxKind::LeftParen))
-        {
+        let called = before == Some(SyntaxKind::LeftParen) && self.at(SyntaxKind::RightParen);
+        // `any(.. for x in xs)`, where that is a method.
+        let asks = (called && start >= 2)
+            .then(|| self.text_of(start - 2))
+            .filter(|name| matches!(*name, "any" | "all"));
+        if !several && (bracketed || called) && self.is_lambda_body(&value) {
             let mut meant = self.operand(&items);
             if let Some(condition) = &condition {
                 meant += &format!(".filter({name} => {})", self.written(condition));
             }
             let value = self.written(&value);
-            if value != name {
+            if let Some(asks) = asks {
+                meant += &format!(".{asks}({name} => {value})");
+            } else if value != name {
                 meant += &format!(".map({name} => {value})");
             }
-            let span = match bracketed {
-                true => start_of(self.tokens, start - 1)..self.span().end,
+            let open = start - 1 - usize::from(asks.is_some());
+            let span = match bracketed || asks.is_some() {
+                true => start_of(self.tokens, open)..self.span().end,
                 false => self.span_from(start),
             };
             diagnostic = diagnostic.fix(span, meant, "write it like this");
         }
+        if asks.is_some() {
+            self.asks = Some(start - 1);
+        }
         self.sink.push(diagnostic);
         self.sink.lost(mark);
         value
+    }
+
+    /// Whether this is read as the same behind the `=>` of a lambda: `{}` is a block there.
+    fn is_lambda_body(&self, of: &Expr) -> bool {
+        !matches!(&of.kind, ExprKind::Record { name: None, fields } if fields.is_empty())
     }
 
     /// What other languages write in front of an expression; nothing where there is none of it.
@@ -557,7 +578,12 @@ impl Parser<'_> {
     }
 
     /// An operator of another language: what it is read as, how tight it binds, and how many tokens it is.
-    pub(in crate::syntax::parser) fn foreign_operator(&mut self) -> Option<(BinaryOp, u8, usize)> {
+    /// A `not` before `left` is of the whole, as it is where `is` is an operator.
+    pub(in crate::syntax::parser) fn foreign_operator(
+        &mut self,
+        left: &mut Expr,
+        least: u8,
+    ) -> Option<(BinaryOp, u8, usize)> {
         use SyntaxKind::*;
         if self.at(Dot) {
             let text = matches!(self.kind_ahead(1), String | LongString);
@@ -584,6 +610,21 @@ impl Parser<'_> {
         }
         let span = self.span().start..end_of(self.tokens, self.at + count - 1);
         let written = &self.source[span.clone()];
+        if words[0] == "is"
+            && *precedence >= least
+            && let Some(of) = negation::bare(self.source, left).cloned()
+        {
+            let whole = left.span.start..span.end;
+            *left = of;
+            let (op, sign) = match op {
+                BinaryOp::Equal => (BinaryOp::NotEqual, "!="),
+                _ => (BinaryOp::Equal, "=="),
+            };
+            let message = format!("`not x {written} y` is written `x {sign} y`");
+            let meant = format!("{} {sign}", self.written(left));
+            self.foreign_read(&message, span, whole, &meant);
+            return Some((op, *precedence, count));
+        }
         match (*meant, words[0]) {
             ("", "instanceof") => {
                 let diagnostic = Diagnostic::error("E0115", "there is no `instanceof`", span)
@@ -610,6 +651,27 @@ impl Parser<'_> {
             (meant, _) => self.foreign(format!("`{written}` is written `{meant}`"), span, meant),
         }
         Some((*op, *precedence, count))
+    }
+
+    /// Whether the `->` that stands `ahead` leads to a member of the name before it, and begins no body
+    /// of a lambda, which would speak of its parameter.
+    pub(in crate::syntax::parser) fn at_arrow_member(&self, ahead: usize) -> bool {
+        use SyntaxKind::{Comma, End, LeftBrace, RightBrace, RightBracket, RightParen, Semicolon};
+        let member = self.kind_ahead(ahead) == SyntaxKind::ThinArrow
+            && self.kind_ahead(ahead + 1) == SyntaxKind::Name
+            && self.adjacent(ahead)
+            && self.adjacent(ahead + 1);
+        let name = self.text_of((self.at + ahead).saturating_sub(1));
+        let ends = |kind| {
+            matches!(
+                kind,
+                Comma | Semicolon | RightParen | RightBracket | RightBrace | LeftBrace | End
+            )
+        };
+        member
+            && (ahead + 1..ahead + FAR)
+                .take_while(|ahead| !ends(self.kind_ahead(*ahead)))
+                .all(|ahead| self.word_ahead(ahead) != name)
     }
 
     /// `a..b` and `a..=b`, for a range. It is read as what has elements.

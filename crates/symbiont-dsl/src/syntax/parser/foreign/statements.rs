@@ -71,7 +71,13 @@ impl Parser<'_> {
             start_of(self.tokens, start)..end_of(self.tokens, start),
         )
         .label("a block by itself");
-        if let Some(inner) =
+        // What is declared in it would reach beyond it, and what it gives would lack its end.
+        let declares = then.statements.iter().any(|one| matches!(one.kind, StmtKind::Let { .. }));
+        let gives = then.value.is_some() && !self.at(SyntaxKind::RightBrace);
+        if declares || gives {
+            let place = span.start..span.start;
+            diagnostic = diagnostic.fix(place, "if true ", "an `if` decides about it");
+        } else if let Some(inner) =
             self.source[span.clone()].strip_prefix('{').and_then(|text| text.strip_suffix('}'))
         {
             diagnostic = diagnostic.fix(span.clone(), inner, "leave the braces out");
@@ -276,24 +282,18 @@ impl Parser<'_> {
             lets.collect::<Vec<_>>().join("; ")
         };
         let meant = match values.as_slice() {
-            [] => None,
             _ if names.is_empty() => None,
-            [value] => {
-                let plain = matches!(value.kind, ExprKind::Name(_));
-                let whole = if plain { self.written(value) } else { "parts".to_owned() };
-                let part = |(at, name): (usize, &String)| match by_name {
-                    true => format!("{whole}.{name}"),
-                    false => format!("{whole}[{at}]"),
-                };
-                let first = if plain {
-                    String::new()
-                } else {
-                    format!("let parts = {}; ", self.written(value))
-                };
-                Some(first + &lets(names.iter().enumerate().map(part).collect()))
-            }
+            [] if bracketed => None,
+            [] => Some(lets(vec!["null".to_owned(); names.len()])),
+            [value] => Some(self.parts(&names, value, by_name)),
             values if values.len() == names.len() => {
-                Some(lets(values.iter().map(|value| self.written(value)).collect()))
+                let values: Vec<String> = values.iter().map(|value| self.written(value)).collect();
+                // None of them speaks of what another is to be.
+                let mixed = values
+                    .iter()
+                    .skip(1)
+                    .any(|value| names.iter().any(|name| value.contains(name)));
+                (!mixed).then(|| lets(values))
             }
             _ => None,
         };
@@ -305,6 +305,194 @@ impl Parser<'_> {
         self.sink.lost(span);
         self.node(SyntaxKind::Let, start);
         StmtKind::Expr(values.into_iter().next().unwrap_or_else(|| self.missing()))
+    }
+
+    /// `, b = 2` behind `let a = 1`.
+    pub(in crate::syntax::parser) fn more_lets(&mut self) {
+        while self.at(SyntaxKind::Comma)
+            && self.kind_ahead(1) == SyntaxKind::Name
+            && self.kind_ahead(2) == SyntaxKind::Equals
+        {
+            let comma = self.span();
+            self.mend(comma.clone(), "; let", "a `let` declares one name");
+            (0..3).for_each(|_| self.bump());
+            self.expression();
+            // What is declared here has no statement of its own.
+            self.sink.lost(comma);
+        }
+    }
+
+    /// One `let` for each of several names of what is in a value. It needs no name of its own: the first
+    /// one has the whole until the others have their parts.
+    fn parts(&self, names: &[String], value: &Expr, by_name: bool) -> String {
+        let part = |whole: &str, at: usize| match by_name {
+            true => format!("{whole}.{}", names[at]),
+            false => format!("{whole}[{at}]"),
+        };
+        let named: Vec<usize> = (0..names.len()).filter(|at| names[*at] != "_").collect();
+        let whole = self.written(value);
+        if matches!(&value.kind, ExprKind::Name(name) if !names.contains(name)) {
+            let lets = named.iter().map(|at| format!("let {} = {}", names[*at], part(&whole, *at)));
+            return lets.collect::<Vec<_>>().join("; ");
+        }
+        let Some((first, others)) = named.split_first() else { return whole };
+        let holder = &names[*first];
+        let mut parts = vec![format!("let {holder} = {whole}")];
+        parts.extend(others.iter().map(|at| format!("let {} = {}", names[*at], part(holder, *at))));
+        parts.push(format!("{holder} = {}", part(holder, *first)));
+        parts.join("; ")
+    }
+
+    // `let` in conditions.
+
+    /// Whether `(let p = e)` stands here, which other languages write as a condition.
+    pub(in crate::syntax::parser) fn at_parenthesized_let(&self) -> bool {
+        self.at(SyntaxKind::LeftParen)
+            && self.closing[self.at] > 0
+            && self.word_ahead(1) == "let"
+            && self.kind_ahead(2) == SyntaxKind::Name
+    }
+
+    /// `let p = e` and `(let p = e)`, and whether a fix with the same pattern means the same: a name
+    /// takes whatever there is.
+    fn let_in_head(&mut self) -> (Pattern, Expr, bool) {
+        let open = self.at;
+        let parenthesized = self.eat(SyntaxKind::LeftParen);
+        self.bump();
+        let pattern = self.pattern();
+        self.expect(SyntaxKind::Equals, "`=`");
+        let value = if parenthesized {
+            let head = std::mem::replace(&mut self.in_head, false);
+            let value = self.expression();
+            self.in_head = head;
+            self.expect_closing(open, SyntaxKind::RightParen);
+            value
+        } else {
+            self.head()
+        };
+        let asks = !matches!(pattern.kind, PatternKind::Name(_) | PatternKind::Wildcard);
+        (pattern, value, asks)
+    }
+
+    /// `(let p = e)` behind `if`.
+    pub(in crate::syntax::parser) fn parenthesized_let(&mut self) -> Condition {
+        let start = self.at;
+        let place = self.tokens[start + 1];
+        let (pattern, value, asks) = self.let_in_head();
+        let diagnostic = Diagnostic::error(
+            "E0115",
+            "a `let` has no parentheses around it",
+            place.start as usize..place.end as usize,
+        );
+        if asks {
+            let span = self.span_from(start);
+            let meant = format!("let {} = {}", self.pattern_text(&pattern), self.written(&value));
+            self.mend_of(diagnostic, span, meant);
+        } else {
+            self.report(diagnostic.note(NO_QUESTION));
+        }
+        Condition::Let(pattern, value)
+    }
+
+    fn pattern_text(&self, pattern: &Pattern) -> &str {
+        &self.source[pattern.span.clone()]
+    }
+
+    /// `while let p = e { }`, of which the `while` has been read.
+    pub(in crate::syntax::parser) fn while_let(&mut self, start: usize) -> StmtKind {
+        let place = self.span();
+        let (pattern, value, asks) = self.let_in_head();
+        let head = self.span_from(start);
+        let diagnostic = Diagnostic::error("E0115", "a `while` has no `let`", place)
+            .label("expected a condition");
+        let text = format!(
+            "while true {{ if let {} = {}",
+            self.pattern_text(&pattern),
+            self.written(&value)
+        );
+        if !asks {
+            self.report(diagnostic.clone().note(NO_QUESTION));
+        }
+        let condition = self.boolean(true);
+        let then = self.body();
+        let span = self.span_from(start);
+        if asks {
+            let end = self.after_last();
+            self.mend_of(diagnostic, head, text);
+            self.mend(end, " else { break; } }", "");
+        }
+        let leave = Stmt { kind: StmtKind::Break, span: span.clone() };
+        let otherwise = Some(Block { statements: vec![leave], value: None, span: span.clone() });
+        let condition_of = Box::new(Condition::Let(pattern, value));
+        let kind = ExprKind::If { condition: condition_of, then, otherwise };
+        let inner = Some(Box::new(Expr { kind, span: span.clone() }));
+        StmtKind::While { condition, body: Block { statements: Vec::new(), value: inner, span } }
+    }
+
+    // Names of loops.
+
+    /// Passes over the name of a loop in front of it, with a complaint.
+    pub(in crate::syntax::parser) fn named_loop(&mut self) {
+        let loops = matches!(self.word_ahead(2), "while" | "for" | "loop" | "do");
+        if self.at(SyntaxKind::Name) && self.kind_ahead(1) == SyntaxKind::Colon && loops {
+            let span = self.span().start..start_of(self.tokens, self.at + 2);
+            let diagnostic = no_label(self.span()).fix(span, "", "leave it out");
+            self.report(diagnostic);
+            self.bump();
+            self.bump();
+        }
+    }
+
+    /// Passes over the name of a loop behind `break` or `continue`, with a complaint.
+    pub(in crate::syntax::parser) fn loop_name(&mut self) {
+        let ends = matches!(self.kind_ahead(1), SyntaxKind::Semicolon | SyntaxKind::RightBrace);
+        if self.at(SyntaxKind::Name) && !self.first_on_line() && ends {
+            self.report(no_label(self.span()));
+            self.bump();
+        }
+    }
+
+    // Rules.
+
+    /// `*` and `fs.*` for what a rule speaks of, which are texts here.
+    pub(in crate::syntax::parser) fn stars(&mut self) -> Option<Expr> {
+        let start = self.at;
+        let mut ahead = 0;
+        while self.kind_ahead(ahead) == SyntaxKind::Name
+            && self.kind_ahead(ahead + 1) == SyntaxKind::Dot
+        {
+            ahead += 2;
+        }
+        if self.kind_ahead(ahead) != SyntaxKind::Star {
+            return None;
+        }
+        (0..=ahead).for_each(|_| self.bump());
+        let span = self.span_from(start);
+        let pattern = self.source[span.clone()].to_owned();
+        let meant = format!("\"{pattern}\"");
+        self.foreign_read("a pattern of operations is a text", span.clone(), span.clone(), &meant);
+        self.node(SyntaxKind::LiteralExpression, start);
+        Some(Expr { kind: ExprKind::Literal(Literal::String(pattern)), span })
+    }
+
+    /// `when c`, `unless c` and the like behind what a rule speaks of.
+    pub(in crate::syntax::parser) fn foreign_condition(&mut self) -> Option<Expr> {
+        let (start, word, place) = (self.at, self.word(), self.span());
+        let (_, negated) = CONDITIONS.iter().find(|(foreign, _)| *foreign == word)?;
+        if matches!(self.kind_ahead(1), SyntaxKind::Colon | SyntaxKind::Equals) {
+            return None;
+        }
+        self.bump();
+        let condition = self.expression();
+        if !negated {
+            self.foreign_read(&format!("`{word}` is written `if`"), place.clone(), place, "if");
+            return Some(condition);
+        }
+        let span = self.span_from(start);
+        let meant = format!("if !({})", self.written(&condition));
+        let message = format!("`{word}` is written `if !(..)`");
+        self.foreign_read(&message, place, span.clone(), &meant);
+        Some(Expr { kind: ExprKind::Unary(UnaryOp::Not, Box::new(condition)), span })
     }
 
     // `for`.
@@ -460,6 +648,19 @@ impl Parser<'_> {
     /// braces of out where it is one statement.
     pub(in crate::syntax::parser) fn body(&mut self) -> Block {
         let needless = matches!(self.word(), "then" | "do");
+        let beside = self.tokens.get(self.at + 1).is_some_and(|next| !next.first_on_line);
+        if self.at_word("then") && beside && self.kind_ahead(1) != SyntaxKind::LeftBrace {
+            let span = self.after_last().start..start_of(self.tokens, self.at + 1);
+            self.mend_at(self.span(), span, " { ", "a block stands in braces");
+            self.bump();
+            let block = self.unbraced_block();
+            if self.at_word("end") && !self.first_on_line() {
+                self.mend(self.span(), "", "");
+                self.bump();
+                self.ended_at = Some(self.at);
+            }
+            return block;
+        }
         if self.at(SyntaxKind::Colon) || (needless && self.kind_ahead(1) != SyntaxKind::LeftBrace) {
             return self.indented();
         }
@@ -469,29 +670,58 @@ impl Parser<'_> {
             self.mend(span, "", message);
             self.bump();
         }
+        if self.at_lines_of_else() {
+            let place = self.after_last();
+            return self.lines(place, self.at - 1);
+        }
         if self.at_unbraced() { self.unbraced() } else { self.block() }
     }
 
     /// Whether the one statement of a block stands here, behind a condition in parentheses or `else`.
     fn at_unbraced(&self) -> bool {
+        use SyntaxKind::{Bang, Float, Int, LongString, Minus, Name, Quantity, RightParen, String};
         let before = self.at.checked_sub(1);
-        self.at(SyntaxKind::Name)
-            && !self.first_on_line()
-            && (crate::syntax::parser::statements::begins_statement(self.word())
-                || before.is_some_and(|before| {
-                    self.tokens[before].kind == SyntaxKind::RightParen
-                        || self.text_of(before) == "else"
-                }))
+        let behind_else = before.is_some_and(|before| self.text_of(before) == "else");
+        let behind_head = before.is_some_and(|before| self.tokens[before].kind == RightParen);
+        !self.first_on_line()
+            && match self.kind() {
+                Name => {
+                    crate::syntax::parser::statements::begins_statement(self.word())
+                        || behind_else
+                        || behind_head
+                }
+                Int | Float | Quantity | String | LongString | Bang => behind_else || behind_head,
+                Minus => behind_else,
+                _ => false,
+            }
+    }
+
+    /// Whether the lines of an `else` begin here, which has no braces, and neither has what is before it.
+    fn at_lines_of_else(&self) -> bool {
+        let word = self.at.checked_sub(1);
+        word.is_some_and(|word| {
+            let before = word.checked_sub(1).map(|before| self.tokens[before].kind);
+            self.text_of(word) == "else"
+                && before != Some(SyntaxKind::RightBrace)
+                && self.at(SyntaxKind::Name)
+                && self.first_on_line()
+                && self.indent(self.at) > self.indent_of_line(word)
+        })
     }
 
     fn unbraced(&mut self) -> Block {
-        let start = self.at;
         let begin = self.span().start;
         self.mend_at(self.span(), begin..begin, "{ ", "a block stands in braces");
+        self.unbraced_block()
+    }
+
+    /// The one statement of a block whose `{` was noted.
+    fn unbraced_block(&mut self) -> Block {
+        let start = self.at;
         let mut block = Block::default();
         if self.enter() {
             self.unbraced += 1;
-            self.one_statement(&mut block);
+            self.lone_statement(&mut block);
             self.unbraced -= 1;
         }
         self.leave();
@@ -503,14 +733,43 @@ impl Parser<'_> {
         block
     }
 
+    /// A statement that ends before an `else`, or where what the `if` around it is a value of goes on.
+    fn lone_statement(&mut self, block: &mut Block) {
+        let start = self.at;
+        let value = self.in_value;
+        let kind = self.statement();
+        let span = self.span_from(start);
+        use SyntaxKind::{Comma, End, RightBrace, RightBracket, RightParen, Semicolon};
+        let outer = value
+            && (self.first_on_line()
+                || matches!(
+                    self.kind(),
+                    Comma | End | RightBrace | RightBracket | RightParen | Semicolon
+                ));
+        let ended = self.at_word("else") || self.at_word("end") || outer;
+        if !ended || self.at == start {
+            return self.end_statement(start, kind, span, block);
+        }
+        match kind {
+            StmtKind::Expr(value) => block.value = Some(Box::new(value)),
+            kind => block.statements.push(Stmt { kind, span }),
+        }
+    }
+
     /// `: statements`, up to what is indented as far as the line that it begins in.
     pub(in crate::syntax::parser) fn indented(&mut self) -> Block {
-        let start = self.at;
-        let least = self.indent_of_line();
-        let before = self.after_last().start;
-        let span = before..self.span().end;
-        self.mend_at(self.span(), span, " {", "a block stands in braces");
+        let head = self.at;
+        let span = self.after_last().start..self.span().end;
         self.bump();
+        self.lines(span, head)
+    }
+
+    /// What is indented further than the line of the token `head`; its `{` stands in the place of `span`.
+    fn lines(&mut self, span: Span, head: usize) -> Block {
+        let start = self.at;
+        let least = self.indent_of_line(head);
+        let at = start_of(self.tokens, head)..end_of(self.tokens, head);
+        self.mend_at(at, span, " {", "a block stands in braces");
         let mut block = Block::default();
         if self.enter() {
             self.unbraced += 1;
@@ -543,10 +802,10 @@ impl Parser<'_> {
         start - self.source[..start].rfind('\n').map_or(0, |end| end + 1)
     }
 
-    /// How far the first token of this line is indented; of a long line, one in its middle.
-    fn indent_of_line(&self) -> usize {
-        let least = self.at.saturating_sub(FAR);
-        let first = (least..=self.at).rev().find(|at| self.tokens[*at].first_on_line);
+    /// How far the first token of the line of another is indented; of a long line, one in its middle.
+    fn indent_of_line(&self, token: usize) -> usize {
+        let least = token.saturating_sub(FAR);
+        let first = (least..=token).rev().find(|at| self.tokens[*at].first_on_line);
         first.map_or(0, |first| self.indent(first))
     }
 
@@ -558,7 +817,7 @@ impl Parser<'_> {
         self.sink.push(diagnostic);
         let start = self.at;
         if self.at(SyntaxKind::Colon) {
-            let least = self.indent_of_line();
+            let least = self.indent_of_line(self.at);
             self.bump();
             while !matches!(self.kind(), SyntaxKind::RightBrace | SyntaxKind::End)
                 && (!self.first_on_line() || self.indent(self.at) > least)
