@@ -863,6 +863,10 @@ impl<'a, 'r> Infer<'a, 'r> {
                 continue;
             };
             let head = self.store.head(got);
+            // What may be nothing leaves out what may be left out.
+            if matches!(head, Ty::Option(_)) && !needed {
+                continue;
+            }
             if !ty.split(" | ").any(|wanted| takes(wanted, head)) {
                 self.tell(Severity::Warning, value.span.start, |store| {
                     let got = store.show(got);

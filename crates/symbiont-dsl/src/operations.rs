@@ -16,6 +16,7 @@ mod parameters;
 
 use std::borrow::Cow;
 
+use crate::diagnostic::nearest;
 use crate::url::Url;
 
 pub use canonical::canonical;
@@ -310,10 +311,21 @@ pub fn absolute(path: &str) -> String {
 }
 
 /// Which operations a name in a policy means, as globs. The name of an operation without its part
-/// after the colon covers every such operation; a text with `:` or `*` is a glob already.
+/// after the colon covers every such operation, and so does a host without its port.
 pub fn meant_by(name: &str) -> Vec<String> {
+    let Some((head, part)) = name.split_once(':') else { return heads(name) };
+    let heads = if is_known(head) { heads(head) } else { vec![head.to_owned()] };
+    heads.into_iter().map(|head| format!("{head}:{}", spelled(&head, part))).collect()
+}
+
+/// The same of what stands before the colon.
+fn heads(name: &str) -> Vec<String> {
     let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    if name.contains([':', '*']) || is_operation(name) {
+    // Methods are told in small letters.
+    if is_method(name) {
+        return vec![name.to_ascii_lowercase()];
+    }
+    if name.contains('*') || is_operation(name) {
         return vec![name.to_owned()];
     }
     if let Some((_, names)) = SYNONYMS.iter().find(|(synonym, _)| *synonym == name) {
@@ -329,9 +341,83 @@ pub fn meant_by(name: &str) -> Vec<String> {
     }
 }
 
+/// The part after the colon as operations spell it.
+fn spelled(head: &str, part: &str) -> String {
+    match head {
+        "net.connect" => {
+            let host = part.to_ascii_lowercase();
+            let bare = host.strip_prefix('[').map_or(host.as_str(), |address| {
+                address.split_once(']').map_or(address, |(_, rest)| rest)
+            });
+            match bare.contains(':') || host.ends_with('*') || host.is_empty() {
+                true => host,
+                false => format!("{}:*", host.trim_end_matches('.')),
+            }
+        }
+        _ if head.starts_with("http.") => {
+            let authority = part.find("://").map_or(0, |at| at + 3);
+            let end = part[authority..].find(['/', '?', '#', '*']);
+            let end = end.map_or(part.len(), |at| authority + at);
+            format!("{}{}", part[..end].to_ascii_lowercase(), &part[end..])
+        }
+        _ if head.starts_with("fs.") && !part.is_empty() && !part.starts_with('*') => {
+            absolute(part)
+        }
+        _ => part.to_owned(),
+    }
+}
+
+/// The methods of HTTP, which `http.request` may be given.
+const METHODS: &[&str] =
+    &["get", "head", "post", "put", "delete", "connect", "options", "trace", "patch"];
+
+fn is_method(name: &str) -> bool {
+    name.strip_prefix("http.")
+        .is_some_and(|method| METHODS.iter().any(|known| known.eq_ignore_ascii_case(method)))
+}
+
+/// Whether what stands before the colon is one of an operation: its name or one that stands for it.
+fn is_known(head: &str) -> bool {
+    head.contains('*')
+        || is_operation(head)
+        || is_method(head)
+        || is_host_call(head)
+        || SYNONYMS.iter().any(|(synonym, _)| *synonym == head)
+        || OPERATIONS.iter().any(|operation| last_part(operation) == head)
+}
+
 /// Whether a name in a policy means an operation by itself, and not only perhaps a tool of that name.
 pub(crate) fn is_meant(name: &str) -> bool {
-    meant_by(name) != [format!("tool.call:{name}")] || name.contains([':', '*'])
+    is_known(name.split_once(':').map_or(name, |(head, _)| head))
+}
+
+/// What no operation is called, although it has the form of one, and what it may have been meant to be.
+pub(crate) fn nobodys(name: &str) -> Option<Option<&'static str>> {
+    let (head, part) = name.split_once(':').map_or((name, None), |(head, part)| (head, Some(part)));
+    let family =
+        |first: &str| OPERATIONS.iter().any(|known| known.split('.').next() == Some(first));
+    let formed = part.is_some() || head.split_once('.').is_some_and(|(first, _)| family(first));
+    if is_known(head) || !formed {
+        return None;
+    }
+    Some(nearest(head, OPERATIONS.iter().copied().chain(host_calls())))
+}
+
+/// The same operations wherever a program is that they name by its name alone: what is not to be run is
+/// not to be run by its path either.
+pub(crate) fn wherever(operations: Vec<String>) -> Vec<String> {
+    let elsewhere = |name: &String| {
+        let program = name.strip_prefix("sandbox.exec:")?;
+        let bare = !program.contains('/') && program.chars().any(|c| c != '*');
+        bare.then(|| format!("sandbox.exec:*/{program}"))
+    };
+    operations
+        .into_iter()
+        .flat_map(|name| {
+            let elsewhere = elsewhere(&name);
+            std::iter::once(name).chain(elsewhere)
+        })
+        .collect()
 }
 
 /// The operations without their parts after the colon.
@@ -496,6 +582,24 @@ mod tests {
             ("tool.call:git.*", "tool.call:git.*"),
             ("connect", "tool.call:connect net.connect"),
             ("net.connect", "net.connect"),
+            ("net.connect:Example.org", "net.connect:example.org:*"),
+            ("net.connect:example.org.", "net.connect:example.org:*"),
+            ("net.connect:*.example.org", "net.connect:*.example.org:*"),
+            ("net.connect:example.org:80", "net.connect:example.org:80"),
+            ("net.connect:[::1]", "net.connect:[::1]:*"),
+            ("net.connect:[::1]:80", "net.connect:[::1]:80"),
+            ("net.connect:10.*", "net.connect:10.*"),
+            ("http.GET", "http.get"),
+            ("http.GET:HTTP://Example.org/A*", "http.get:http://example.org/A*"),
+            ("http.patch:*", "http.patch:*"),
+            ("exec:rm", "sandbox.exec:rm"),
+            ("fs.list:/a", "fs.read:/a"),
+            ("fs.read:a/./b", "fs.read:/workspace/a/b"),
+            ("fs.read://etc//x*", "fs.read:/etc/x*"),
+            ("fs.read:*", "fs.read:*"),
+            ("file:/a", "fs.*:/a"),
+            ("send:b", "message.send:b"),
+            ("fs.delete:/a", "fs.delete:/a"),
         ] {
             assert_eq!(meant_by(name).join(" "), want, "{name}");
         }

@@ -359,7 +359,10 @@ impl Compiler<'_> {
             );
             return;
         };
+        self.nobodys(&name, &callee.span);
+        let denies = self.rule.verb == Verb::Deny;
         let operations = operations::meant_by(&name);
+        let operations = if denies { operations::wherever(operations) } else { operations };
         let parts: Vec<(&Arg, Vec<String>)> = args
             .iter()
             .enumerate()
@@ -377,8 +380,27 @@ impl Compiler<'_> {
             for (arg, fact) in &parts {
                 pattern_part(arg, fact.clone(), &mut target);
             }
+            if denies {
+                target.programs_wherever();
+            }
             targets.push(target);
         }
+    }
+
+    /// Says that no operation is called so.
+    fn nobodys(&mut self, name: &str, span: &Span) {
+        let Some(nearest) = operations::nobodys(name) else { return };
+        let what = match self.rule.verb {
+            Verb::Allow => "allows nothing",
+            Verb::Deny => "denies nothing",
+            Verb::Require | Verb::Audit => "speaks of nothing",
+        };
+        let message = format!("no operation is called `{}`: this {what}", short(name));
+        let mut diagnostic = Diagnostic::warning("W0337", message, span.clone()).label(what);
+        if let Some(nearest) = nearest {
+            diagnostic = diagnostic.note(format!("`{nearest}` is one"));
+        }
+        self.sink.push(diagnostic);
     }
 
     // What is required.
@@ -424,7 +446,7 @@ impl Compiler<'_> {
                         ) && operations::is_meant(&name)
                             || operations::is_host_call(&name) =>
                     {
-                        operations.extend(operations::meant_by(&name));
+                        operations.extend(operations::wherever(operations::meant_by(&name)));
                     }
                     name => {
                         everything = true;
@@ -846,6 +868,28 @@ fn pattern_part(arg: &Arg, fact: Vec<String>, target: &mut Target) {
 }
 
 impl Target {
+    /// Has a program that is named by its name alone be the program of that name wherever it is.
+    fn programs_wherever(&mut self) {
+        if !self.operations.iter().all(|name| name.starts_with("sandbox.exec")) {
+            return;
+        }
+        for condition in &mut self.conditions {
+            let Condition::Compare { left: Operand::Attribute(fact), op: Comparison::Equal, right } =
+                condition
+            else {
+                continue;
+            };
+            let Operand::Literal(PolicyValue::String(program)) = right else { continue };
+            let first = *fact == ["argument", "0"] || *fact == ["named", "command"];
+            if first && !program.contains(['/', '*']) && !program.is_empty() {
+                let pattern = format!("*/{program}");
+                let elsewhere =
+                    Condition::Like { value: Operand::Attribute(fact.clone()), pattern };
+                *condition = Condition::Any(vec![condition.clone(), elsewhere]);
+            }
+        }
+    }
+
     /// Makes the paths that one side is compared with absolute, if the other is a path.
     fn compare_paths(&self, left: &mut Operand, right: &mut Operand) {
         match (left, right) {

@@ -35,7 +35,8 @@ pub(crate) const FORMULA: &str = "= ";
 pub(crate) enum Fact {
     Null,
     Flag(bool),
-    /// `whole + part / 10_000`, with `part` in `0..10_000`.
+    /// `whole` is the number without its fraction, and `part` the fraction: 0 for none, and for others such
+    /// that they are in order. So numbers are in the order of both, and equal where both are.
     Number {
         whole: i64,
         part: i64,
@@ -103,20 +104,20 @@ impl Fact {
         })
     }
 
-    /// The number to four decimal places; `None` if it is not finite or beyond 64 bits.
-    #[expect(clippy::cast_possible_truncation, reason = "both ranges are checked before the cast")]
+    /// The number, exactly; `None` if it is not finite or beyond 64 bits.
+    #[expect(clippy::cast_possible_truncation, reason = "the range is checked before the cast")]
     fn number(number: f64) -> Option<Self> {
         const BOUND: f64 = 9_223_372_036_854_775_808.0;
-        let floor = number.floor();
+        let whole = number.trunc();
         // Not-a-number is in no range.
-        if !(-BOUND..BOUND).contains(&floor) {
+        if !(-BOUND..BOUND).contains(&whole) {
             return None;
         }
-        let (whole, part) = (floor as i64, ((number - floor) * 10_000.0).round() as i64);
-        Some(match part {
-            10_000 => Self::Number { whole: whole.checked_add(1)?, part: 0 },
-            part => Self::Number { whole, part },
-        })
+        // A number's fraction is a number too, so that nothing is rounded. The bits of numbers from 0 on are
+        // in the order of the numbers (IEEE 754, the interchange formats), and below 1 they fit.
+        let fraction = number - whole;
+        let bits = i64::try_from(fraction.abs().to_bits()).ok()?;
+        Some(Self::Number { whole: whole as i64, part: if fraction < 0.0 { -bits } else { bits } })
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -389,7 +390,9 @@ pub(crate) fn look_up<'a>(path: &[String], request: &Request<'a>) -> Option<Cow<
         ["operation"] => text(request.operation),
         ["action"] => text(glob::name_of(request.operation)),
         ["resource"] => text(glob::resource_of(request.operation)?),
-        ["argument", index, ..] => descend(request.arguments.get(position(index)?)?, &path[2..]),
+        ["argument", index, ..] => {
+            descend(request.arguments.get(position(index)?)?.as_ref()?, &path[2..])
+        }
         ["named", name, ..] => descend(request.named.get(*name)?, &path[2..]),
         ["agent", "id"] => text(&request.agent_id.to_string()),
         ["agent", "name"] => text(request.agent_name),

@@ -12,7 +12,7 @@
 //! - What can't be told fails closed. A fact that is missing, a comparison of what doesn't compare
 //!   and an error of Cedar's make an allowing rule not match and any other rule match.
 //! - Values of different kinds don't compare, except that nothing but null equals null. Numbers
-//!   compare to four decimal places, whole ones exactly. What is not finite or beyond 64 bits, or
+//!   compare exactly, whole ones and others. What is not finite or beyond 64 bits, or
 //!   nests deeper than 64, compares with nothing.
 //! - A rule's texts are data: they reach Cedar as literals of a syntax tree.
 //! - What a condition computes ([`Operand::Formula`](symbiont_types::Operand::Formula)) is worked out by
@@ -91,8 +91,8 @@ pub struct Request<'a> {
     pub tier: SecurityTier,
     /// What it wants to do, such as `sandbox.exec:wc`, `fs.read:/workspace/a` or `agent.start`.
     pub operation: &'a str,
-    /// The call's arguments by position.
-    pub arguments: &'a [PolicyValue],
+    /// The call's arguments by position; `None` stands for one that is left out before others.
+    pub arguments: &'a [Option<PolicyValue>],
     /// The call's arguments by name.
     pub named: &'a BTreeMap<String, PolicyValue>,
     /// What it would take, where that matters.

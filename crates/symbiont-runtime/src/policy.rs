@@ -140,8 +140,8 @@ pub struct Question<'a> {
     pub agent_id: AgentId,
     /// What for, such as `fs.read:/workspace/a`.
     pub operation: &'a str,
-    /// The call's arguments by position.
-    pub arguments: &'a [PolicyValue],
+    /// The call's arguments by position; `None` stands for one that is left out before others.
+    pub arguments: &'a [Option<PolicyValue>],
     /// The call's arguments by name.
     pub named: &'a BTreeMap<String, PolicyValue>,
     /// What it would take.

@@ -7,10 +7,11 @@ use super::{Given, Misplaced, Place, Shape, arrange, option, options_slot};
 use crate::machine::HostCall;
 use crate::value::{ErrorValue, Value};
 
-/// The call with its arguments in their slots and a record of its options behind them; one of a tool
-/// as it is.
+/// The call with its arguments in their slots, `None` in those that are left out before others, and a record of
+/// its options behind them; one of a tool as it is.
 ///
-/// A `timeout` that is a bare number becomes a duration of so many milliseconds.
+/// A `timeout` that is a bare number becomes a duration of so many milliseconds; the path of a program has no
+/// `.` and no doubled slashes.
 ///
 /// # Errors
 ///
@@ -44,7 +45,7 @@ pub fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
     let mut args: Vec<Value> = Vec::with_capacity(given.len());
     let mut put = |slot: usize, value: Value| {
         if args.len() <= slot {
-            args.resize(slot + 1, Value::Null);
+            args.resize(slot + 1, Value::None);
         }
         args[slot] = value;
     };
@@ -88,5 +89,11 @@ pub fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
         put(options_slot(arranged.name()), Value::map(options));
     }
     args.extend(rest);
+    // A path has one spelling; a name is looked for by whoever runs it.
+    if let ("exec", Some(Value::String(program))) = (arranged.name(), args.first_mut())
+        && program.starts_with('/')
+    {
+        *program = super::absolute(program).into();
+    }
     Ok(HostCall { name: Arc::from(arranged.name()), args, named, span: call.span.clone() })
 }

@@ -16,11 +16,11 @@ use symbiont_types::{AgentId, Condition, PolicyEffect, PolicyValue, SecurityTier
 use super::world::World;
 
 /// The arguments of a call as policies see them.
-struct Facts(Vec<PolicyValue>, BTreeMap<String, PolicyValue>);
+struct Facts(Vec<Option<PolicyValue>>, BTreeMap<String, PolicyValue>);
 
 impl Arguments for Facts {
     fn slot(&self, index: usize) -> Option<std::borrow::Cow<'_, str>> {
-        self.0.get(index).map(text_of)
+        self.0.get(index)?.as_ref().map(text_of)
     }
 
     fn option(&self, name: &str) -> Option<std::borrow::Cow<'_, str>> {
@@ -50,7 +50,7 @@ fn facts(call: &HostCall) -> Facts {
     }
     let slots = operations::slots(&call.name);
     named.extend(slots.filter_map(|(at, name)| Some((name.to_owned(), args.get(at)?.clone()))));
-    Facts(args, named)
+    Facts(args.into_iter().map(Some).collect(), named)
 }
 
 /// What the engine decides of the first call that an agent under the policy makes: the verdict for
@@ -135,6 +135,8 @@ fn names_are_bound_by_position_and_literals_have_to_be_equal() {
             ("pay(\"EUR\", 5)", "allow allow-2"),
             ("pay(\"USD\", 5)", "deny"),
             ("pay(\"EUR\", \"five\")", "deny"),
+            ("pay(\"EUR\", 5.00001)", "deny"),
+            ("pay(\"EUR\", 4.99999)", "allow allow-2"),
             ("move(1, 2, \"x\")", "allow allow-3"),
             ("move(1, 2, \"z\")", "deny"),
             ("other()", "deny"),
@@ -156,6 +158,63 @@ fn an_operation_covers_what_stands_behind_its_colon() {
             ("fs.write(\"out/a\", 1)", "allow allow-2"),
             ("fs.write(\"a\", 1)", "deny"),
         ],
+    );
+}
+
+/// However an operation is spelled in a rule, and whatever of it is left out.
+#[test]
+fn a_rule_speaks_of_an_operation_as_people_write_it() {
+    for (rule, calls) in [
+        (
+            "\"http.GET\"",
+            &["http.get(\"http://x.org/\")", "http.request(\"get\", \"http://x.org/\")"][..],
+        ),
+        ("\"http.GET:http://X.org/a*\"", &["http.get(\"http://x.org/ab\")"]),
+        (
+            "\"net.connect:X.org\"",
+            &["http.get(\"http://x.org/\")", "http.put(\"https://x.org:8443/\")"],
+        ),
+        ("\"net.connect:*.x.org\"", &["http.get(\"http://a.x.org/\")"]),
+        (
+            "\"sandbox.exec:rm\"",
+            &["exec(\"rm\")", "exec(\"/bin/rm\")", "exec(\"/bin//rm\")", "exec(\"../bin/rm\")"],
+        ),
+        (
+            "exec(\"rm\")",
+            &["exec(\"rm\")", "exec(\"/bin/rm\")", "exec(\"./rm\")", "exec(\"rm\", [\"x\"])"],
+        ),
+        ("exec(command = \"rm\")", &["exec(command = \"/bin/rm\")"]),
+        ("\"exec:rm\"", &["exec(\"/usr/bin/rm\")"]),
+        ("\"sandbox.exec:/bin/rm\"", &["exec(\"/bin//rm\")", "exec(\"/bin/./rm\")"]),
+        (
+            "\"fs.read:secret.txt\"",
+            &["fs.read(\"secret.txt\")", "fs.read(\"/workspace//secret.txt\")"],
+        ),
+        ("\"fs.list:/etc//x\"", &["fs.read(\"/etc/x\")"]),
+    ] {
+        // A call over HTTP is a connection, and then a request.
+        let want = match rule {
+            _ if rule.contains("http") => "allow allow-1, deny deny-2",
+            _ if rule.contains("connect") => "deny deny-2, allow allow-1",
+            _ => "deny deny-2",
+        };
+        let denied: Vec<_> = calls.iter().map(|call| (*call, want)).collect();
+        table(&format!("allow: any, deny: {rule}"), &denied);
+    }
+    // What is allowed by its name alone is that name.
+    table(
+        r#"allow: "sandbox.exec:wc", allow: exec("ls")"#,
+        &[
+            ("exec(\"wc\")", "allow allow-1"),
+            ("exec(\"./wc\")", "deny"),
+            ("exec(\"ls\")", "allow allow-2"),
+            ("exec(\"/tmp/ls\")", "deny"),
+        ],
+    );
+    // What nobody has narrows nothing.
+    table(
+        r#"allow: any, require: approval("fs.delete:/x")"#,
+        &[("fs.write(\"/x\", 1)", "approval require-2")],
     );
 }
 

@@ -74,7 +74,8 @@ impl World {
                 if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
             return next.expect("there is an answer");
         }
-        let slot = |at: usize| call.args.get(at).cloned().unwrap_or_default();
+        let given = |value: &&Value| !matches!(value, Value::None);
+        let slot = |at: usize| call.args.get(at).filter(given).cloned().unwrap_or_default();
         let text = |at: usize| slot(at).to_string();
         let path = || absolute(&text(0));
         let id = |world: &mut Self| {

@@ -1,5 +1,6 @@
 //! Random policies and requests, decided by Cedar and by a second opinion that never heard of it.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ fn find(path: &[String], facts: &Facts) -> Option<PolicyValue> {
         "limits.cpu_cores" => Some(PolicyValue::Float(facts.limits.as_ref()?.cpu_cores)),
         "time.hour" => Some(PolicyValue::Int(facts.now.rem_euclid(86_400) / 3_600)),
         _ => match path[0].as_str() {
-            "argument" => facts.arguments.get(path[1].parse::<usize>().ok()?).cloned(),
+            "argument" => facts.arguments.get(path[1].parse::<usize>().ok()?)?.clone(),
             "named" => match path.len() {
                 2 => facts.named.get(&path[1]).cloned(),
                 _ => match facts.named.get(&path[1])? {
@@ -57,16 +58,28 @@ fn find(path: &[String], facts: &Facts) -> Option<PolicyValue> {
     }
 }
 
-/// In ten-thousandths.
-fn number(value: &PolicyValue) -> Option<i128> {
-    match value {
-        PolicyValue::Int(number) => Some(i128::from(*number) * 10_000),
-        PolicyValue::Float(number)
-            if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(number) =>
+/// How two numbers compare, exactly; nothing for what is beyond 64 bits, or no number.
+fn order(left: &PolicyValue, right: &PolicyValue) -> Option<Ordering> {
+    let within =
+        |number: f64| (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number);
+    let mixed = |whole: i64, number: f64| {
+        let next: i128 = format!("{:.0}", number.trunc()).parse().expect("it is whole");
+        i128::from(whole)
+            .cmp(&next)
+            .then(0.0_f64.partial_cmp(&number.fract()).expect("it is finite"))
+    };
+    match (left, right) {
+        (PolicyValue::Int(left), PolicyValue::Int(right)) => Some(left.cmp(right)),
+        (PolicyValue::Float(left), PolicyValue::Float(right))
+            if within(*left) && within(*right) =>
         {
-            let whole: i128 = format!("{:.0}", number.floor()).parse().expect("it is whole");
-            let part = ((number - number.floor()) * 10_000.0).round();
-            Some(whole * 10_000 + format!("{part:.0}").parse::<i128>().expect("it is whole"))
+            left.partial_cmp(right)
+        }
+        (PolicyValue::Int(left), PolicyValue::Float(right)) if within(*right) => {
+            Some(mixed(*left, *right))
+        }
+        (PolicyValue::Float(left), PolicyValue::Int(right)) if within(*left) => {
+            Some(mixed(*right, *left).reverse())
         }
         _ => None,
     }
@@ -74,7 +87,7 @@ fn number(value: &PolicyValue) -> Option<i128> {
 
 fn sound(value: &PolicyValue) -> bool {
     match value {
-        PolicyValue::Float(_) => number(value).is_some(),
+        PolicyValue::Float(_) => order(value, value).is_some(),
         PolicyValue::List(values) => values.iter().all(sound),
         PolicyValue::Record(members) => members.values().all(sound),
         _ => true,
@@ -100,7 +113,7 @@ fn same(a: &PolicyValue, b: &PolicyValue) -> bool {
         (PolicyValue::Record(a), PolicyValue::Record(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
         }
-        _ if kind(a) == 2 && kind(b) == 2 => number(a) == number(b),
+        _ if kind(a) == 2 && kind(b) == 2 => order(a, b) == Some(Ordering::Equal),
         _ => a == b,
     }
 }
@@ -144,7 +157,7 @@ fn computed(text: &str, facts: &Facts) -> Option<PolicyValue> {
             };
             Some(PolicyValue::Int(i64::try_from(length).expect("it is short")))
         }
-        "argument[0].x" => match facts.arguments.first()? {
+        "argument[0].x" => match facts.arguments.first()?.as_ref()? {
             PolicyValue::Record(members) => members.get("x").cloned(),
             _ => None,
         },
@@ -182,10 +195,10 @@ fn truth(condition: &Condition, facts: &Facts) -> Option<bool> {
             match op {
                 Comparison::Equal => equal(&left, &right),
                 Comparison::NotEqual => equal(&left, &right).map(|same| !same),
-                Comparison::Less => Some(number(&left)? < number(&right)?),
-                Comparison::LessOrEqual => Some(number(&left)? <= number(&right)?),
-                Comparison::Greater => Some(number(&left)? > number(&right)?),
-                Comparison::GreaterOrEqual => Some(number(&left)? >= number(&right)?),
+                Comparison::Less => Some(order(&left, &right)?.is_lt()),
+                Comparison::LessOrEqual => Some(order(&left, &right)?.is_le()),
+                Comparison::Greater => Some(order(&left, &right)?.is_gt()),
+                Comparison::GreaterOrEqual => Some(order(&left, &right)?.is_ge()),
             }
         }
         Condition::In { value: needle, set } => match (value(needle)?, value(set)?) {
@@ -325,7 +338,15 @@ fn value() -> impl Strategy<Value = PolicyValue> {
             Just(f64::NAN),
             Just(f64::INFINITY),
             Just(1e300),
-            Just(-9.2e18)
+            Just(-9.2e18),
+            Just(5e-324),
+            Just(-1e-300),
+            Just(1.0_f64.next_up()),
+            Just(1.0_f64.next_down()),
+            Just(-0.5_f64.next_up()),
+            Just(0.300_01),
+            Just(9_223_372_036_854_774_784.0),
+            Just(-9_223_372_036_854_775_808.0)
         ]
         .prop_map(PolicyValue::Float),
         prop_oneof![Just("a"), Just("ab"), Just(""), Just("x"), Just("b\"*\\\n\u{0}é"), Just("10")]
@@ -479,7 +500,7 @@ fn facts() -> impl Strategy<Value = Facts> {
             let note = |name: &str, value: PolicyValue| (name.to_owned(), value);
             facts.named.extend(a.map(|a| note("a", a)));
             facts.named.extend(b.clone().map(|b| note("b", b)));
-            facts.arguments.extend(argument);
+            facts.arguments.push(argument);
             facts.limits =
                 cores.map(|cpu_cores| ResourceLimits { cpu_cores, ..Default::default() });
             facts.metadata.extend(metadata.map(|text| ("k".to_owned(), text.to_owned())));

@@ -16,7 +16,7 @@ pub(crate) struct Facts {
     pub(crate) agent_metadata: HashMap<String, String>,
     pub(crate) tier: SecurityTier,
     pub(crate) operation: String,
-    pub(crate) arguments: Vec<PolicyValue>,
+    pub(crate) arguments: Vec<Option<PolicyValue>>,
     pub(crate) named: BTreeMap<String, PolicyValue>,
     pub(crate) limits: Option<ResourceLimits>,
     pub(crate) metadata: HashMap<String, String>,

@@ -149,8 +149,17 @@ fn numbers_compare_across_kinds_and_exactly() {
         (float(-0.5), Less, int(0), true),
         (float(-0.5), Greater, int(-1), true),
         (float(-0.0), Equal, int(0), true),
-        (float(0.1 + 0.2), Equal, float(0.3), true),
-        (float(1.99999), Equal, int(2), true),
+        (float(0.1 + 0.2), Equal, float(0.3), false),
+        (float(0.1 + 0.2), Greater, float(0.3), true),
+        (float(100.00001), Greater, int(100), true),
+        (float(100.00001), Equal, int(100), false),
+        (float(1.99999), Less, int(2), true),
+        (float(2.0_f64.next_down()), Less, int(2), true),
+        (float(5e-324), Greater, int(0), true),
+        (float(-5e-324), Less, int(0), true),
+        (float(-1.5), Less, float(-1.25), true),
+        (float(-1.5), Greater, int(-2), true),
+        (float(9_007_199_254_740_992.0), Less, int(9_007_199_254_740_993), true),
         (int(i64::MAX), Equal, int(i64::MAX - 1), false),
         (int(i64::MAX), Greater, int(i64::MAX - 1), true),
         (float(f64::NAN), Less, int(1), false),
@@ -201,7 +210,7 @@ fn cedar_text_decides_as_written_and_its_errors_fail_closed() {
     ];
     let set = compile(&[policy("c", 0, rules)]);
     let facts = |argument: Option<PolicyValue>| Facts {
-        arguments: argument.into_iter().collect(),
+        arguments: vec![argument],
         ..Facts::of("sandbox.exec:wc")
     };
     for (argument, want) in [

@@ -189,7 +189,7 @@ fn canonical(call: &HostCall) -> Result<HostCall, ErrorValue> {
     bounded(&call)?;
     match (&*call.name, call.args.as_mut_slice()) {
         // What is sent without a topic has this one.
-        ("send", [_, topic @ Value::Null, _]) => *topic = Value::from("message"),
+        ("send", [_, topic @ (Value::Null | Value::None), _]) => *topic = Value::from("message"),
         (name, args) if name.starts_with("http.") => http::spell(name, args)?,
         _ => {}
     }
@@ -239,7 +239,7 @@ fn denied_by_id(run: &Run, call: &HostCall) -> Option<(&'static str, String)> {
         None => owner.name_of(to.parse().ok()?)?,
     };
     let mut facts = facts(call);
-    *facts.first_mut()? = PolicyValue::String(other.clone());
+    *facts.first_mut()? = Some(PolicyValue::String(other.clone()));
     let operation = format!("message.send:{other}");
     let decision = ask(run, call, &facts, &operation);
     let denied =
@@ -394,7 +394,7 @@ struct Decided {
     obligations: Vec<Obligation>,
 }
 
-fn ask(run: &Run, call: &HostCall, facts: &[PolicyValue], operation: &str) -> PolicyDecision {
+fn ask(run: &Run, call: &HostCall, facts: &Facts, operation: &str) -> PolicyDecision {
     let named = named(call, facts);
     run.services.policy.decide(&Question {
         agent_id: run.agent_id,
@@ -416,7 +416,7 @@ static AMBIENT: LazyLock<Named> = LazyLock::new(|| {
 fn decide(
     run: &Run,
     call: &HostCall,
-    facts: &[PolicyValue],
+    facts: &Facts,
     operation: &str,
     line: Option<usize>,
 ) -> Decided {
@@ -439,10 +439,14 @@ fn decide(
     Decided { entry, refusal, obligations: decision.obligations }
 }
 
+/// A call's arguments as policies see them; `None` for those that are left out.
+type Facts = [Option<PolicyValue>];
+
 /// The call's arguments as policies see them: what the call will act on. A path is the one in the
 /// sandbox, and what a command or a file gets is text, so that another spelling is no way around a
-/// rule.
-fn facts(call: &HostCall) -> Vec<PolicyValue> {
+/// rule. Nothing is known of what is `None`, which is nothing that is given: a rule that asks for it can't
+/// be told.
+fn facts(call: &HostCall) -> Vec<Option<PolicyValue>> {
     let text = |value: &Value| PolicyValue::String(value.to_string());
     let mut facts: Vec<PolicyValue> = call.args.iter().map(fact).collect();
     match (&*call.name, call.args.as_slice(), facts.as_mut_slice()) {
@@ -484,7 +488,8 @@ fn facts(call: &HostCall) -> Vec<PolicyValue> {
         }
         _ => {}
     }
-    facts
+    let given = call.args.iter().map(|value| !matches!(value, Value::None));
+    facts.into_iter().zip(given).map(|(fact, given)| given.then_some(fact)).collect()
 }
 
 /// What a value is where it is written as bytes, as far as it is text. A secret is not shown.
@@ -499,16 +504,17 @@ fn written(value: &Value) -> PolicyValue {
 }
 
 /// The arguments by name: those in slots, the options, and whatever a tool is given.
-fn named(call: &HostCall, facts: &[PolicyValue]) -> Named {
-    let mut named: Named =
-        call.named.iter().map(|(name, value)| (name.to_string(), fact(value))).collect();
+fn named(call: &HostCall, facts: &Facts) -> Named {
+    let given = call.named.iter().filter(|(_, value)| !matches!(value, Value::None));
+    let mut named: Named = given.map(|(name, value)| (name.to_string(), fact(value))).collect();
     if operations::is_host_call(&call.name)
-        && let Some(PolicyValue::Record(options)) = facts.get(operations::options_slot(&call.name))
+        && let Some(Some(PolicyValue::Record(options))) =
+            facts.get(operations::options_slot(&call.name))
     {
         named.extend(options.iter().map(|(name, fact)| (name.clone(), fact.clone())));
     }
     let slots = operations::slots(&call.name);
-    named.extend(slots.filter_map(|(at, name)| Some((name.to_owned(), facts.get(at)?.clone()))));
+    named.extend(slots.filter_map(|(at, name)| Some((name.to_owned(), facts.get(at)?.clone()?))));
     named
 }
 
@@ -645,7 +651,7 @@ fn now(run: &Run) -> Result<Value, ErrorValue> {
 
 async fn say(run: &Run, call: &HostCall, line: Option<usize>) -> Answer {
     let (level, rest) = match (&*call.name, call.args.as_slice()) {
-        ("log", [Value::Null, rest @ ..]) => (None, rest),
+        ("log", [Value::Null | Value::None, rest @ ..]) => (None, rest),
         ("log", [level, rest @ ..]) => (Some(level.to_string().to_lowercase()), rest),
         (_, all) => (None, all),
     };
@@ -914,7 +920,7 @@ async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     let program = text(call, 0, "command")?;
     let mut command = Command::new(program);
     match argument(call, 1) {
-        None | Some(Value::Null) => {}
+        None | Some(Value::Null | Value::None) => {}
         Some(Value::Array(args)) => {
             for arg in args.iter() {
                 let arg = match arg {
@@ -937,7 +943,7 @@ async fn exec(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
         command.cwd = Some(value.to_string());
     }
     match option(call, "env") {
-        None | Some(Value::Null) => {}
+        None | Some(Value::Null | Value::None) => {}
         Some(Value::Map(map)) => {
             for (name, value) in map.iter() {
                 let value = match value {
@@ -1124,7 +1130,7 @@ async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
     };
     let journal = &run.services.journal;
     let store = match argument(call, 2) {
-        None | Some(Value::Null) => String::new(),
+        None | Some(Value::Null | Value::None) => String::new(),
         Some(store) => store.to_string(),
     };
     match &*call.name {
@@ -1162,7 +1168,7 @@ async fn remember(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> {
             let rows =
                 journal.store().scan(MEMORY, &prefix, None, MOST_KEYS).await.map_err(storage)?;
             let limit = match option(call, "limit") {
-                None | Some(Value::Null) => MOST_KEYS,
+                None | Some(Value::Null | Value::None) => MOST_KEYS,
                 Some(Value::Int(limit)) => usize::try_from(*limit).unwrap_or(0),
                 Some(other) => return Err(type_error(call, "limit", "a whole number", other)),
             };

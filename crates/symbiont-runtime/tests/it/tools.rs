@@ -37,6 +37,12 @@ stdin = "{text}""#,
         );
         std::fs::write(directory.path().join(format!("{name}.toml")), manifest).expect("written");
     }
+    let pay = "name = \"pay\"\ndescription = \"A test's.\"\nrisk = \"high\"\neffect = \"read\"\n\
+        [[parameters]]\nname = \"amount\"\ntype = \"float\"\nrequired = false\n\
+        [[parameters]]\nname = \"to\"\ntype = \"string\"\nrequired = false\n\
+        [[parameters]]\nname = \"tags\"\ntype = \"array<string>\"\nrequired = false\n\
+        [exec]\ncommand = [\"true\"]\n";
+    std::fs::write(directory.path().join("pay.toml"), pay).expect("written");
     let folder = load_tools(directory.path()).expect("it can be read");
     assert!(folder.files.iter().all(|file| file.diagnostics.is_empty()), "{folder:?}");
     folder.tools
@@ -112,6 +118,27 @@ async fn a_call_is_decided_by_its_name_and_its_arguments() {
             "PolicyDenied",
         ),
         ("policy p { allow: any deny: exec(c, args) if \"x\" in args }", "say(\"y\");", ""),
+        // Numbers are exact, whatever they are compared with.
+        ("policy p { allow: pay(a) if a <= 100 }", "pay(100.0);", ""),
+        ("policy p { allow: pay(a) if a <= 100 }", "pay(100.00001);", "PolicyDenied"),
+        ("policy p { allow: pay(a) if !(a > 100) }", "pay(100.00001);", "PolicyDenied"),
+        ("policy p { allow: pay(a) if a * 2 <= 200 }", "pay(100.00001);", "PolicyDenied"),
+        ("policy p { allow: pay(a) if a in [100.0] }", "pay(100.00001);", "PolicyDenied"),
+        ("policy p { allow: pay(0.0) }", "pay(0.00001);", "PolicyDenied"),
+        ("policy p { allow: any deny: pay(a) if a > 100.4 }", "pay(100.40001);", "PolicyDenied"),
+        ("policy p { allow: any deny: pay(a) if a != 100 }", "pay(100.00001);", "PolicyDenied"),
+        // What is left out can't be told.
+        ("policy p { allow: pay(a, to) if to != \"bad\" }", "pay(1.0);", "PolicyDenied"),
+        ("policy p { allow: pay(a, to) if to != \"bad\" }", "pay(to = null);", "PolicyDenied"),
+        ("policy p { allow: pay(a, to) if to != \"bad\" }", "pay(to = \"x\");", ""),
+        ("policy p { allow: pay(a, to) if to not in [\"a\"] }", "pay();", "PolicyDenied"),
+        ("policy p { allow: pay(a, to) if !(to == \"bad\") }", "pay(tags = []);", "PolicyDenied"),
+        ("policy p { allow: pay(amount = a) if a != 5.0 }", "pay(to = \"x\");", "PolicyDenied"),
+        ("policy p { allow: pay(a) if a == null }", "pay();", "PolicyDenied"),
+        ("policy p { allow: any deny: pay(a, to) if to == \"x\" }", "pay(1.0);", "PolicyDenied"),
+        ("policy p { allow: any deny: pay(any, any, []) }", "pay(1.0);", "PolicyDenied"),
+        ("policy p { allow: any deny: pay(any, any, []) }", "pay(tags = [\"a\"]);", ""),
+        ("policy p { allow: pay(a, any) }", "pay();", ""),
         ("capabilities = [\"memory\"]", "say();", ""),
         ("capabilities = [\"memory\"]", "query();", "CapabilityDenied"),
         ("capabilities = [\"Database\"]", "query();", ""),

@@ -164,7 +164,7 @@ pub(super) async fn ask(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> 
     }
     let has_type = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     let (body, of_type) = match option(call, "body") {
-        None | Some(Value::Null) => (Vec::new(), None),
+        None | Some(Value::Null | Value::None) => (Vec::new(), None),
         Some(value @ (Value::String(_) | Value::Secret(_))) => {
             (bytes(value)?, Some("text/plain; charset=utf-8"))
         }
@@ -182,7 +182,7 @@ pub(super) async fn ask(run: &Run, call: &HostCall) -> Result<Done, ErrorValue> 
         Some(value) => Some(super::duration(call, "timeout", value)?),
     };
     let verify_tls = match option(call, "verify_tls") {
-        None | Some(Value::Null) => true,
+        None | Some(Value::Null | Value::None) => true,
         Some(Value::Bool(verify)) => *verify,
         Some(other) => return Err(super::type_error(call, "verify_tls", "a bool", other)),
     };

@@ -68,7 +68,8 @@ pub(super) fn resolved(
     };
     let values = tool.arguments(&given).map_err(unfit)?;
     let prepared = tool.prepare(&values).map_err(unfit)?;
-    by_name = values.into_iter().map(Option::unwrap_or_default).collect();
+    // `None` is what was left out.
+    by_name = values.into_iter().map(|value| value.unwrap_or(Value::None)).collect();
     let named: Vec<(Arc<str>, Value)> = tool
         .parameters
         .iter()
@@ -77,7 +78,7 @@ pub(super) fn resolved(
         .collect();
     let shown: Vec<String> = named
         .iter()
-        .filter(|(_, value)| !matches!(value, Value::Null))
+        .filter(|(_, value)| !matches!(value, Value::None))
         .map(|(name, value)| {
             format!("{name} = {}", value.to_string().chars().take(256).collect::<String>())
         })
@@ -164,7 +165,7 @@ impl ToolCall {
             }
             Prepared::Http(Request { method, url, .. }) => {
                 let (url, method) = (Value::from(url.to_string()), Value::from(method.as_str()));
-                ("http.request", vec![url, Value::Null, method])
+                ("http.request", vec![url, Value::None, method])
             }
         };
         let below = HostCall { name: Arc::from(name), args, named: Vec::new(), span: 0..0 };
