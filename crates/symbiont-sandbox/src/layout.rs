@@ -23,7 +23,15 @@ const RESERVE: u64 = 16 << 20;
 const MEMORY_FILES: u64 = 16 << 10;
 /// What of a host's root the host's programs need.
 const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-const SETTINGS: [&str; 4] = ["etc/ssl", "etc/alternatives", "etc/ld.so.cache", "etc/ld.so.conf.d"];
+/// Of `/etc/ssl` what is public: a host keeps its keys there as well.
+const SETTINGS: [&str; 6] = [
+    "etc/ssl/certs",
+    "etc/ssl/cert.pem",
+    "etc/ssl/openssl.cnf",
+    "etc/alternatives",
+    "etc/ld.so.cache",
+    "etc/ld.so.conf.d",
+];
 /// What a sandbox makes for itself, and nothing of the host may cover.
 const OWN: [&str; 9] = ["proc", "sys", "dev", "run", "tmp", "workspace", "home", "root", "var"];
 /// What of that comes from the root, if it has a root of its own.
@@ -67,6 +75,12 @@ pub(crate) fn plan(
         (libc::RLIMIT_CORE, 0),
         // Counted for the user within the sandbox, beside the control group.
         (libc::RLIMIT_NPROC, options.processes),
+        // Counted for the user outside who made the sandbox as well, who must not run short of them.
+        (libc::RLIMIT_SIGPENDING, 4096),
+        (libc::RLIMIT_MSGQUEUE, 256 << 10),
+        // Whatever this process may, commands go first for nobody.
+        (libc::RLIMIT_NICE, 0),
+        (libc::RLIMIT_RTPRIO, 0),
     ];
     if !whole_limits {
         limits.push((libc::RLIMIT_DATA, config.resource_limits.memory_mb << 20));
