@@ -43,9 +43,8 @@ const STEPS: [&str; 12] = [
     "come under the rules for files",
 ];
 
-/// Limits that are only lowered. A kernel that is given, as gVisor's is, has nothing that they limit, and lets
-/// nobody set them.
-const LOWERED: [u32; 4] =
+/// Limits of what a kernel that is given, as gVisor's is, has not; it lets nobody set them.
+const LINUX_ONLY: [u32; 4] =
     [libc::RLIMIT_SIGPENDING, libc::RLIMIT_MSGQUEUE, libc::RLIMIT_NICE, libc::RLIMIT_RTPRIO];
 
 /// A command from its start until everything of it is gone.
@@ -515,10 +514,11 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(step(10))?;
     }
     for (number, value) in &program.setup.limits {
-        let set = match LOWERED.contains(number) {
-            true if program.setup.is_given() => Ok(()),
-            true => sys::lower_limit(*number, *value),
-            false => sys::limit(*number, *value, *value),
+        let linux_only = LINUX_ONLY.contains(number);
+        let set = match *number {
+            _ if linux_only && program.setup.is_given() => Ok(()),
+            number if linux_only || number == libc::RLIMIT_CORE => sys::lower_limit(number, *value),
+            number => sys::limit(number, *value, *value),
         };
         set.map_err(step(4))?;
     }

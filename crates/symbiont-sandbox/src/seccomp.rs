@@ -8,7 +8,8 @@
 //! widens what a program can reach in the kernel and is of no use here: mounts, namespaces, tracing
 //! and other processes' memory, keys, modules, clocks, `io_uring`, `bpf`, `perf`, `userfaultfd`; and
 //! what takes from an account that the whole host shares, whatever the control groups say: slots of
-//! asynchronous input and output, pages of the huge kinds.
+//! asynchronous input and output, pages of the huge kinds, space for programs that filter, memory for lists
+//! of rights.
 //!
 //! Some calls have the kernel look for a module that does what it was asked for, whoever asks, and load
 //! it for the whole host. What they may ask for is what is there.
@@ -35,7 +36,7 @@ const ALLOWED: &[Call] = calls! {
     SYS_dup SYS_dup3 SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_eventfd2
     SYS_execve SYS_execveat SYS_exit SYS_exit_group SYS_faccessat SYS_faccessat2 SYS_fadvise64
     SYS_fallocate SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchmodat2 SYS_fchown SYS_fchownat SYS_fcntl
-    SYS_fdatasync SYS_fgetxattr SYS_flistxattr SYS_flock SYS_fremovexattr SYS_fsetxattr SYS_fstat
+    SYS_fdatasync SYS_fgetxattr SYS_flistxattr SYS_flock SYS_fremovexattr SYS_fstat
     SYS_fstatfs SYS_fsync SYS_ftruncate SYS_futex SYS_futex_waitv SYS_get_mempolicy
     SYS_get_robust_list SYS_getcpu SYS_getcwd SYS_getdents64 SYS_getegid SYS_geteuid SYS_getgid
     SYS_getgroups SYS_getitimer SYS_getpeername SYS_getpgid SYS_getpid SYS_getppid SYS_getpriority
@@ -43,7 +44,7 @@ const ALLOWED: &[Call] = calls! {
     SYS_getsockopt SYS_gettid SYS_gettimeofday SYS_getuid SYS_getxattr SYS_inotify_add_watch
     SYS_inotify_init1 SYS_inotify_rm_watch SYS_ioprio_get SYS_kill SYS_landlock_add_rule
     SYS_landlock_create_ruleset SYS_landlock_restrict_self SYS_lgetxattr SYS_linkat SYS_listen
-    SYS_listxattr SYS_llistxattr SYS_lremovexattr SYS_lseek SYS_lsetxattr SYS_madvise SYS_membarrier
+    SYS_listxattr SYS_llistxattr SYS_lremovexattr SYS_lseek SYS_madvise SYS_membarrier
     SYS_mincore SYS_mkdirat SYS_mprotect SYS_mremap SYS_mseal SYS_msync
     SYS_munmap SYS_nanosleep SYS_newfstatat SYS_openat SYS_openat2 SYS_pidfd_open
     SYS_pidfd_send_signal SYS_pipe2 SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2
@@ -56,7 +57,7 @@ const ALLOWED: &[Call] = calls! {
     SYS_sched_rr_get_interval SYS_sched_yield SYS_sendfile SYS_sendmmsg SYS_sendmsg SYS_sendto
     SYS_set_robust_list SYS_set_tid_address SYS_setfsgid SYS_setfsuid SYS_setgid SYS_setgroups
     SYS_setitimer SYS_setpgid SYS_setregid SYS_setresgid SYS_setresuid SYS_setreuid SYS_setrlimit
-    SYS_setsid SYS_setuid SYS_setxattr SYS_shutdown SYS_sigaltstack SYS_signalfd4
+    SYS_setsid SYS_setuid SYS_shutdown SYS_sigaltstack SYS_signalfd4
     SYS_splice SYS_statfs SYS_statx SYS_symlinkat SYS_sync SYS_sync_file_range
     SYS_syncfs SYS_sysinfo SYS_tee SYS_tgkill SYS_timer_create SYS_timer_delete SYS_timer_getoverrun
     SYS_timer_gettime SYS_timer_settime SYS_timerfd_create SYS_timerfd_gettime SYS_timerfd_settime
@@ -303,6 +304,8 @@ const REQUESTS: [u32; 13] = [
     0x89a3,
 ];
 
+/// Options by which a socket gets a program, one by one or for a group.
+const ATTACH: [u32; 4] = [26, 50, 51, 52];
 /// An option of TCP, too new for the library.
 const TCP_AO_ADD_KEY: u32 = 38;
 
@@ -380,10 +383,23 @@ fn answers(profile: Profile, affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
     }
     // As a kernel answers that has none of it: programs do without.
     answers.push((libc::SYS_io_setup, vec![refuse(libc::ENOSYS)]));
-    // Signatures of segments, by an algorithm of any name.
-    let mut options = vec![(LOAD, 0, 0, argument(1)), (JUMP_IF_EQUAL, 0, 3, 6)]; // IPPROTO_TCP
-    options.extend([(LOAD, 0, 0, argument(2)), (JUMP_IF_EQUAL, 0, 1, TCP_AO_ADD_KEY)]);
-    options.extend([refuse(libc::ENOPROTOOPT), ALLOW]);
+    // As of a file system that has none. Memory for lists of who may do what to a file counts towards
+    // nobody's limit, and is there as long as the file.
+    for call in [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr] {
+        answers.push((call, vec![refuse(libc::EOPNOTSUPP)]));
+    }
+    // Programs for the kernel to filter with, for which all of the host has one space; and signatures of
+    // segments, by an algorithm of any name.
+    let of_sockets = none_of_these(argument(2), &ATTACH, libc::EPERM);
+    let of_tcp = none_of_these(argument(2), &[TCP_AO_ADD_KEY], libc::ENOPROTOOPT);
+    let further = u8::try_from(1 + of_sockets.len()).expect("there are a few of them");
+    let levels = [
+        (LOAD, 0, 0, argument(1)),
+        (JUMP_IF_EQUAL, 2, 0, libc::SOL_SOCKET.cast_unsigned()),
+        (JUMP_IF_EQUAL, further, 0, libc::IPPROTO_TCP.cast_unsigned()),
+        ALLOW,
+    ];
+    let options = [&levels[..], &of_sockets, &of_tcp].concat();
     answers.push((libc::SYS_setsockopt, options));
     // Only the ordinary one, and asking; debuggers want addresses that are the same each time.
     let fixed = libc::ADDR_NO_RANDOMIZE.cast_unsigned();
@@ -544,6 +560,11 @@ mod tests {
         check(true, libc::SYS_shmget, [0, 0, 0o5600], libc::ENOMEM);
         check(true, libc::SYS_io_setup, [0; 3], libc::ENOSYS);
         check(true, libc::SYS_io_submit, [0; 3], libc::EPERM);
+        check(true, libc::SYS_fsetxattr, [0; 3], libc::EOPNOTSUPP);
+        check(true, libc::SYS_setsockopt, [3, 1, 8], 0);
+        for option in ATTACH {
+            check(true, libc::SYS_setsockopt, [3, 1, option], libc::EPERM);
+        }
     }
 
     #[test]
@@ -558,6 +579,8 @@ mod tests {
         }
         check(true, libc::SYS_setsockopt, [3, 6, 1], 0);
         check(true, libc::SYS_setsockopt, [3, 1, 38], 0);
+        check(true, libc::SYS_setsockopt, [3, 6, 26], 0);
+        check(true, libc::SYS_setsockopt, [3, 0, 50], 0);
         check(true, libc::SYS_setsockopt, [3, 6, 38], libc::ENOPROTOOPT);
     }
 

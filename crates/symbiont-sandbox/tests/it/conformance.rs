@@ -189,8 +189,8 @@ table! {
         all "10 names there and back; one of 256 bytes: PathForbidden";
     walls::case_101_kinds_of_sockets "sockets of every family"
         all "EAFNOSUPPORT: netlink-audit packet alg vsock bluetooth can tipc two-inet two-tipc two-vsock; EPROTONOSUPPORT: mptcp sctp sctp-packets dccp udp-lite raw tcp-datagrams l2tp mptcp6 raw6; ok: unix inet inet6 netlink-route tcp udp udp6 two-unix";
-    walls::case_127_what_all_of_the_host_shares "requests that load a module, huge pages, and slots of asynchronous work"
-        all "ENOMEM: MAP_HUGETLB MFD_HUGETLB SHM_HUGETLB; ENOPROTOOPT: TCP_AO_ADD_KEY; ENOSYS: io_setup; EPERM: SIOCGIFBR SIOCGIFVLAN SIOCADDDLCI SIOCBRADDBR TIOCSETD TIOCSETD-with-more";
+    walls::case_127_what_all_of_the_host_shares "requests that load a module, huge pages, slots of asynchronous work, filters, lists of rights"
+        all "ENOMEM: MAP_HUGETLB MFD_HUGETLB SHM_HUGETLB; ENOPROTOOPT: TCP_AO_ADD_KEY; ENOSYS: io_setup; EOPNOTSUPP: setxattr; EPERM: SIOCGIFBR SIOCGIFVLAN SIOCADDDLCI SIOCBRADDBR TIOCSETD TIOCSETD-with-more SO_ATTACH_FILTER";
     limits::case_128_what_commands_leave_in_the_kernel "commands that leave 32 MiB of shared memory, queues and semaphores"
         process "12 times EACCES: queue; ok: memory messages semaphores; the next: ate 64; the sandbox runs on: true"
         docker "12 times EACCES: queue; ok: memory messages semaphores; the next: ate 64; the sandbox runs on: true"
@@ -198,9 +198,12 @@ table! {
     limits::case_129_memory_that_has_no_process "commands that take all memory as shared memory of System V"
         process "5 times out of memory, the next: ate 64; the sandbox runs on: true"
         docker "5 times out of memory, the next: ate 64; the sandbox runs on: true";
-    limits::case_130_accounts_of_who_made_it "instances of inotify and signals that wait, which a user of the host has so many of"
-        process "an eighth of the host's: true, the report denies it: false; 4,096 signals: true EAGAIN"
-        docker "an eighth of the host's: true, the report denies it: false; 4,096 signals: true EAGAIN";
+    limits::case_133_as_many_files_as_there_may_be "as many files as there may be, with long names, and all room filled"
+        process "made; ENOSPC ENOSPC ENOSPC; the next: ate 1; the sandbox runs on: true"
+        docker "made; ENOSPC ENOSPC ENOSPC; the next: ate 1; the sandbox runs on: true";
+    limits::case_130_accounts_of_who_made_it "instances of inotify and signals that wait, which a user of the host has so many of, and core dumps"
+        process "an eighth of the host's: true, the report denies it: false; 4,096 signals: true EAGAIN; Max core file size 1 1 bytes"
+        docker "an eighth of the host's: true, the report denies it: false; 4,096 signals: true EAGAIN; Max core file size 1 1 bytes";
     files::case_131_what_is_beside_an_upload "files and directories that are called as an upload's beginning was"
         all "file ok, directory ok, left: 400";
     files::case_132_who_takes_the_place_of_an_upload "a command that puts its own file in the place of uploads"

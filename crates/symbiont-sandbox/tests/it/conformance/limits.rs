@@ -167,6 +167,19 @@ pub(super) async fn case_129_memory_that_has_no_process(ground: &Ground) -> Told
     Ok(format!("5 times {}; the sandbox runs on: {runs}", told.join("; ")))
 }
 
+pub(super) async fn case_133_as_many_files_as_there_may_be(ground: &Ground) -> Told {
+    let place = ground.place().await?;
+    let made = place.probe(&["names"]).await;
+    let mut filled = Vec::new();
+    for directory in ["/workspace", "/tmp", "/dev/shm"] {
+        filled.push(place.probe(&["fill", &format!("{directory}/full")]).await);
+    }
+    let next = place.probe(&["eat", "1"]).await;
+    let runs = place.status() == SandboxStatus::Running;
+    place.end().await;
+    Ok(format!("{made}; {}; the next: {next}; the sandbox runs on: {runs}", filled.join(" ")))
+}
+
 pub(super) async fn case_130_accounts_of_who_made_it(ground: &Ground) -> Told {
     let place = ground.place().await?;
     let path = "/proc/sys/fs/inotify/max_user_instances";
@@ -178,9 +191,10 @@ pub(super) async fn case_130_accounts_of_who_made_it(ground: &Ground) -> Told {
     let (count, why) = signals.split_once(' ').unwrap();
     let signals = (4090..=4096).contains(&count.parse::<u32>().unwrap());
     let degraded = place.report().degraded.iter().any(|line| line.starts_with("watches: "));
+    let core = place.shell("grep core /proc/self/limits | tr -s ' '").await;
     place.end().await;
     Ok(format!(
-        "an eighth of the host's: {part}, the report denies it: {degraded}; 4,096 signals: {signals} {why}"
+        "an eighth of the host's: {part}, the report denies it: {degraded}; 4,096 signals: {signals} {why}; {core}"
     ))
 }
 

@@ -117,6 +117,7 @@ fn main() {
         "watches" => watches(),
         "queue" => queue(),
         "replace" => replace(rest[0]),
+        "names" => names(),
         "used" => println!("{}", used(rest[0])),
         "processes" => processes(),
         "listeners" => listeners(),
@@ -178,6 +179,7 @@ fn told(result: io::Result<()>) -> String {
         Some(38) => "ENOSYS",
         Some(92) => "ENOPROTOOPT",
         Some(93) => "EPROTONOSUPPORT",
+        Some(95) => "EOPNOTSUPP",
         Some(97) => "EAFNOSUPPORT",
         Some(99) => "EADDRNOTAVAIL",
         Some(101) => "ENETUNREACH",
@@ -581,6 +583,12 @@ fn shared() {
         }
         let signed = setsockopt(inet, 6, 38, &[0; 256], 256);
         println!("TCP_AO_ADD_KEY {}", told(result(signed.into())));
+        let attached = setsockopt(inet, 1, 26, &[0; 256], 16);
+        println!("SO_ATTACH_FILTER {}", told(result(attached.into())));
+        let (set, list) = (if cfg!(target_arch = "x86_64") { 188 } else { 5 }, [0_u8; 44]);
+        let name = c"system.posix_acl_access".as_ptr();
+        let listed = syscall(set, c"/workspace".as_ptr(), name, list.as_ptr(), 44_usize, 0);
+        println!("setxattr {}", told(result(listed)));
         // Private, anonymous, huge.
         println!("MAP_HUGETLB {}", told(result(mmap(0, 2 << 20, 3, 0x4_0022, -1, 0) as i64)));
         let memfd = if cfg!(target_arch = "x86_64") { 319 } else { 279 };
@@ -650,6 +658,19 @@ fn queue() {
         }
         println!("{count} {}", told(Err(io::Error::last_os_error())));
     }
+}
+
+/// As many files as there may be wherever there may be any, but for one in each directory.
+fn names() {
+    for directory in ["/workspace", "/tmp", "/dev/shm"] {
+        let name = |n: u64| format!("{directory}/{}{n:08}", "n".repeat(240));
+        let mut count = 0;
+        while File::create(name(count)).is_ok() {
+            count += 1;
+        }
+        fs::remove_file(name(0)).unwrap();
+    }
+    println!("made");
 }
 
 /// Blocks that files take.
