@@ -62,7 +62,7 @@ impl Room {
         let [of_workspace, of_temporary, of_shared] = PER_FILE;
         let left = all - taken(temporary, of_temporary) - taken(shared, of_shared);
         // With its files it is to fit.
-        let fits = left / taken(1 << of_workspace, of_workspace) << of_workspace;
+        let fits = (left / taken(1 << of_workspace, of_workspace)) << of_workspace;
         let workspace = (scratch_mb << 20).min(fits);
         // The kernel counts in pages, and takes zero for no limit.
         Self { workspace, temporary, shared }

@@ -47,7 +47,7 @@ const ALLOWED: &[Call] = calls! {
     SYS_listxattr SYS_llistxattr SYS_lremovexattr SYS_lseek SYS_madvise SYS_membarrier
     SYS_mincore SYS_mkdirat SYS_mprotect SYS_mremap SYS_mseal SYS_msync
     SYS_munmap SYS_nanosleep SYS_newfstatat SYS_openat SYS_openat2 SYS_pidfd_open
-    SYS_pidfd_send_signal SYS_pipe2 SYS_ppoll SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2
+    SYS_pidfd_send_signal SYS_pipe2 SYS_ppoll SYS_pread64 SYS_preadv SYS_preadv2
     SYS_prlimit64 SYS_process_mrelease SYS_pselect6 SYS_pwrite64 SYS_pwritev SYS_pwritev2 SYS_read
     SYS_readahead SYS_readlinkat SYS_readv SYS_recvfrom SYS_recvmmsg SYS_recvmsg SYS_removexattr
     SYS_renameat SYS_renameat2 SYS_restart_syscall SYS_rseq SYS_rt_sigaction SYS_rt_sigpending
@@ -103,8 +103,8 @@ const ALLOWED_NEW: &[Call] =
 
 /// Calls that are allowed with some arguments; [`answers`] says with which.
 const JUDGED: &[Call] = calls! {
-    SYS_clone SYS_clone3 SYS_ioctl SYS_memfd_create SYS_mmap SYS_personality SYS_sched_setaffinity
-    SYS_seccomp SYS_setsockopt SYS_socket SYS_socketpair
+    SYS_clone SYS_clone3 SYS_ioctl SYS_memfd_create SYS_mmap SYS_personality SYS_prctl
+    SYS_sched_setaffinity SYS_seccomp SYS_setsockopt SYS_socket SYS_socketpair
 };
 
 /// The same, of those that the strict profile lacks.
@@ -309,6 +309,9 @@ const ATTACH: [u32; 4] = [26, 50, 51, 52];
 /// An option of TCP, too new for the library.
 const TCP_AO_ADD_KEY: u32 = 38;
 
+/// What a process is asked of with `prctl`, too new for the library as well.
+const SCHED_CORE: u32 = 62;
+
 const fn family(family: i32) -> u32 {
     family.cast_unsigned()
 }
@@ -401,6 +404,9 @@ fn answers(profile: Profile, affinity: bool) -> Vec<(i64, Vec<Instruction>)> {
     ];
     let options = [&levels[..], &of_sockets, &of_tcp].concat();
     answers.push((libc::SYS_setsockopt, options));
+    // Keeping others' threads from the other half of a core, as a kernel answers that can't.
+    let core = none_of_these(argument(0), &[SCHED_CORE], libc::EINVAL);
+    answers.push((libc::SYS_prctl, core));
     // Only the ordinary one, and asking; debuggers want addresses that are the same each time.
     let fixed = libc::ADDR_NO_RANDOMIZE.cast_unsigned();
     let persons: &[u32] = match profile {
@@ -559,6 +565,8 @@ mod tests {
         check(true, libc::SYS_shmget, [0, 0, 0o1600], 0);
         check(true, libc::SYS_shmget, [0, 0, 0o5600], libc::ENOMEM);
         check(true, libc::SYS_io_setup, [0; 3], libc::ENOSYS);
+        check(true, libc::SYS_prctl, [62, 1, 0], libc::EINVAL);
+        check(true, libc::SYS_prctl, [15, 1, 0], 0);
         check(true, libc::SYS_io_submit, [0; 3], libc::EPERM);
         check(true, libc::SYS_fsetxattr, [0; 3], libc::EOPNOTSUPP);
         check(true, libc::SYS_setsockopt, [3, 1, 8], 0);
