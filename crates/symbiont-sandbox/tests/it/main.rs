@@ -297,7 +297,7 @@ fn files_that_fill_the_memory_are_refused_and_those_there_stay() {
         assert_eq!(sandbox.read_file("/workspace/0", 1 << 20).await.unwrap().len(), 1 << 20);
         let report = sandbox.report();
         assert!(
-            report.degraded.iter().any(|line| line.starts_with("workspace: 30 MiB of the 256"))
+            report.degraded.iter().any(|line| line.starts_with("workspace: 25 MiB of the 256"))
         );
         sandbox.destroy().await.unwrap();
     });
