@@ -43,9 +43,12 @@ const STEPS: [&str; 12] = [
     "come under the rules for files",
 ];
 
-/// Limits of what a kernel that is given, as gVisor's is, has not; it lets nobody set them.
-const LINUX_ONLY: [u32; 4] =
-    [libc::RLIMIT_SIGPENDING, libc::RLIMIT_MSGQUEUE, libc::RLIMIT_NICE, libc::RLIMIT_RTPRIO];
+// Limits, as the kernel numbers them; C libraries differ in the type of theirs.
+const PROCESSOR_TIME: u32 = 0;
+const CORE: u32 = 4;
+/// Of signals that wait, of queues of messages, of niceness and of priority: what they limit a kernel that is
+/// given, as gVisor's is, has not, and it lets nobody set them.
+const LINUX_ONLY: [u32; 4] = [11, 12, 13, 14];
 
 /// A command from its start until everything of it is gone.
 #[derive(Debug)]
@@ -517,7 +520,7 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
         let linux_only = LINUX_ONLY.contains(number);
         let set = match *number {
             _ if linux_only && program.setup.is_given() => Ok(()),
-            number if linux_only || number == libc::RLIMIT_CORE => sys::lower_limit(number, *value),
+            number if linux_only || number == CORE => sys::lower_limit(number, *value),
             number => sys::limit(number, *value, *value),
         };
         set.map_err(step(4))?;
@@ -525,7 +528,7 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
     if program.limit > 0 {
         // It is told at the first, and ended a second later if it takes no notice.
         let hard = program.limit.saturating_add(1);
-        sys::limit(libc::RLIMIT_CPU, program.limit, hard).map_err(step(4))?;
+        sys::limit(PROCESSOR_TIME, program.limit, hard).map_err(step(4))?;
     }
     if program.setup.first_id.is_some() {
         rustix::thread::set_thread_groups(&[]).map_err(step(5))?;
