@@ -15,6 +15,7 @@ use crate::files::Files;
 use crate::kernel::FileUser;
 use crate::landlock::Rules;
 use crate::setup::{Failure, Step, at};
+use crate::sys;
 
 /// The agent's whole state.
 pub(crate) struct Agent {
@@ -53,6 +54,8 @@ impl Agent {
         user: FileUser,
     ) -> Result<Self, Failure> {
         channel::never_block().step(at("reach the host"))?;
+        // For keepers, which are told what to do by them from their first moment on.
+        sys::hold_signals();
         let mut out = Vec::new();
         for what in degraded {
             Event::Degraded(what).encode(0, &mut out);

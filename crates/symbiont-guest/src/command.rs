@@ -23,6 +23,8 @@ use crate::sys::{self, Awaited};
 /// What the keeper tells the agent: one byte of kind, two numbers.
 const REPORT: usize = 17;
 const ENDED: u8 = 0xff;
+/// How long a keeper may take to end everything.
+const TO_END: Duration = Duration::from_secs(1);
 /// What stands for the end of a file when it is typed.
 const END_OF_FILE: u8 = 4;
 /// The steps of a start, in the order of the byte that names them.
@@ -40,6 +42,13 @@ const STEPS: [&str; 12] = [
     "take its terminal",
     "come under the rules for files",
 ];
+
+// Limits, as the kernel numbers them; C libraries differ in the type of theirs.
+const PROCESSOR_TIME: u32 = 0;
+const CORE: u32 = 4;
+/// Of signals that wait, of queues of messages, of niceness and of priority: what they limit a kernel that is
+/// given, as gVisor's is, has not, and it lets nobody set them.
+const LINUX_ONLY: [u32; 4] = [11, 12, 13, 14];
 
 /// A command from its start until everything of it is gone.
 #[derive(Debug)]
@@ -62,6 +71,8 @@ pub(crate) struct Running {
     deadline: Option<Instant>,
     grace: Duration,
     timed_out: bool,
+    /// Its keeper was told to end everything.
+    ending: bool,
     gone: bool,
 }
 
@@ -158,9 +169,10 @@ impl Running {
         rustix::fs::fcntl_setfl(&report, OFlags::NONBLOCK)
             .map_err(|errno| ("make a pipe", errno))?;
         let started = Instant::now();
-        // Its own view of /proc takes its own mounts, which a given place need not have.
+        // Its own view of /proc takes its own mounts, which a given place need not have. What it makes
+        // of shared memory, queues and semaphores goes with it, as its processes do.
         let mounts = if setup.is_given() { 0 } else { libc::CLONE_NEWNS };
-        let namespaces = libc::CLONE_NEWPID | mounts;
+        let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | mounts;
         match kernel::fork(namespaces.cast_unsigned().into()) {
             Err(errno) => Err(("make a process", errno)),
             Ok(Fork::Parent(_, keeper)) => Ok(Self {
@@ -179,6 +191,7 @@ impl Running {
                 deadline: started.checked_add(Duration::from_millis(exec.timeout_ms)),
                 grace: Duration::from_millis(exec.grace_ms),
                 timed_out: false,
+                ending: false,
                 gone: false,
             }),
             Ok(Fork::Child) => {
@@ -212,6 +225,9 @@ impl Running {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
+        if self.ending {
+            return self.kill();
+        }
         if self.timed_out || self.grace.is_zero() {
             self.kill();
         } else {
@@ -235,16 +251,20 @@ impl Running {
         }
     }
 
-    /// Ends everything of it at once.
+    /// Ends everything of it at once: its keeper does, and is ended itself if it does not get there soon.
     pub(crate) fn kill(&mut self) {
         if self.gone {
             return; // Its number may be another's now.
         }
-        self.keeper.signal(match self.keeper {
-            Child::Descriptor(_) => Signal::KILL,
-            // Where a keeper's end takes nothing along that can be waited for, it ends them itself.
-            Child::Number(_) => sys::END,
-        });
+        if !std::mem::replace(&mut self.ending, true) {
+            self.keeper.signal(sys::END);
+            self.deadline = Instant::now().checked_add(TO_END);
+            return;
+        }
+        if matches!(self.keeper, Child::Descriptor(_)) {
+            self.keeper.signal(Signal::KILL);
+        }
+        // Elsewhere a keeper's end takes nothing along that can be waited for.
         self.deadline = None;
     }
 
@@ -423,7 +443,6 @@ fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
     if !given && let Err(errno) = renew_processes() {
         tell((0, errno));
     }
-    sys::hold_signals();
     let leader = match kernel::fork(0) {
         Err(errno) => tell((1, errno)),
         Ok(Fork::Child) => tell(become_program(program, streams)),
@@ -457,25 +476,25 @@ fn keep(program: &Program<'_>, streams: [OwnedFd; 3], reports: &OwnedFd) -> ! {
                 .map(|signal| (1 << 32) | u64::from(signal.cast_unsigned()));
             let code = status.exit_status().unwrap_or(0).cast_unsigned();
             let how = signal.unwrap_or(code.into());
-            if given {
-                end_all();
-            }
+            end_all();
             let _told = write_all(reports, &report(ENDED, how, sys::children_peak()));
-            // The kernel ends whatever the command left behind.
             sys::exit(0);
         }
     }
 }
 
-/// Ends whatever is in the keeper's namespace, and waits until it is gone. Linux does so when a
-/// namespace's first process ends; gVisor kills as well, but does not wait.
+/// Ends whatever is in the keeper's namespaces, and waits until it is gone.
+///
+/// The kernel does so when a namespace's first process ends, but Linux takes its time with shared memory,
+/// which the next command would find taken, and gVisor does not wait for processes.
 fn end_all() {
     loop {
         sys::kill_all();
         if matches!(rustix::process::wait(WaitOptions::empty()), Err(Errno::CHILD)) {
-            return;
+            break;
         }
     }
+    sys::remove_shared();
 }
 
 /// Becomes the program, or says which step failed.
@@ -498,12 +517,18 @@ fn try_become_program(program: &Program<'_>, streams: [OwnedFd; 3]) -> Result<Er
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(step(10))?;
     }
     for (number, value) in &program.setup.limits {
-        sys::limit(*number, *value, *value).map_err(step(4))?;
+        let linux_only = LINUX_ONLY.contains(number);
+        let set = match *number {
+            _ if linux_only && program.setup.is_given() => Ok(()),
+            number if linux_only || number == CORE => sys::lower_limit(number, *value),
+            number => sys::limit(number, *value, *value),
+        };
+        set.map_err(step(4))?;
     }
     if program.limit > 0 {
         // It is told at the first, and ended a second later if it takes no notice.
         let hard = program.limit.saturating_add(1);
-        sys::limit(libc::RLIMIT_CPU, program.limit, hard).map_err(step(4))?;
+        sys::limit(PROCESSOR_TIME, program.limit, hard).map_err(step(4))?;
     }
     if program.setup.first_id.is_some() {
         rustix::thread::set_thread_groups(&[]).map_err(step(5))?;

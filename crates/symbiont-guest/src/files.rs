@@ -14,16 +14,18 @@ use std::path::Path;
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags, fstat, fstatvfs,
-    openat, statat,
+    statat,
 };
-use rustix::io::{Errno, pread};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, pread};
 use symbiont_guest::protocol::{
     Attributes, Event, MAX_CHUNK, MAX_ENTRIES, MAX_FILES, Node, Refusal, Request,
 };
-use symbiont_guest::tree::{self, Bounds, Fault, Planting, Walk};
+use symbiont_guest::tree::{Bounds, Fault, Planting, Walk};
 
 use crate::kernel::{self, FileUser};
 use crate::setup::{DIRECTORY, Failure, open_root, write_all};
+use crate::sys;
+use crate::upload::Upload;
 
 /// The directories that can be reached, and the files that are open.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ pub(crate) struct Files {
 #[derive(Debug)]
 enum Open {
     Reading(OwnedFd),
-    Writing { file: OwnedFd, directory: OwnedFd, temporary: Vec<u8>, name: Vec<u8>, left: u64 },
+    Writing { upload: Upload, left: u64 },
     Walking(Walk),
     Planting(Box<Planting>),
 }
@@ -228,32 +230,21 @@ impl Files {
                 _ => return Err(No(Refusal::NotRegular)),
             }
         }
-        let temporary = format!(".symbiont-{stream}").into_bytes();
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Commands may own a file of that name; it is not in the way for long.
-        let _was_there = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
-        let file = openat(&directory, &temporary, flags, Mode::from_raw_mode(0o600))?;
-        let writing = Open::Writing { file, directory, temporary, name: name.to_vec(), left: size };
-        let Open::Writing { file, .. } = &writing else { return Ok(Event::Done) };
-        let result = rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o777));
-        self.open.insert(stream, writing);
-        if let Err(errno) = result {
-            self.close(stream);
-            return Err(errno.into());
-        }
+        let upload = Upload::begin(directory, name.to_vec())?;
+        rustix::fs::fchmod(upload.file(), Mode::from_raw_mode(mode & 0o777))?;
+        self.open.insert(stream, Open::Writing { upload, left: size });
         Ok(Event::Done)
     }
 
     fn write(&mut self, stream: u32, bytes: &[u8]) -> Answer {
-        let Some(Open::Writing { file, left, .. }) = self.open.get_mut(&stream) else {
+        let Some(Open::Writing { upload, left }) = self.open.get_mut(&stream) else {
             return Err(No(Refusal::NoSuchStream));
         };
         let result = match left.checked_sub(bytes.len() as u64) {
             None => Err(No(Refusal::WrongSize)),
             Some(rest) => {
                 *left = rest;
-                write_all(&*file, bytes).map(|()| Event::Done).map_err(No::from)
+                write_all(upload.file(), bytes).map(|()| Event::Done).map_err(No::from)
             }
         };
         if result.is_err() {
@@ -280,12 +271,15 @@ impl Files {
     fn plant(&mut self, stream: u32, path: &[u8], mode: u32) -> Answer {
         self.may_open(stream)?;
         let (directory, name) = self.parent(path, true)?;
-        let temporary = format!(".symbiont-{stream}").into_bytes();
-        // Commands may have made something of that name.
-        tree::remove(&directory, &temporary)?;
         // How much the host sends is bounded by the room that there is.
         let bounds = Bounds::of(u64::MAX);
-        let planting = Planting::begin(directory, temporary, name.to_vec(), mode, bounds)?;
+        let planting = loop {
+            let (parent, temporary) = (fcntl_dupfd_cloexec(&directory, 0)?, sys::unguessable()?);
+            match Planting::begin(parent, temporary, name.to_vec(), mode, bounds) {
+                Err(Fault::Kernel(Errno::EXIST)) => {}
+                begun => break begun?,
+            }
+        };
         self.open.insert(stream, Open::Planting(Box::new(planting)));
         Ok(Event::Done)
     }
@@ -303,36 +297,20 @@ impl Files {
     }
 
     fn commit(&mut self, stream: u32) -> Answer {
-        if let Some(Open::Planting(_)) = self.open.get(&stream)
-            && let Some(Open::Planting(planting)) = self.open.remove(&stream)
-        {
-            planting.finish()?;
-            return Ok(Event::Done);
-        }
-        let result = match self.open.get(&stream) {
-            Some(Open::Writing { left: 0, directory, temporary, name, .. }) => {
-                rustix::fs::renameat(directory, temporary, directory, name)
-                    .map(|()| Event::Done)
-                    .map_err(No::from)
+        match self.open.remove(&stream) {
+            Some(Open::Planting(planting)) => drop(planting.finish()?),
+            Some(Open::Writing { left: 0, upload }) => upload.finish()?,
+            Some(Open::Writing { .. }) => return Err(No(Refusal::WrongSize)),
+            Some(Open::Reading(_) | Open::Walking(_)) | None => {
+                return Err(No(Refusal::NoSuchStream));
             }
-            Some(Open::Writing { .. }) => Err(No(Refusal::WrongSize)),
-            Some(Open::Reading(_) | Open::Walking(_) | Open::Planting(_)) | None => {
-                Err(No(Refusal::NoSuchStream))
-            }
-        };
-        if result.is_ok() {
-            self.open.remove(&stream);
-        } else {
-            self.close(stream);
         }
-        result
+        Ok(Event::Done)
     }
 
-    /// Forgets an open file, and removes what was begun.
+    /// Forgets an open file; what was begun goes with it.
     fn close(&mut self, stream: u32) {
-        if let Some(Open::Writing { directory, temporary, .. }) = self.open.remove(&stream) {
-            let _gone_already = rustix::fs::unlinkat(directory, temporary, AtFlags::empty());
-        }
+        self.open.remove(&stream);
     }
 
     fn stat(&self, path: &[u8]) -> Answer {

@@ -31,6 +31,7 @@ mod landlock;
 mod setup;
 #[expect(unsafe_code, reason = "clone, execve, signals, filters: what `rustix` leaves unsafe")]
 mod sys;
+mod upload;
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;

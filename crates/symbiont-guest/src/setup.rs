@@ -282,6 +282,12 @@ pub(crate) fn become_user(user: u32, group: u32) -> rustix::io::Result<()> {
 fn build(setup: &Setup, degraded: &mut Vec<String>) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(at("make mounts private"))?;
+    degraded.extend(share_watches().err().map(|error| {
+        format!(
+            "watches: commands may take all of the instances of inotify that the owner of the sandbox \
+             has on the host ({error})"
+        )
+    }));
     let entries = with_own_root(&setup.entries)?;
     // The host's files are looked up as the user who asked for them, before we become another.
     let mut binds = Vec::new();
@@ -317,6 +323,19 @@ fn build(setup: &Setup, degraded: &mut Vec<String>) -> Result<(), Failure> {
     seal_root(&root).step(at("seal the root"))?;
 
     rustix::system::sethostname(setup.hostname.as_bytes()).step(at("name the host"))
+}
+
+/// Leaves others their part of what a user of the host has to watch files with: an eighth is for this
+/// sandbox. The kernel counts what is watched here for its owner outside as well, who may be an ordinary user
+/// with things of their own; and what it takes, it counts as nobody's memory.
+fn share_watches() -> std::io::Result<()> {
+    for what in ["instances", "watches"] {
+        let all = std::fs::read_to_string(format!("/proc/sys/fs/inotify/max_user_{what}"))?;
+        let all: u32 = all.trim().parse().map_err(std::io::Error::other)?;
+        let own = format!("/proc/sys/user/max_inotify_{what}");
+        std::fs::write(own, (all / 8).max(1).to_string())?;
+    }
+    Ok(())
 }
 
 /// Keeps to the processors that were chosen, if they were.

@@ -371,6 +371,60 @@ pub(crate) fn limit(number: u32, soft: u64, hard: u64) -> Result<()> {
     })
 }
 
+/// Removes all shared memory, queues and semaphores of System V that this process sees. It needs no memory
+/// for that, of which there may be none while they are there.
+///
+/// Only for the first process of a namespace of processes, which has a namespace of these of its own.
+pub(crate) fn remove_shared() {
+    const INFO: [libc::c_int; 3] = [14, 12, 19]; // SHM_INFO, MSG_INFO, SEM_INFO
+    const STAT_ANY: [libc::c_int; 3] = [15, 13, 20];
+    // Longer than any of the structures.
+    let mut about = [0_u64; 32];
+    let kinds = INFO.into_iter().zip(STAT_ANY);
+    for ((info, stat), kind) in kinds.zip([libc::SYS_shmctl, libc::SYS_msgctl, libc::SYS_semctl]) {
+        // Those of semaphores have one argument more, which the others do not look at.
+        let mut control = |id: i64, command: libc::c_int| -> i64 {
+            let about = about.as_mut_ptr();
+            // SAFETY: what is written fits into `about`, which outlives the call.
+            unsafe {
+                match kind {
+                    libc::SYS_semctl => libc::syscall(kind, id, 0, command, about),
+                    _ => libc::syscall(kind, id, command, about),
+                }
+            }
+        };
+        for index in 0..=control(0, info) {
+            let id = control(index, stat);
+            if id >= 0 {
+                control(id, libc::IPC_RMID);
+            }
+        }
+    }
+}
+
+/// Lowers a limit of this process, which may be lower already.
+pub(crate) fn lower_limit(number: u32, value: u64) -> Result<()> {
+    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: there is no new value to read, and `now` lives until the call returns.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, number, std::ptr::null::<u8>(), &raw mut now)
+    })?;
+    let value = value.min(now.rlim_max);
+    limit(number, value, value)
+}
+
+/// A name that nobody guesses, for what has none yet.
+pub(crate) fn unguessable() -> Result<Vec<u8>> {
+    let mut random = [0; 16];
+    // SAFETY: the array has the length that is passed, and lives until the call returns.
+    let filled = unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) };
+    // So few bytes come at once, or not at all.
+    if usize::try_from(filled) != Ok(random.len()) {
+        return Err(last_error());
+    }
+    Ok(format!(".symbiont-{:032x}", u128::from_ne_bytes(random)).into_bytes())
+}
+
 /// Becomes another program; returns only if that fails.
 pub(crate) fn execute(program: &CString, arguments: &[CString], environment: &[CString]) -> Errno {
     let list = |strings: &[CString]| {

@@ -516,20 +516,41 @@ impl Planting {
     pub fn finish(mut self) -> Result<Transferred, Fault> {
         let over = Fault::Nonsense("an end after a fault");
         let done = self.course.take().ok_or(over)?.finish()?;
-        let (root, mode) = self.directories.pop().ok_or(over)?;
-        settle(&root, mode)?;
+        let (root, mode) = self.directories.first().ok_or(over)?;
+        settle(root, *mode)?;
+        // Whoever else may write there may have put something of theirs in its place.
+        let expect = |name: &[u8]| match is_named(&self.parent, name, root)? {
+            true => Ok(()),
+            false => Err(Errno::STALE),
+        };
+        expect(&self.temporary)?;
         renameat(&self.parent, &self.temporary, &self.parent, &self.name)?;
         self.temporary.clear();
+        expect(&self.name)?;
         Ok(done)
     }
 }
 
 impl Drop for Planting {
     fn drop(&mut self) {
-        if !self.temporary.is_empty() {
-            let _what_stays_is_its_owners = remove(&self.parent, &self.temporary);
+        if self.temporary.is_empty() {
+            return;
         }
+        let _what_stays_is_its_owners = match self.directories.first() {
+            // It was not even opened, and has nothing in it.
+            None => unlinkat(&self.parent, &self.temporary, AtFlags::REMOVEDIR),
+            Some((root, _)) => match is_named(&self.parent, &self.temporary, root) {
+                Ok(true) => remove(&self.parent, &self.temporary),
+                Ok(false) | Err(_) => Ok(()),
+            },
+        };
     }
+}
+
+/// Whether this is what has a name in a directory.
+pub fn is_named(directory: impl AsFd, name: &[u8], what: impl AsFd) -> Result<bool, Errno> {
+    let (there, what) = (statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?, fstat(what)?);
+    Ok((there.st_dev, there.st_ino) == (what.st_dev, what.st_ino))
 }
 
 /// A directory is full: it gets its permissions. Its owner can always use and remove it.
@@ -786,6 +807,29 @@ mod tests {
         fs::create_dir(place.path().join("it")).unwrap();
         plant(place.path(), &row).unwrap();
         assert_eq!(listed(place.path()), ["it"]);
+    }
+
+    #[test]
+    fn what_stands_in_its_place_is_not_taken_for_it() {
+        let place = tempfile::tempdir().unwrap();
+        let there = |name: &str| place.path().join(name);
+        for finish in [true, false] {
+            let (temporary, name) = (b".part".to_vec(), b"it".to_vec());
+            let planting =
+                Planting::begin(opened(place.path()), temporary, name, 0o755, SMALL).unwrap();
+            fs::rename(there(".part"), there("aside")).unwrap();
+            fs::create_dir(there(".part")).unwrap();
+            fs::write(there(".part/kept"), "x").unwrap();
+            if finish {
+                assert_eq!(planting.finish(), Err(Fault::Kernel(Errno::STALE)));
+            } else {
+                drop(planting);
+            }
+            assert_eq!(listed(place.path()), [".part", "aside"]);
+            assert_eq!(listed(&there(".part")), ["kept"]);
+            fs::remove_dir_all(there(".part")).unwrap();
+            fs::remove_dir(there("aside")).unwrap();
+        }
     }
 
     #[test]

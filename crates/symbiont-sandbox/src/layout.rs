@@ -20,10 +20,22 @@ pub(crate) const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "ipc", "uts", "n
 const MEMORY: u64 = 64 << 20;
 /// Memory that files may not take, as the agent and the kernel's own books need it.
 const RESERVE: u64 = 16 << 20;
-const MEMORY_FILES: u64 = 16 << 10;
+/// What a file takes of memory beside what is in it, with the longest name that there is: 1,483 bytes of
+/// Linux 6.18.
+const OF_A_FILE: u64 = 1536;
+/// For so many bytes there may be a file, as a power of two: of the workspace, `/tmp` and `/dev/shm`.
+const PER_FILE: [u32; 3] = [13, 12, 16];
 /// What of a host's root the host's programs need.
 const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-const SETTINGS: [&str; 4] = ["etc/ssl", "etc/alternatives", "etc/ld.so.cache", "etc/ld.so.conf.d"];
+/// Of `/etc/ssl` what is public: a host keeps its keys there as well.
+const SETTINGS: [&str; 6] = [
+    "etc/ssl/certs",
+    "etc/ssl/cert.pem",
+    "etc/ssl/openssl.cnf",
+    "etc/alternatives",
+    "etc/ld.so.cache",
+    "etc/ld.so.conf.d",
+];
 /// What a sandbox makes for itself, and nothing of the host may cover.
 const OWN: [&str; 9] = ["proc", "sys", "dev", "run", "tmp", "workspace", "home", "root", "var"];
 /// What of that comes from the root, if it has a root of its own.
@@ -46,11 +58,31 @@ impl Room {
     pub(crate) fn within(memory_mb: u64, scratch_mb: u64) -> Self {
         let memory = memory_mb << 20;
         let all = memory - RESERVE.min(memory / 2);
-        let (temporary, shared) = (MEMORY.min(all / 4), MEMORY.min(all / 8));
-        let workspace = (scratch_mb << 20).min(all - temporary - shared);
+        let (temporary, shared) = (MEMORY.min(all / 6), MEMORY.min(all / 8));
+        let [of_workspace, of_temporary, of_shared] = PER_FILE;
+        let left = all - taken(temporary, of_temporary) - taken(shared, of_shared);
+        // With its files it is to fit.
+        let fits = (left / taken(1 << of_workspace, of_workspace)) << of_workspace;
+        let workspace = (scratch_mb << 20).min(fits);
         // The kernel counts in pages, and takes zero for no limit.
         Self { workspace, temporary, shared }
     }
+
+    /// How many files there may be, of the workspace, `/tmp` and `/dev/shm`.
+    fn files(self) -> [u64; 3] {
+        let of = |size: u64, per_file: u32| (size >> per_file).max(1);
+        let [of_workspace, of_temporary, of_shared] = PER_FILE;
+        [
+            of(self.workspace, of_workspace),
+            of(self.temporary, of_temporary),
+            of(self.shared, of_shared),
+        ]
+    }
+}
+
+/// The memory that is taken where all is taken: by so many bytes, and by the files that they may be in.
+fn taken(size: u64, per_file: u32) -> u64 {
+    size + (size >> per_file) * OF_A_FILE
 }
 
 /// What the guest is told, but for what differs from sandbox to sandbox of one shape.
@@ -64,9 +96,16 @@ pub(crate) fn plan(
     let files = &config.filesystem_config;
     let mut limits = vec![
         (libc::RLIMIT_NOFILE, 1024),
-        (libc::RLIMIT_CORE, 0),
+        // None, and not to a program of the host's either, which gets them at 0 too.
+        (libc::RLIMIT_CORE, 1),
         // Counted for the user within the sandbox, beside the control group.
         (libc::RLIMIT_NPROC, options.processes),
+        // Counted for the user outside who made the sandbox as well, who must not run short of them.
+        (libc::RLIMIT_SIGPENDING, 4096),
+        (libc::RLIMIT_MSGQUEUE, 256 << 10),
+        // Whatever this process may, commands go first for nobody.
+        (libc::RLIMIT_NICE, 0),
+        (libc::RLIMIT_RTPRIO, 0),
     ];
     if !whole_limits {
         limits.push((libc::RLIMIT_DATA, config.resource_limits.memory_mb << 20));
@@ -201,11 +240,12 @@ fn entries(
         executable,
     };
     let Room { workspace, temporary, shared } = room;
+    let [in_workspace, in_temporary, in_shared] = room.files();
     entries.push(Entry::Processes);
     entries.push(Entry::Terminals);
-    entries.push(memory("dev/shm", shared, 1024, 0o1777, false));
-    entries.push(memory("tmp", temporary, MEMORY_FILES, 0o1777, true));
-    entries.push(memory("workspace", workspace, (workspace >> 12).max(1024), 0o755, true));
+    entries.push(memory("dev/shm", shared, in_shared, 0o1777, false));
+    entries.push(memory("tmp", temporary, in_temporary, 0o1777, true));
+    entries.push(memory("workspace", workspace, in_workspace, 0o755, true));
     entries.extend(mounts(&files.mounts)?);
     Ok(entries)
 }
@@ -322,19 +362,21 @@ mod tests {
     fn files_never_fill_the_whole_memory() {
         let mib = |bytes: u64| bytes >> 20;
         for (memory, scratch, want) in [
-            (8, 1024, (2, 1, 0)),
-            (64, 256, (30, 12, 6)),
-            (256, 128, (128, 60, 30)),
-            (512, 1024, (370, 64, 62)),
+            (8, 1024, (2, 0, 0)),
+            (64, 256, (25, 8, 6)),
+            (256, 128, (128, 40, 30)),
+            (512, 1024, (290, 64, 62)),
             (4096, 256, (256, 64, 64)),
-            (4096, 4096, (3952, 64, 64)),
+            (4096, 4096, (3306, 64, 64)),
             (1 << 22, 1 << 20, (1 << 20, 64, 64)),
         ] {
             let room = Room::within(memory, scratch);
             let got = (mib(room.workspace), mib(room.temporary), mib(room.shared));
             assert_eq!(got, want, "{memory} MiB of memory, {scratch} MiB of workspace");
             assert!(room.workspace > 0 && room.temporary > 0 && room.shared > 0);
-            assert!(room.workspace + room.temporary + room.shared < memory << 20);
+            let files: u64 = room.files().iter().sum();
+            let all = room.workspace + room.temporary + room.shared + files * OF_A_FILE;
+            assert!(all < memory << 20, "{all} of {memory} MiB");
         }
     }
 

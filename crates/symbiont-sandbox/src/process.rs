@@ -61,6 +61,26 @@ struct Host {
 }
 
 impl Host {
+    /// The groups of ours that commands keep.
+    ///
+    /// An ordinary user may map a group only after having forgone to change them.
+    fn kept_groups(&self) -> Option<String> {
+        let own = rustix::process::getegid();
+        let groups = rustix::process::getgroups().unwrap_or_default();
+        let mut kept: Vec<u32> =
+            groups.into_iter().filter(|group| *group != own).map(|group| group.as_raw()).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        (!self.root && !kept.is_empty()).then(|| {
+            let kept: Vec<String> = kept.iter().map(u32::to_string).collect();
+            format!(
+                "groups: commands keep the groups of this user beside the first ({}), as only root can \
+                 give them up, and may read of the host's files that are shown to them what those may",
+                kept.join(", ")
+            )
+        })
+    }
+
     /// What commands can do to the kernel's choice of whom to end when memory is short.
     ///
     /// They begin at 500, the agent at 0, and nobody may go below what a privileged process last

@@ -939,6 +939,7 @@ fn refused(path: &Path, refusal: Refusal) -> SandboxError {
             libc::EXDEV => forbidden(path, "it leads out of /workspace and /tmp"),
             libc::ELOOP => forbidden(path, "a link in it is not followed"),
             libc::EMLINK => forbidden(path, "the file has another name as well (a hard link)"),
+            libc::ESTALE => forbidden(path, "a command has put something else in its place"),
             _ => forbidden(path, &errno_text(errno)),
         },
     }

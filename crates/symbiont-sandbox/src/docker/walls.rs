@@ -157,7 +157,8 @@ impl DockerWalls {
                 "NanoCpus": nano_cpus,
                 "CpusetCpus": self.processors(),
                 "PidsLimit": self.options.processes,
-                "Ulimits": [{ "Name": "core", "Soft": 0, "Hard": 0 }],
+                // Not 0, at which a program of the host's gets them still.
+            "Ulimits": [{ "Name": "core", "Soft": 1, "Hard": 1 }],
                 "IpcMode": "private",
                 "LogConfig": { "Type": "none", "Config": {} },
                 "AutoRemove": false,

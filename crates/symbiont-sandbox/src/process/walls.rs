@@ -223,6 +223,7 @@ fn planned_report(host: &Host, config: &SandboxConfig, processes: u64) -> Isolat
     }
     degraded.push("disk and network traffic: not limited by this driver".to_owned());
     degraded.extend(host.lowest_score());
+    degraded.extend(host.kept_groups());
     IsolationReport {
         driver: "process".to_owned(),
         cgroup: host.cgroups.layout(),

@@ -162,9 +162,9 @@ table! {
     files::case_39_where_a_command_starts "commands that are to start in what a process has open, or nowhere"
         all "12 refused; a link to a directory: /workspace/d";
     walls::case_40_what_the_host_has "shadow, keys, the engine's socket, disks, other processes"
-        process "ENOENT: /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /sys /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /dev/fuse /.dockerenv /proc/kcore /proc/kallsyms /proc/keys; processes: none"
-        docker "ENOENT: /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /sys /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /dev/fuse /.dockerenv /proc/kcore /proc/kallsyms /proc/keys; processes: none"
-        gvisor "ENOENT: /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /.dockerenv /proc/kcore /proc/kallsyms /proc/keys; ok: /sys /dev/fuse; processes: .symbiont-guest";
+        process "ENOENT: /etc/ssl/private /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /sys /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /dev/fuse /.dockerenv /proc/kcore /proc/kallsyms /proc/keys; processes: none"
+        docker "ENOENT: /etc/ssl/private /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /sys /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /dev/fuse /.dockerenv /proc/kcore /proc/kallsyms /proc/keys; processes: none"
+        gvisor "ENOENT: /etc/ssl/private /root /root/.ssh /home /etc/shadow /etc/ssh /var/run/docker.sock /run/docker.sock /run /var /boot /oldroot /dev/sda /dev/vda /dev/kmsg /dev/mem /dev/kvm /.dockerenv /proc/kcore /proc/kallsyms /proc/keys; ok: /sys /dev/fuse; processes: .symbiont-guest";
     walls::case_41_sockets_and_processes_of_the_host "a socket that the host listens at, and a process of the host"
         all "ECONNREFUSED; its number ESRCH";
     walls::case_42_two_sandboxes "another sandbox: its files, sockets and processes, and its end"
@@ -172,9 +172,9 @@ table! {
         docker "ENOENT: /tmp/file /dev/shm/file /workspace/file; a socket: ECONNREFUSED; processes: none; one goes, its command: AgentLost, the other sandbox: exit 0"
         gvisor "ENOENT: /tmp/file /dev/shm/file /workspace/file; a socket: ECONNREFUSED; processes: .symbiont-guest; one goes, its command: AgentLost, the other sandbox: exit 0";
     walls::case_43_no_network "TCP, UDP, broadcast, DNS, IPv6, ICMP and the metadata address"
-        process "EADDRNOTAVAIL: [2606:4700::1111]:80 [2001:4860:4860::8888]:53; ENETUNREACH: 1.1.1.1:80 169.254.169.254:80 10.0.0.1:22 8.8.8.8:53 255.255.255.255:67; EPERM: icmp; true: in time; up: nothing"
-        docker "EADDRNOTAVAIL: [2606:4700::1111]:80 [2001:4860:4860::8888]:53; ENETUNREACH: 1.1.1.1:80 169.254.169.254:80 10.0.0.1:22 8.8.8.8:53 255.255.255.255:67; EPERM: icmp; true: in time; up: nothing"
-        gvisor "EHOSTUNREACH: 1.1.1.1:80 169.254.169.254:80 10.0.0.1:22 [2606:4700::1111]:80 8.8.8.8:53 [2001:4860:4860::8888]:53; ENETUNREACH: 255.255.255.255:67; EPERM: icmp; true: in time; up: lo";
+        process "EADDRNOTAVAIL: [2606:4700::1111]:80 [2001:4860:4860::8888]:53; ENETUNREACH: 1.1.1.1:80 169.254.169.254:80 10.0.0.1:22 8.8.8.8:53 255.255.255.255:67; EPROTONOSUPPORT: icmp; true: in time; up: nothing"
+        docker "EADDRNOTAVAIL: [2606:4700::1111]:80 [2001:4860:4860::8888]:53; ENETUNREACH: 1.1.1.1:80 169.254.169.254:80 10.0.0.1:22 8.8.8.8:53 255.255.255.255:67; EPROTONOSUPPORT: icmp; true: in time; up: nothing"
+        gvisor "EHOSTUNREACH: 1.1.1.1:80 169.254.169.254:80 10.0.0.1:22 [2606:4700::1111]:80 8.8.8.8:53 [2001:4860:4860::8888]:53; ENETUNREACH: 255.255.255.255:67; EPROTONOSUPPORT: icmp; true: in time; up: lo";
     walls::case_52_the_guest_listens_nowhere "what listens, and whose descriptors can be looked at"
         all "0 sockets";
     time::case_58_what_it_is_made_of_goes "a container removed behind our back, an image deleted"
@@ -188,7 +188,26 @@ table! {
     files::case_72_names_of_all_kinds "files of every kind of name there and back: emoji, spaces, a line's end, 255 bytes"
         all "10 names there and back; one of 256 bytes: PathForbidden";
     walls::case_101_kinds_of_sockets "sockets of every family"
-        all "EAFNOSUPPORT: netlink-audit packet alg vsock bluetooth can; ok: unix inet inet6 netlink-route";
+        all "EAFNOSUPPORT: netlink-audit packet alg vsock bluetooth can tipc two-inet two-tipc two-vsock; EPROTONOSUPPORT: mptcp sctp sctp-packets dccp udp-lite raw tcp-datagrams l2tp mptcp6 raw6; ok: unix inet inet6 netlink-route tcp udp udp6 two-unix";
+    walls::case_127_what_all_of_the_host_shares "requests that load a module, huge pages, slots of asynchronous work, filters, lists of rights"
+        all "ENOMEM: MAP_HUGETLB MFD_HUGETLB SHM_HUGETLB; ENOPROTOOPT: TCP_AO_ADD_KEY; ENOSYS: io_setup; EOPNOTSUPP: setxattr; EPERM: SIOCGIFBR SIOCGIFVLAN SIOCADDDLCI SIOCBRADDBR TIOCSETD TIOCSETD-with-more SO_ATTACH_FILTER";
+    limits::case_128_what_commands_leave_in_the_kernel "commands that leave 32 MiB of shared memory, queues and semaphores"
+        process "12 times EACCES: queue; ok: memory messages semaphores; the next: ate 64; the sandbox runs on: true"
+        docker "12 times EACCES: queue; ok: memory messages semaphores; the next: ate 64; the sandbox runs on: true"
+        gvisor "12 times ok: memory messages semaphores queue; the next: ate 64; the sandbox runs on: true";
+    limits::case_129_memory_that_has_no_process "commands that take all memory as shared memory of System V"
+        process "5 times out of memory, the next: ate 64; the sandbox runs on: true"
+        docker "5 times out of memory, the next: ate 64; the sandbox runs on: true";
+    limits::case_133_as_many_files_as_there_may_be "as many files as there may be, with long names, and all room filled"
+        process "made; ENOSPC ENOSPC ENOSPC; the next: ate 1; the sandbox runs on: true"
+        docker "made; ENOSPC ENOSPC ENOSPC; the next: ate 1; the sandbox runs on: true";
+    limits::case_130_accounts_of_who_made_it "instances of inotify and signals that wait, which a user of the host has so many of, and core dumps"
+        process "an eighth of the host's: true, the report denies it: false; 4,096 signals: true EAGAIN; Max core file size 1 1 bytes"
+        docker "an eighth of the host's: true, the report denies it: false; 4,096 signals: true EAGAIN; Max core file size 1 1 bytes";
+    files::case_131_what_is_beside_an_upload "files and directories that are called as an upload's beginning was"
+        all "file ok, directory ok, left: 400";
+    files::case_132_who_takes_the_place_of_an_upload "a command that puts its own file in the place of uploads"
+        all "its own content or an error, 100 times";
     files::case_102_a_directory_that_becomes_a_link "files read and written while a directory on the way becomes a link to /etc and back"
         all "its own file or PathForbidden, nothing in /etc: true";
     files::case_103_two_thousand_directories_deep "2,000 directories in each other"

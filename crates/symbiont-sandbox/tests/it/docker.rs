@@ -168,6 +168,7 @@ fn a_killed_host_leaves_no_container() {
         let path = format!("/containers/{}/json", told());
         until(|| engine("GET", &path, &Value::Null)["State"]["Running"] == json!(false)).await;
         let _next = driver().await.unwrap();
-        assert_eq!(containers(&told()), 0);
+        // Another test's driver may have come first, and be at it.
+        until(|| containers(&told()) == 0).await;
     });
 }

@@ -297,7 +297,7 @@ fn files_that_fill_the_memory_are_refused_and_those_there_stay() {
         assert_eq!(sandbox.read_file("/workspace/0", 1 << 20).await.unwrap().len(), 1 << 20);
         let report = sandbox.report();
         assert!(
-            report.degraded.iter().any(|line| line.starts_with("workspace: 30 MiB of the 256"))
+            report.degraded.iter().any(|line| line.starts_with("workspace: 25 MiB of the 256"))
         );
         sandbox.destroy().await.unwrap();
     });
@@ -839,6 +839,57 @@ fn root_of_one_user_makes_sandboxes_like_that_user() {
     passed(again(&before, "where_root_is_one_user", "SYMBIONT_TEST_ONE_USER"));
 }
 
+/// Only [`groups_that_commands_keep_are_told`] starts it so that it does something.
+#[test]
+fn where_a_user_has_groups() {
+    let Some(kept) = std::env::var_os("SYMBIONT_TEST_GROUPS") else { return };
+    run(async {
+        let driver = driver();
+        let sandbox = sandbox(&driver).await;
+        let told_of = |degraded: Vec<String>| {
+            let line = degraded.into_iter().find(|line| line.starts_with("groups: "));
+            line.map_or("nothing".to_owned(), |line| line[line.find('(').unwrap()..].to_owned())
+        };
+        for degraded in [sandbox.report().degraded, driver.probe().await.degraded] {
+            let told = told_of(degraded);
+            assert!(told.starts_with(kept.to_str().unwrap()), "{told}");
+        }
+        // What is told is so: those that are not mapped all have one number inside.
+        let inside = told(&sandbox.exec(shell("id -G")).await);
+        assert_eq!(inside.contains("65534"), kept != "nothing", "{inside}");
+        sandbox.destroy().await.unwrap();
+    });
+}
+
+#[test]
+fn groups_that_commands_keep_are_told() {
+    if !is_root() {
+        return eprintln!("not run: only root can become someone else");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = for_everyone(&directory);
+    for (groups, kept) in [
+        ("--groups=70004,65534,70002", "(70002, 70004)"),
+        ("--groups=65534", "nothing"),
+        ("--clear-groups", "nothing"),
+    ] {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", groups]).arg(&program);
+        command.args(["--exact", "where_a_user_has_groups", "--nocapture"]).current_dir("/");
+        command.env("SYMBIONT_TEST_GROUPS", kept);
+        passed(command);
+    }
+}
+
+/// This program, where an ordinary user can read it.
+fn for_everyone(directory: &tempfile::TempDir) -> std::path::PathBuf {
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let program = directory.path().join("it");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    program
+}
+
 /// Only [`a_terminal_ends_no_sandbox`] starts it so that it does something.
 #[test]
 fn where_a_terminal_interrupts() {
@@ -904,12 +955,8 @@ fn the_same_for_an_ordinary_user() {
         eprintln!("not run: only root can become someone else");
         return;
     }
-    // Where an ordinary user can read it.
     let directory = tempfile::tempdir().unwrap();
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(directory.path(), open).unwrap();
-    let program = directory.path().join("it");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let program = for_everyone(&directory);
     let probe = directory.path().join("probe");
     std::fs::copy(conformance::probe_program(), &probe).unwrap();
     let as_user = |arguments: &[&str]| {

@@ -123,21 +123,22 @@ async fn names(sandbox: &dyn Sandbox) -> Vec<String> {
 pub(super) async fn case_27_a_caller_that_goes_half_way(ground: &Ground) -> Told {
     let place = ground.place().await?;
     let sandbox = std::sync::Arc::clone(&place.sandbox);
+    // What is not whole need not have a name, but it takes room.
+    let used = async || -> u64 { place.probe(&["used", "/workspace"]).await.parse().unwrap() };
+    let before = used().await;
     let content = vec![7; 100 << 20];
     let upload = tokio::spawn(async move { sandbox.write_file("file", &content, 0o644).await });
     // Some of it has arrived.
     let begun = Instant::now();
     loop {
-        let all = place.list(".").await.unwrap();
-        let part = all.iter().find(|entry| entry.name.to_string_lossy().starts_with(".symbiont"));
-        if part.is_some_and(|part| part.stat.size > 0) {
+        if used().await > before {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(20) && !upload.is_finished(), "{all:?}");
+        assert!(begun.elapsed() < Duration::from_secs(20) && !upload.is_finished());
     }
     upload.abort();
     let cut = upload.await.is_err_and(|error| error.is_cancelled());
-    while names(&**place).await.iter().any(|name| name.starts_with(".symbiont")) {
+    while used().await > before {
         assert!(begun.elapsed() < Duration::from_secs(20), "it stays");
     }
     let left = names(&**place).await;
@@ -161,6 +162,44 @@ pub(super) async fn case_28_another_size_than_was_said(ground: &Ground) -> Told 
     let left = left().await;
     place.end().await;
     Ok(format!("more: {}, less: {}, left: {left:?}", told[0], told[1]))
+}
+
+pub(super) async fn case_131_what_is_beside_an_upload(ground: &Ground) -> Told {
+    let place = ground.place().await?;
+    // By whatever number its stream is called.
+    let made = "n=0; while test $n -lt 200; do : > .symbiont-$n; mkdir -p b/.symbiont-$n/d; n=$((n+1)); done";
+    assert_eq!(place.shell(made).await, "");
+    let local = tempfile::tempdir().unwrap();
+    std::fs::write(local.path().join("x"), "x").unwrap();
+    let file = ok(place.write_file("file", b"x", 0o644).await);
+    let directory = ok(place.upload_directory(local.path(), "b/c".as_ref()).await);
+    let left = place.shell("echo .symbiont-* b/.symbiont-*/d | wc -w").await;
+    place.end().await;
+    Ok(format!("file {file}, directory {directory}, left: {left}"))
+}
+
+pub(super) async fn case_132_who_takes_the_place_of_an_upload(ground: &Ground) -> Told {
+    let place = ground.place().await?;
+    assert_eq!(place.shell("mkdir d").await, "");
+    let mut replace = place.spawn(place.command(&["replace", "d"])).await.unwrap();
+    let mut ready = [0; 6];
+    replace.stdout.as_mut().unwrap().read_exact(&mut ready).await.unwrap();
+    let content = vec![b'x'; 1 << 20];
+    let (mut stored, mut refused) = (0, 0);
+    for round in 0..100 {
+        let path = format!("d/{round}");
+        match place.write_file(&path, &content, 0o644).await {
+            Ok(()) => {
+                assert!(place.read_file(&path, 1 << 20).await.unwrap() == content, "another's");
+                stored += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    replace.kill();
+    how(&replace.wait().await);
+    place.end().await;
+    Ok(format!("its own content or an error, {} times", stored + refused))
 }
 
 pub(super) async fn case_72_names_of_all_kinds(ground: &Ground) -> Told {

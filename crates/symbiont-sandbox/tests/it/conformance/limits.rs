@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use symbiont_sandbox::Command;
 use symbiont_types::{SandboxError, SandboxStatus};
 
-use super::place::{Ground, NotHere, Place, Told, how, name, ok};
+use super::place::{Ground, NotHere, Place, Told, grouped, how, name, ok};
 use crate::shell;
 
 /// Where a limit can't be set on this host, nothing is said about it.
@@ -136,6 +136,66 @@ pub(super) async fn case_20_a_value_with_everything_in_it(ground: &Ground) -> To
     let same = ended.is_ok_and(|ended| ended.stdout == value.as_bytes());
     place.end().await;
     Ok(format!("intact: {same}"))
+}
+
+pub(super) async fn case_128_what_commands_leave_in_the_kernel(ground: &Ground) -> Told {
+    let place = ground.place().await?;
+    let rounds = 12;
+    let mut told = Vec::new();
+    for _ in 0..rounds {
+        told.push(grouped(&place.probe(&["leave"]).await));
+    }
+    told.dedup();
+    let next = place.probe(&["eat", "64"]).await;
+    let runs = place.status() == SandboxStatus::Running;
+    place.end().await;
+    Ok(format!("{rounds} times {}; the next: {next}; the sandbox runs on: {runs}", told.join(", ")))
+}
+
+pub(super) async fn case_129_memory_that_has_no_process(ground: &Ground) -> Told {
+    let place = ground.place().await?;
+    needs(&place, "memory")?;
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        let ended = how(&place.exec(place.command(&["hoard"])).await);
+        let next = place.probe(&["eat", "64"]).await;
+        told.push(format!("{ended}, the next: {next}"));
+    }
+    told.dedup();
+    let runs = place.status() == SandboxStatus::Running;
+    place.end().await;
+    Ok(format!("5 times {}; the sandbox runs on: {runs}", told.join("; ")))
+}
+
+pub(super) async fn case_133_as_many_files_as_there_may_be(ground: &Ground) -> Told {
+    let place = ground.place().await?;
+    let made = place.probe(&["names"]).await;
+    let mut filled = Vec::new();
+    for directory in ["/workspace", "/tmp", "/dev/shm"] {
+        filled.push(place.probe(&["fill", &format!("{directory}/full")]).await);
+    }
+    let next = place.probe(&["eat", "1"]).await;
+    let runs = place.status() == SandboxStatus::Running;
+    place.end().await;
+    Ok(format!("{made}; {}; the next: {next}; the sandbox runs on: {runs}", filled.join(" ")))
+}
+
+pub(super) async fn case_130_accounts_of_who_made_it(ground: &Ground) -> Told {
+    let place = ground.place().await?;
+    let path = "/proc/sys/fs/inotify/max_user_instances";
+    let all: u64 = std::fs::read_to_string(path).unwrap().trim().parse().unwrap();
+    let watches = place.probe(&["watches"]).await;
+    let part = watches == format!("{} EMFILE", all / 8);
+    // One or two are the kernel's own, of children that have ended.
+    let signals = place.probe(&["queue"]).await;
+    let (count, why) = signals.split_once(' ').unwrap();
+    let signals = (4090..=4096).contains(&count.parse::<u32>().unwrap());
+    let degraded = place.report().degraded.iter().any(|line| line.starts_with("watches: "));
+    let core = place.shell("grep core /proc/self/limits | tr -s ' '").await;
+    place.end().await;
+    Ok(format!(
+        "an eighth of the host's: {part}, the report denies it: {degraded}; 4,096 signals: {signals} {why}; {core}"
+    ))
 }
 
 pub(super) async fn case_107_one_command_too_many(ground: &Ground) -> Told {

@@ -29,6 +29,15 @@ unsafe extern "C" {
     fn getgid() -> u32;
     fn gethostname(name: *mut u8, length: usize) -> i32;
     fn socket(family: i32, kind: i32, protocol: i32) -> i32;
+    fn socketpair(family: i32, kind: i32, protocol: i32, pair: *mut [i32; 2]) -> i32;
+    fn setsockopt(fd: i32, level: i32, name: i32, value: *const [u8; 256], length: u32) -> i32;
+    fn mmap(at: usize, length: usize, protection: i32, flags: i32, fd: i32, offset: i64) -> isize;
+    fn shmget(key: i32, size: usize, flags: i32) -> i32;
+    fn shmat(id: i32, at: usize, flags: i32) -> *mut u8;
+    fn msgget(key: i32, flags: i32) -> i32;
+    fn semget(key: i32, count: i32, flags: i32) -> i32;
+    fn statfs(path: *const std::ffi::c_char, told: *mut [u64; 16]) -> i32;
+    fn inotify_init1(flags: i32) -> i32;
     fn sigprocmask(how: i32, set: *const [u64; 16], old: *mut [u64; 16]) -> i32;
     fn signal(number: i32, handler: usize) -> usize;
     fn _exit(code: i32) -> !;
@@ -102,6 +111,14 @@ fn main() {
         }
         "network" => network(),
         "families" => families(),
+        "shared" => shared(),
+        "leave" => leave(),
+        "hoard" => hoard(),
+        "watches" => watches(),
+        "queue" => queue(),
+        "replace" => replace(rest[0]),
+        "names" => names(),
+        "used" => println!("{}", used(rest[0])),
         "processes" => processes(),
         "listeners" => listeners(),
         "swap" => swap(rest[0]),
@@ -160,6 +177,9 @@ fn told(result: io::Result<()>) -> String {
         Some(28) => "ENOSPC",
         Some(30) => "EROFS",
         Some(38) => "ENOSYS",
+        Some(92) => "ENOPROTOOPT",
+        Some(93) => "EPROTONOSUPPORT",
+        Some(95) => "EOPNOTSUPP",
         Some(97) => "EAFNOSUPPORT",
         Some(99) => "EADDRNOTAVAIL",
         Some(101) => "ENETUNREACH",
@@ -530,11 +550,148 @@ fn families() {
     let all = [
         ("unix", 1, 1, 0), ("inet", 2, 1, 0), ("inet6", 10, 1, 0), ("netlink-route", 16, 3, 0),
         ("netlink-audit", 16, 3, 9), ("packet", 17, 3, 0), ("alg", 38, 5, 0), ("vsock", 40, 1, 0),
-        ("bluetooth", 31, 3, 0), ("can", 29, 3, 1),
+        ("bluetooth", 31, 3, 0), ("can", 29, 3, 1), ("tipc", 30, 1, 0),
+        ("mptcp", 2, 1, 262), ("sctp", 2, 1, 132), ("sctp-packets", 2, 5, 132), ("dccp", 2, 6, 33),
+        ("udp-lite", 2, 2, 136), ("raw", 2, 3, 255), ("tcp-datagrams", 2, 2, 6), ("l2tp", 2, 2, 115),
+        ("mptcp6", 10, 1, 262), ("raw6", 10, 3, 58), ("tcp", 2, 1, 6), ("udp", 2, 2, 17),
+        ("udp6", 10, 2 | 0o2_004_000, 17),
     ];
     for (name, family, kind, protocol) in all {
         // SAFETY: the call touches no memory.
         println!("{name} {}", told(result(unsafe { socket(family, kind, protocol) }.into())));
+    }
+    for (name, family) in [("two-unix", 1), ("two-inet", 2), ("two-tipc", 30), ("two-vsock", 40)] {
+        // SAFETY: there is room for two descriptors.
+        let made = result(unsafe { socketpair(family, 1, 0, &mut [0; 2]) }.into());
+        println!("{name} {}", told(made));
+    }
+}
+
+/// What loads a module of the kernel, or takes from what all of the host shares.
+fn shared() {
+    #[rustfmt::skip]
+    let requests = [
+        ("SIOCGIFBR", 0x8940), ("SIOCGIFVLAN", 0x8982), ("SIOCADDDLCI", 0x8980), ("SIOCBRADDBR", 0x89a0),
+        ("TIOCSETD", 0x5423), ("TIOCSETD-with-more", 0xffff_ffff_0000_5423),
+    ];
+    // SAFETY: a request that is let through reads a few bytes of those that are there.
+    unsafe {
+        let inet = socket(2, 1, 0);
+        for (name, request) in requests {
+            let asked = ioctl(inet, request, [0_u8; 256].as_mut_ptr());
+            println!("{name} {}", told(result(asked.into())));
+        }
+        let signed = setsockopt(inet, 6, 38, &[0; 256], 256);
+        println!("TCP_AO_ADD_KEY {}", told(result(signed.into())));
+        let attached = setsockopt(inet, 1, 26, &[0; 256], 16);
+        println!("SO_ATTACH_FILTER {}", told(result(attached.into())));
+        let (set, list) = (if cfg!(target_arch = "x86_64") { 188 } else { 5 }, [0_u8; 44]);
+        let name = c"system.posix_acl_access".as_ptr();
+        let listed = syscall(set, c"/workspace".as_ptr(), name, list.as_ptr(), 44_usize, 0);
+        println!("setxattr {}", told(result(listed)));
+        // Private, anonymous, huge.
+        println!("MAP_HUGETLB {}", told(result(mmap(0, 2 << 20, 3, 0x4_0022, -1, 0) as i64)));
+        let memfd = if cfg!(target_arch = "x86_64") { 319 } else { 279 };
+        println!("MFD_HUGETLB {}", told(result(syscall(memfd, c"huge".as_ptr(), 4))));
+        println!("SHM_HUGETLB {}", told(result(shmget(0, 2 << 20, 0o5600).into())));
+        let setup = if cfg!(target_arch = "x86_64") { 206 } else { 0 };
+        println!("io_setup {}", told(result(syscall(setup, 1024, [0_u64; 1].as_mut_ptr()))));
+    }
+}
+
+/// Shared memory with something in it.
+fn filled(key: i32, size: usize) -> io::Result<()> {
+    // SAFETY: what is written to was mapped just now.
+    unsafe {
+        let id = shmget(key, size, 0o3600); // IPC_CREAT | IPC_EXCL
+        result(id.into())?;
+        let at = shmat(id, 0, 0);
+        result(at as i64)?;
+        for offset in (0..size).step_by(4096) {
+            at.add(offset).write(1);
+        }
+    }
+    Ok(())
+}
+
+/// One of each kind, under a name that must be free, which is left behind.
+fn leave() {
+    let key = 0x5359;
+    println!("memory {}", told(filled(key, 32 << 20)));
+    // SAFETY: the calls touch no memory but a constant.
+    unsafe {
+        println!("messages {}", told(result(msgget(key, 0o3600).into())));
+        println!("semaphores {}", told(result(semget(key, 16, 0o3600).into())));
+        let open = if cfg!(target_arch = "x86_64") { 240 } else { 180 };
+        let none = std::ptr::null::<u8>();
+        println!("queue {}", told(result(syscall(open, c"left".as_ptr(), 0o302, 0o600, none))));
+    }
+}
+
+fn hoard() {
+    loop {
+        filled(0, 16 << 20).unwrap();
+    }
+}
+
+/// How many instances there may be, and why no more.
+fn watches() {
+    let mut count = 0;
+    // SAFETY: the call touches no memory.
+    while let Ok(()) = result(unsafe { inotify_init1(0) }.into()) {
+        count += 1;
+    }
+    println!("{count} {}", told(Err(io::Error::last_os_error())));
+}
+
+/// How many signals may wait, and why no more.
+fn queue() {
+    // SAFETY: the set is longer than the C library's; the call reads a structure of 128 bytes.
+    unsafe {
+        sigprocmask(0, &[u64::MAX; 16], std::ptr::null_mut());
+        let send = if cfg!(target_arch = "x86_64") { 129 } else { 138 };
+        let mut with = [0_i32; 32];
+        with[2] = -1; // SI_QUEUE
+        let mut count = 0;
+        while count < 1 << 20 && syscall(send, std::process::id(), 40, with.as_ptr()) == 0 {
+            count += 1;
+        }
+        println!("{count} {}", told(Err(io::Error::last_os_error())));
+    }
+}
+
+/// As many files as there may be wherever there may be any, but for one in each directory.
+fn names() {
+    for directory in ["/workspace", "/tmp", "/dev/shm"] {
+        let name = |n: u64| format!("{directory}/{}{n:08}", "n".repeat(240));
+        let mut count = 0;
+        while File::create(name(count)).is_ok() {
+            count += 1;
+        }
+        fs::remove_file(name(0)).unwrap();
+    }
+    println!("made");
+}
+
+/// Blocks that files take.
+fn used(directory: &str) -> u64 {
+    let (name, mut told) = (CString::new(directory).unwrap(), [0; 16]);
+    // SAFETY: the structure is no longer than what is there.
+    result(unsafe { statfs(name.as_ptr(), &raw mut told) }.into()).unwrap();
+    told[2] - told[3]
+}
+
+/// Puts a file of its own in the place of whatever is about to become one, for ever.
+fn replace(directory: &str) -> ! {
+    println!("ready");
+    loop {
+        for entry in fs::read_dir(directory).unwrap().flatten() {
+            if entry.file_name().as_bytes().starts_with(b".symbiont-") {
+                let own = format!("{directory}/own");
+                fs::write(&own, "own").unwrap();
+                let _gone_already = fs::rename(own, entry.path());
+            }
+        }
     }
 }
 

@@ -106,7 +106,7 @@ pub(super) async fn case_40_what_the_host_has(ground: &Ground) -> Told {
     let place = ground.place().await?;
     #[rustfmt::skip]
     let places = [
-        "there", "/root", "/root/.ssh", "/home", "/etc/shadow", "/etc/ssh", "/var/run/docker.sock",
+        "there", "/etc/ssl/private", "/root", "/root/.ssh", "/home", "/etc/shadow", "/etc/ssh", "/var/run/docker.sock",
         "/run/docker.sock", "/run", "/var", "/sys", "/boot", "/oldroot", "/dev/sda", "/dev/vda", "/dev/kmsg",
         "/dev/mem", "/dev/kvm", "/dev/fuse", "/.dockerenv", "/proc/kcore", "/proc/kallsyms", "/proc/keys",
     ];
@@ -161,6 +161,10 @@ pub(super) async fn case_52_the_guest_listens_nowhere(ground: &Ground) -> Told {
 
 pub(super) async fn case_101_kinds_of_sockets(ground: &Ground) -> Told {
     answers(ground, &["families"]).await
+}
+
+pub(super) async fn case_127_what_all_of_the_host_shares(ground: &Ground) -> Told {
+    answers(ground, &["shared"]).await
 }
 
 pub(super) async fn case_111_clocks_and_names(ground: &Ground) -> Told {
