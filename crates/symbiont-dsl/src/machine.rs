@@ -178,7 +178,7 @@ struct Attempt {
 const FREED: usize = 1_024;
 
 /// How often at most a run does that before it goes on.
-const TURNS: u64 = 32;
+const TURNS: u64 = 16;
 
 /// Why the innermost loop was left.
 enum Exit {

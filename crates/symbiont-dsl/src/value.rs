@@ -34,8 +34,9 @@ pub const MAX_DEPTH: u32 = 128;
 /// The most elements of an array.
 pub(crate) const LONGEST_LIST: usize = 1 << 20;
 
-/// The most entries of a map: its index is made anew in one go when it grows.
-pub(crate) const LONGEST_MAP: usize = 1 << 18;
+/// The most entries of a map. Its index is made anew in one go when it grows, seven eighths of a power of two
+/// full (`hashbrown`): with these it is not again, which would take longer than a run may hold a thread.
+pub(crate) const LONGEST_MAP: usize = (1 << 18) / 8 * 7;
 
 /// Bytes of an array's own.
 pub(crate) const ARRAY: u64 = 48;

@@ -127,7 +127,8 @@ fn faulty(block: &Block, is_broken: &impl Fn(&Span) -> bool, found: &mut Vec<Spa
             _ => Vec::new(),
         };
         // What is wrong around its blocks may be the whole of it.
-        let ends = inner.iter().map(|block| block.span.clone()).chain([pair[1]..pair[1]]);
+        let behind = std::iter::once(pair[1]..pair[1]);
+        let ends = inner.iter().map(|block| block.span.clone()).chain(behind);
         let mut from = pair[0];
         let mut around = false;
         for end in ends {

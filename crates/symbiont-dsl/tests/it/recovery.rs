@@ -132,6 +132,11 @@ const FAULTS: &[(In, &str, &str)] = &[
     (Body, "if n & n { print(n); }", "+E0115"),
     (Body, "if n | n { print(n); }", "+E0115"),
     (Body, "if n { print(n); } elif n { print(2); }", "+E0115"),
+    (Body, "if n { print(n); } elif (n) { print(2); }", "+E0115"),
+    (Body, "if n { print(n); } elif not n { print(2); }", "+E0115"),
+    (Body, "try { print(n); } except Error as e { print(e); }", "+E0115"),
+    (Body, "try { print(n); } except (e) { print(e); }", "+E0115"),
+    (Body, "try { print(n); } except { print(2); }", "+E0115"),
     (Body, "if n { print(n); } esle { print(2); }", "+E0111"),
     (Body, "if { print(1); }", "E0101"),
     (Body, "if n: print(n);", "+E0115"),
@@ -394,6 +399,23 @@ const FAULTS: &[(In, &str, &str)] = &[
     (File, "agent negated8(n) { with { if \"a\" < \"b\" { print(n); } } }", "W0326"),
 ];
 
+/// Statements that are as they should be, though they look like what other languages write.
+#[rustfmt::skip]
+const SOUND: &[&str] = &[
+    "let elif = 1; if n > 1 { print(n); }\n        elif += 2;",
+    "let elif = [1]; if n > 1 { print(n); }\n        elif[0] = 2;",
+    "let elif = x => x; if n > 1 { print(n); }\n        elif(2);",
+    "let elif = x => x; if n > 1 { print(n); }\n        elif (2);",
+    "let elsif = { a: 1 }; if n > 1 { print(n); }\n        elsif.a = 2;",
+    "let elseif = 1; if n > 1 { print(n); }\n        print(elseif);",
+    "let elif = [1]; let f = x => { if x { print(x); } elif }; print(f(n));",
+    "let elif = [1]; let f = x => { if x { print(x); } elif in [elif] }; print(f(n));",
+    "let elif = 1; let f = x => { if x { print(x); } elif == 1 }; print(f(n));",
+    "let except = x => x; try { print(n); } catch (e) { print(e); }\n        except(3);",
+    "let except = [1]; try { print(n); } catch (e) { print(e); }\n        except.push(1);",
+    "let rescue = 1; let f = x => { try { print(x); } catch (e) { print(e); } rescue }; print(f(n));",
+];
+
 /// A program with these pieces, one after the other where they stand in the same place.
 fn program(pieces: &[(In, &str)]) -> String {
     let of = |place: In| pieces.iter().filter(move |(of, _)| *of == place).map(|(_, text)| *text);
@@ -427,6 +449,15 @@ fn told(source: &str) -> Vec<Diagnostic> {
 #[test]
 fn the_program_around_the_faults_is_sound() {
     assert_eq!(check(&program(&[])).diagnostics, []);
+}
+
+#[test]
+fn what_only_looks_like_a_habit_is_sound() {
+    for text in SOUND {
+        let source = program(&[(Body, *text)]);
+        let found = told(&source);
+        assert!(found.is_empty(), "{text:?}\n{}", render(&found, &source, "agent.symbi", false));
+    }
 }
 
 #[test]

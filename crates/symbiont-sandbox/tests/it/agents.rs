@@ -89,7 +89,7 @@ fn one_that_does_not_answer_is_ended_and_replaced() {
 #[test]
 #[expect(unsafe_code, reason = "`rustix` does not ask a namespace for its owner")]
 fn no_two_sandboxes_and_none_of_root_s_share_an_owner() {
-    const NS_GET_OWNER_UID: u64 = 0xb704;
+    const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
     if !rustix::process::geteuid().is_root() {
         return eprintln!("not run: an ordinary user has no other users to give");
     }
@@ -98,9 +98,7 @@ fn no_two_sandboxes_and_none_of_root_s_share_an_owner() {
         let namespace = std::fs::File::open(path).unwrap();
         let mut owner = u32::MAX;
         // SAFETY: `owner` is what the kernel writes there, and lives until the call returns.
-        let told = unsafe {
-            libc::ioctl(namespace.as_raw_fd(), NS_GET_OWNER_UID.try_into().unwrap(), &raw mut owner)
-        };
+        let told = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_OWNER_UID, &raw mut owner) };
         assert_eq!(told, 0, "{}", std::io::Error::last_os_error());
         owner
     };

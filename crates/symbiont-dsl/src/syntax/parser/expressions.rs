@@ -690,7 +690,7 @@ impl Parser<'_> {
         self.bump();
         let condition = self.condition();
         let then = self.body();
-        let elif = matches!(self.word(), "elif" | "elsif" | "elseif");
+        let elif = matches!(self.word(), "elif" | "elsif" | "elseif") && self.heads_block();
         if elif {
             let message = format!("`{}` is written `else if`", self.word());
             self.mend(self.span(), "else if", message);
@@ -705,6 +705,30 @@ impl Parser<'_> {
             }
         });
         ExprKind::If { condition, then, otherwise }
+    }
+
+    /// Whether the word here, which is a name as good as any other, is followed by what can't follow a name, but
+    /// may head a block.
+    pub(super) fn heads_block(&self) -> bool {
+        let infix = |ahead| matches!(self.word_ahead(ahead), "in" | "and" | "or" | "as" | "is");
+        match self.kind_ahead(1) {
+            SyntaxKind::Name => match self.word_ahead(1) {
+                "not" => self.word_ahead(2) != "in",
+                _ => !infix(1),
+            },
+            SyntaxKind::Int | SyntaxKind::Float | SyntaxKind::String | SyntaxKind::Colon => true,
+            SyntaxKind::LeftBrace => !self.opens_record(1),
+            SyntaxKind::LeftParen => {
+                let closing = self.closing.get(self.at + 1).map_or(0, |closing| *closing as usize);
+                closing > 0
+                    && match self.tokens.get(closing + 1).map(|token| token.kind) {
+                        Some(SyntaxKind::LeftBrace | SyntaxKind::Colon) => true,
+                        Some(SyntaxKind::Name) => self.text_of(closing + 1) == "as",
+                        _ => false,
+                    }
+            }
+            _ => false,
+        }
     }
 
     /// Reads an `else`, or what is meant to be one.

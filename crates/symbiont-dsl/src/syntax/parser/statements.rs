@@ -257,7 +257,7 @@ impl Parser<'_> {
         let part = PARTS.iter().find(|part| self.at_word(part))?;
         let opens = match *part {
             "else" => self.kind_ahead(1) == SyntaxKind::LeftBrace || self.word_ahead(1) == "if",
-            "elif" => self.kind_ahead(1) == SyntaxKind::Name,
+            "elif" => self.kind_ahead(1) == SyntaxKind::Name && self.heads_block(),
             "catch" => {
                 let closing = self.closing.get(self.at + 1).map_or(0, |closing| *closing as usize);
                 closing > 0 && self.tokens[closing + 1].kind == SyntaxKind::LeftBrace
@@ -449,7 +449,8 @@ impl Parser<'_> {
         loop {
             let start = self.at;
             match self.word() {
-                "catch" | "except" | "rescue" => {}
+                "catch" => {}
+                "except" | "rescue" if self.heads_block() => {}
                 "finally"
                     if matches!(self.kind_ahead(1), SyntaxKind::LeftBrace | SyntaxKind::Colon) =>
                 {
