@@ -21,7 +21,7 @@ mod store;
 
 pub(crate) use store::{Store, Ty, TyId};
 
-use store::{Field, Inside};
+use std::collections::BTreeMap;
 
 use crate::check::names;
 use crate::diagnostic::{Diagnostic, Severity, Sink, nearest};
@@ -36,6 +36,7 @@ use crate::resolve::{Binding, Meaning, Names, Origin, Resolution, SymbolKind};
 use crate::signatures::{self, Receiver, Signature};
 use crate::syntax::literal::short;
 use crate::value::Value;
+use store::{Field, Inside};
 
 /// Compares what a program does with the types that are written in it. Of places that `broken`
 /// holds nothing is said.
@@ -133,6 +134,8 @@ struct Infer<'a, 'r> {
     returned: TyId,
     /// What was negated last.
     negated: TyId,
+    /// The parameters of the lambdas that names stand for.
+    lambdas: BTreeMap<usize, &'a [Param]>,
 }
 
 impl<'a, 'r> Infer<'a, 'r> {
@@ -156,6 +159,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             result: None,
             returned: TyId::Never,
             negated: TyId::Any,
+            lambdas: BTreeMap::new(),
         }
     }
 
@@ -265,6 +269,11 @@ impl<'a, 'r> Infer<'a, 'r> {
 
     /// That what stands at `span` fits what is wanted there.
     fn compare(&mut self, got: TyId, want: Want<'a>, expr: &Expr) {
+        self.compare_at(got, want, &expr.span, is_null(expr));
+    }
+
+    /// The same of what stands at `span`, whether it is a `null` that somebody wrote.
+    fn compare_at(&mut self, got: TyId, want: Want<'a>, span: &Span, null: bool) {
         if self.report.is_none() || self.store.fits(got, want.ty) {
             return;
         }
@@ -272,7 +281,7 @@ impl<'a, 'r> Infer<'a, 'r> {
         match (want.place, head) {
             // Returning an error fails the run with it, whatever was declared.
             (Place::FunctionResult(_) | Place::AgentResult(_), Ty::Error) => return,
-            (Place::FunctionResult(_), Ty::Null) if !is_null(expr) => return,
+            (Place::FunctionResult(_), Ty::Null) if !null => return,
             // A run shows what is in an option or a result, and nothing as `null`.
             (Place::AgentResult(_), Ty::Null) => return,
             (Place::AgentResult(_), Ty::Option(inner) | Ty::Result(inner, _))
@@ -283,7 +292,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             }
             _ => {}
         }
-        self.tell(Severity::Error, expr.span.start, |store| {
+        self.tell(Severity::Error, span.start, |store| {
             let (ty, got) = (store.show(want.ty), store.show(got));
             let message = match want.place {
                 Place::Variable(name) => {
@@ -305,7 +314,7 @@ impl<'a, 'r> Infer<'a, 'r> {
                     format!("`{}` is declared to give `{ty}`, and gives `{got}`", short(name))
                 }
             };
-            Diagnostic::error("E0221", message, expr.span.clone()).label(format!("expected `{ty}`"))
+            Diagnostic::error("E0221", message, span.clone()).label(format!("expected `{ty}`"))
         });
     }
 
@@ -328,6 +337,12 @@ impl<'a, 'r> Infer<'a, 'r> {
                 let want = self.want(ty.as_ref(), Place::Variable(&name.node));
                 let got = self.wanted(value, want);
                 self.define(name.span.start, got);
+                if let (ExprKind::Lambda { params, .. }, Some(id)) =
+                    (&value.kind, self.symbol(name.span.start))
+                    && self.names.bindings[id].writes == 0
+                {
+                    self.lambdas.insert(id, params);
+                }
             }
             StmtKind::Assign { target, op, value } => self.assignment(target, *op, value),
             StmtKind::Expr(value) => _ = self.expr(value),
@@ -774,7 +789,10 @@ impl<'a, 'r> Infer<'a, 'r> {
                 if let Origin::Function(function) = self.names.bindings[id].origin {
                     return self.call_function(id, function, args);
                 }
-                self.arguments(args);
+                match self.lambdas.get(&id) {
+                    Some(params) => self.call_lambda(params, callee, args),
+                    None => _ = self.arguments(args),
+                }
                 TyId::Any
             }
             (ExprKind::Name(name), Some(Meaning::Builtin)) => {
@@ -918,6 +936,38 @@ impl<'a, 'r> Infer<'a, 'r> {
         }
     }
 
+    /// A call of a lambda by the only name that it has.
+    fn call_lambda(&mut self, params: &'a [Param], callee: &Expr, args: &'a [Arg]) {
+        for (at, arg) in args.iter().enumerate() {
+            let param = match &arg.name {
+                Some(name) => params.iter().find(|param| param.name.node == name.node),
+                None => params.get(at),
+            };
+            let want = param.and_then(Self::wants_of_lambda).map(|(ty, place)| {
+                let ty = self.store.lower(ty);
+                Want { ty, place }
+            });
+            self.wanted(&arg.value, want);
+        }
+        if args.len() != params.len() {
+            let count = |count: usize| match count {
+                1 => "1 argument".to_owned(),
+                count => format!("{count} arguments"),
+            };
+            let message = format!("the lambda takes {}, not {}", count(params.len()), args.len());
+            self.tell(Severity::Warning, callee.span.start, |_| {
+                Diagnostic::warning("W0313", message, callee.span.clone())
+                    .label("will fail with `TypeError`")
+            });
+        }
+    }
+
+    /// What somebody wrote that a parameter of a lambda takes.
+    fn wants_of_lambda(param: &'a Param) -> Option<(&'a Type, Place<'a>)> {
+        let place = Place::Parameter { function: "lambda", name: &param.name.node };
+        param.ty.as_ref().map(|ty| (ty, place))
+    }
+
     fn method(&mut self, of: &'a Expr, name: &'a Spanned<String>, args: &'a [Arg]) -> TyId {
         let receiver = self.expr(of);
         let head = self.store.head(receiver);
@@ -1037,8 +1087,12 @@ impl<'a, 'r> Infer<'a, 'r> {
 
     /// A lambda, whose parameters are given what is known of them; what it gives.
     fn lambda(&mut self, params: &'a [Param], body: &'a Block, given: &[TyId]) -> TyId {
-        for (param, ty) in params.iter().zip(given) {
-            self.define(param.name.span.start, *ty);
+        for (param, given) in params.iter().zip(given) {
+            self.define(param.name.span.start, *given);
+            if let Some((ty, place)) = Self::wants_of_lambda(param) {
+                let want = Want { ty: self.store.lower(ty), place };
+                self.compare_at(*given, want, &param.name.span, false);
+            }
         }
         self.body(body, None)
     }
@@ -1077,6 +1131,9 @@ impl<'a, 'r> Infer<'a, 'r> {
         span: &Span,
     ) -> TyId {
         let (x, y) = (self.store.head(a), self.store.head(b));
+        if self.chained(op, left, right, span) {
+            return TyId::Bool;
+        }
         self.settled(op, left, right, span);
         match (op, y) {
             (BinaryOp::Equal, _) => self.comparable(a, b, span, "always false"),
@@ -1151,6 +1208,33 @@ impl<'a, 'r> Infer<'a, 'r> {
             });
         }
         told
+    }
+
+    /// That what a comparison gives is not compared as if it were one of its sides; whether it was told.
+    fn chained(&mut self, op: BinaryOp, left: &Expr, right: &Expr, span: &Span) -> bool {
+        let ordered = |op| {
+            use BinaryOp::{Greater, GreaterOrEqual, Less, LessOrEqual};
+            matches!(op, Less | LessOrEqual | Greater | GreaterOrEqual)
+        };
+        let ExprKind::Binary(inner, first, middle) = &left.kind else { return false };
+        let parenthesized = first.span.start != left.span.start;
+        let Some(source) = self.report.as_ref().map(|report| report.source) else { return false };
+        if !ordered(op) || !ordered(*inner) || parenthesized {
+            return false;
+        }
+        self.tell(Severity::Warning, span.start, |_| {
+            let [a, b, c] = [first, middle, right].map(|of| &source[of.span.clone()]);
+            let both = format!("{a} {} {b} && {b} {} {c}", sign(*inner), sign(op));
+            let diagnostic = Diagnostic::warning("W0313", "comparisons do not chain", span.clone())
+                .label("compares a bool, and will fail with `TypeError`");
+            match middle.kind {
+                ExprKind::Name(_) | ExprKind::Literal(_) | ExprKind::Member(..) => {
+                    diagnostic.fix(span.clone(), both, "compare twice")
+                }
+                _ => diagnostic.note("`a < b && b < c` compares twice"),
+            }
+        });
+        true
     }
 
     /// That two values that are written out compare in the same way whenever it is done.

@@ -54,6 +54,8 @@ pub(super) fn check(
 pub(super) struct Broken {
     /// Functions and bodies.
     items: Vec<Span>,
+    /// Where the names of functions begin whose parameters could not be read whole.
+    heads: HashSet<usize>,
     /// The statements in them, and in the loops in them, that faults are in, with what was skipped behind
     /// them.
     statements: Vec<Span>,
@@ -67,12 +69,15 @@ impl Broken {
             let first = faults.partition_point(|fault| fault.start < span.start);
             faults.get(first).is_some_and(|fault| fault.start < span.end)
         };
-        let (mut items, mut statements) = (Vec::new(), Vec::new());
+        let (mut items, mut statements, mut heads) = (Vec::new(), Vec::new(), HashSet::new());
         let of_agents = program.agents.iter().flat_map(|agent| &agent.functions);
         for function in program.functions.iter().chain(of_agents) {
             let item = function.name.span.start..function.body.span.end;
             if is_broken(&item) {
                 faulty(&function.body, &is_broken, &mut statements);
+                if is_broken(&(item.start..function.body.span.start)) {
+                    heads.insert(item.start);
+                }
                 items.push(item);
             }
         }
@@ -89,7 +94,7 @@ impl Broken {
         }
         items.sort_unstable_by_key(|item| item.start);
         statements.sort_unstable_by_key(|statement| statement.start);
-        Self { items, statements }
+        Self { items, heads, statements }
     }
 
     /// Whether this place is in an item that could not be read whole.
@@ -338,12 +343,14 @@ impl<'a> Report<'a, '_> {
                     .label("no such parameter")
                     .did_you_mean(nearest(&name.node, params())),
             );
-        } else if call.args.len() != takes {
+        } else if call.args.len() != takes && !self.broken.heads.contains(&function.name.span.start)
+        {
             let plural = if takes == 1 { "" } else { "s" };
             let message = format!(
-                "`{}` takes {takes} argument{plural}, and {} are given",
+                "`{}` takes {takes} argument{plural}, and {} {} given",
                 short(&function.name.node),
-                call.args.len()
+                call.args.len(),
+                if call.args.len() == 1 { "is" } else { "are" }
             );
             let names = params().collect::<Vec<_>>().join(", ");
             self.sink.push(

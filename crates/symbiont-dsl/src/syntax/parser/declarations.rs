@@ -40,6 +40,11 @@ pub(crate) fn is_function(word: &str) -> bool {
     word == "function" || FOREIGN.contains(&(word, "function"))
 }
 
+/// Whether this word begins an item of an agent.
+pub(super) fn is_item(word: &str) -> bool {
+    ITEMS.contains(&word)
+}
+
 /// Whether this word begins a declaration.
 pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS.contains(&word)
@@ -405,7 +410,7 @@ impl Parser<'_> {
             span: 0..0,
         };
         self.tell_mends();
-        if self.at(SyntaxKind::LeftBrace) {
+        if self.at(SyntaxKind::LeftBrace) || self.at_item() {
             self.items(&mut agent);
         } else if !self.at_end() && !is_keyword(self.word()) && !self.at(SyntaxKind::Semicolon) {
             self.expected("`{`, `(`, `->` or the next declaration");
@@ -417,7 +422,17 @@ impl Parser<'_> {
 
     fn items(&mut self, agent: &mut Agent) {
         let open = self.at;
-        self.bump();
+        let opened = self.eat(SyntaxKind::LeftBrace);
+        if !opened {
+            let message = format!("expected `{{`, found {}", self.found());
+            let place = self.after_last();
+            let diagnostic = Diagnostic::error("E0101", message, self.span())
+                .label("expected `{` before this")
+                .fix(place, " {", "add `{`");
+            self.report(diagnostic);
+            // The keyword itself is as it should be.
+            self.reported_at = None;
+        }
         // Whether what stands right before is no item: of several in a row the first is told of.
         let mut lost = false;
         while !matches!(self.kind(), SyntaxKind::RightBrace | SyntaxKind::End) {
@@ -444,7 +459,10 @@ impl Parser<'_> {
                 self.bump();
             }
         }
-        self.expect_closing(open, SyntaxKind::RightBrace);
+        match opened {
+            true => self.expect_closing(open, SyntaxKind::RightBrace),
+            false => _ = self.eat(SyntaxKind::RightBrace),
+        }
     }
 
     fn item(&mut self, item: &str, agent: &mut Agent) {

@@ -1,13 +1,17 @@
 //! Expressions.
 
 use super::Parser;
+use super::statements::{begins_statement, is_place};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::hir::{
     Arg, Arm, BinaryOp, Block, Condition, Expr, ExprKind, Literal, Param, Spanned, Stmt, StmtKind,
     UnaryOp,
 };
 use crate::syntax::SyntaxKind;
-use crate::syntax::literal;
+use crate::syntax::literal::{self, short};
+
+/// The precedence of comparisons, which bind looser than sums.
+pub(super) const LOOSER_THAN_SUMS: u8 = 3;
 
 impl Parser<'_> {
     /// An expression.
@@ -18,7 +22,8 @@ impl Parser<'_> {
         } else if self.at_lambda() {
             self.lambda()
         } else {
-            let value = self.binary(0);
+            let mut value = self.binary(0);
+            self.foreign_range(&mut value, start);
             self.foreign_tail(value, start, may_step)
         };
         self.leave();
@@ -109,6 +114,7 @@ impl Parser<'_> {
         let start = self.at;
         let outer = std::mem::replace(&mut self.deepest, self.depth);
         let mut left = self.unary();
+        while self.foreign_cast(&mut left, start) {}
         while let Some((op, precedence, tokens)) = self.operator(&mut left, least) {
             if precedence < least || !self.link() {
                 break;
@@ -117,7 +123,11 @@ impl Parser<'_> {
                 self.bump();
             }
             self.depth += 1;
-            let right = self.binary(precedence + 1);
+            let begin = self.at;
+            let mut right = self.binary(precedence + 1);
+            if matches!(op, BinaryOp::In | BinaryOp::NotIn) {
+                self.foreign_range(&mut right, begin);
+            }
             self.depth -= 1;
             let kind = ExprKind::Binary(op, Box::new(left), Box::new(right));
             self.node(SyntaxKind::BinaryExpression, start);
@@ -218,15 +228,12 @@ impl Parser<'_> {
                 {
                     break;
                 }
-                SyntaxKind::Dot if self.at_both(SyntaxKind::Dot, SyntaxKind::Dot) => {
-                    expression = self.foreign_range(expression, start);
-                    continue;
-                }
                 SyntaxKind::Dot
-                    if matches!(
-                        self.kind_ahead(1),
-                        SyntaxKind::String | SyntaxKind::LongString
-                    ) =>
+                    if self.at_both(SyntaxKind::Dot, SyntaxKind::Dot)
+                        || matches!(
+                            self.kind_ahead(1),
+                            SyntaxKind::String | SyntaxKind::LongString
+                        ) =>
                 {
                     break;
                 }
@@ -245,7 +252,7 @@ impl Parser<'_> {
                 }
                 SyntaxKind::LeftBracket => (self.index(expression), SyntaxKind::IndexExpression),
                 SyntaxKind::LeftParen => (self.call(expression), SyntaxKind::CallExpression),
-                SyntaxKind::Question | SyntaxKind::Bang | SyntaxKind::Star | SyntaxKind::Name
+                SyntaxKind::Question | SyntaxKind::Bang | SyntaxKind::Star
                     if self.foreign_suffix(&mut expression, start) =>
                 {
                     continue;
@@ -287,9 +294,15 @@ impl Parser<'_> {
         self.bump();
         let head = std::mem::replace(&mut self.in_head, false);
         let start = self.at;
-        let first = (!self.at(SyntaxKind::Colon)).then(|| self.expression());
+        let dotted = self.dots_within(open);
+        let first = match self.kind() {
+            SyntaxKind::Colon => None,
+            SyntaxKind::Dot if dotted => None,
+            _ if dotted => Some(self.binary(LOOSER_THAN_SUMS)),
+            _ => Some(self.expression()),
+        };
         let index = match first {
-            Some(first) if !self.at(SyntaxKind::Colon) => first,
+            Some(first) if !self.at(SyntaxKind::Colon) && !dotted => first,
             first => self.foreign_slice(first, open, start),
         };
         self.in_head = head;
@@ -297,7 +310,6 @@ impl Parser<'_> {
         ExprKind::Index(Box::new(of), Box::new(index))
     }
 
-    /// The `a:b` of `x[a:b]`, which other languages write for a part of a list.
     pub(super) fn call(&mut self, callee: Expr) -> ExprKind {
         let open = self.at;
         let mut args = Vec::new();
@@ -625,11 +637,51 @@ impl Parser<'_> {
         if matches!(self.word(), "return" | "break" | "continue") {
             return self.bare_statement();
         }
+        let start = self.at;
         let head = std::mem::replace(&mut self.in_head, false);
+        if self.at_plain_statement() {
+            let kind = self.statement();
+            self.in_head = head;
+            return self.needs_block(start, kind);
+        }
         let value = self.expression();
+        if self.at_assignment() && is_place(&value) {
+            self.bump();
+            let assigned = self.expression();
+            self.in_head = head;
+            let kind = StmtKind::Assign { target: value, op: None, value: assigned };
+            return self.needs_block(start, kind);
+        }
         self.in_head = head;
         let span = value.span.clone();
         Block { statements: Vec::new(), value: Some(Box::new(value)), span }
+    }
+
+    /// Whether something is assigned here, by `=` or the like.
+    fn at_assignment(&self) -> bool {
+        use SyntaxKind::{Equals, MinusEquals, PercentEquals, PlusEquals, SlashEquals, StarEquals};
+        matches!(
+            self.kind(),
+            Equals | PlusEquals | MinusEquals | StarEquals | SlashEquals | PercentEquals
+        )
+    }
+
+    /// Reports a statement, read from token `start`, where an expression or a block should be.
+    fn needs_block(&mut self, start: usize, kind: StmtKind) -> Block {
+        let span = self.span_from(start);
+        let word = match &kind {
+            StmtKind::Assign { .. } => "an assignment".to_owned(),
+            _ => format!("`{}`", short(self.text_of(start))),
+        };
+        let place = self.tokens[start].start as usize..self.tokens[start].end as usize;
+        let statement = &self.source[span.clone()];
+        let end = if statement.ends_with('}') { "" } else { ";" };
+        self.sink.push(
+            Diagnostic::error("E0120", format!("{word} needs a block here"), place)
+                .label("expected an expression or `{`")
+                .fix(span.clone(), format!("{{ {statement}{end} }}"), "put it into a block"),
+        );
+        Block { statements: vec![Stmt { kind, span: span.clone() }], value: None, span }
     }
 
     /// `return e`, `break` or `continue` where an expression or a block should be.
@@ -666,11 +718,27 @@ impl Parser<'_> {
     }
 
     pub(super) fn if_expression(&mut self) -> Expr {
+        self.if_with(true)
+    }
+
+    /// An `if`, whose word may lack.
+    fn if_with(&mut self, word: bool) -> Expr {
         let start = self.at;
-        let kind = if self.enter() { self.if_parts() } else { ExprKind::Missing };
+        let kind = if self.enter() { self.if_parts(word) } else { ExprKind::Missing };
         self.leave();
         self.node(SyntaxKind::IfExpression, start);
         Expr { kind, span: self.span_from(start) }
+    }
+
+    /// Whether `Some(p) =` or the like stands here.
+    fn at_pattern(&self) -> bool {
+        let closing = match self.kind_ahead(1) {
+            SyntaxKind::LeftParen => self.closing[self.at + 1] as usize,
+            _ => 0,
+        };
+        matches!(self.word(), "Some" | "Ok" | "Err")
+            && closing > 0
+            && self.tokens[closing + 1].kind == SyntaxKind::Equals
     }
 
     fn condition(&mut self) -> Box<Condition> {
@@ -681,30 +749,72 @@ impl Parser<'_> {
             Condition::Let(pattern, self.head())
         } else if self.at_parenthesized_let() {
             self.parenthesized_let()
+        } else if self.at_pattern() {
+            let start = self.span().start;
+            self.mend_at(self.span(), start..start, "let ", "a pattern stands behind `let`");
+            let pattern = self.pattern();
+            self.bump();
+            Condition::Let(pattern, self.head())
         } else {
             Condition::Expr(self.head())
         })
     }
 
-    fn if_parts(&mut self) -> ExprKind {
-        self.bump();
+    fn if_parts(&mut self, word: bool) -> ExprKind {
+        if word {
+            self.bump();
+        }
         let condition = self.condition();
         let then = self.body();
+        let otherwise = self.otherwise_of_if();
+        ExprKind::If { condition, then, otherwise }
+    }
+
+    /// The `else` of an `if`, where there is one.
+    pub(super) fn otherwise_of_if(&mut self) -> Option<Block> {
         let elif = matches!(self.word(), "elif" | "elsif" | "elseif") && self.heads_block();
         if elif {
             let message = format!("`{}` is written `else if`", self.word());
             self.mend(self.span(), "else if", message);
+        } else if !self.else_word() {
+            return None;
         }
-        let otherwise = (elif || self.else_word()).then(|| {
-            if elif || self.at_word("if") {
-                let value = self.if_expression();
-                let span = value.span.clone();
-                Block { statements: Vec::new(), value: Some(Box::new(value)), span }
-            } else {
-                self.body()
+        // The word of an `if`, and what of it is missing.
+        let lacks_if = !elif && self.at_condition_of_else();
+        if lacks_if {
+            let start = self.span().start;
+            let message = "an `else` with a condition is an `else if`";
+            self.mend_at(self.span(), start..start, "if ", message);
+        }
+        if !elif && !lacks_if && !self.at_word("if") {
+            return Some(self.body());
+        }
+        let value = self.if_with(!lacks_if);
+        let span = value.span.clone();
+        Some(Block { statements: Vec::new(), value: Some(Box::new(value)), span })
+    }
+
+    /// Whether what stands here, behind `else`, is no statement and has a block behind it on its line.
+    fn at_condition_of_else(&self) -> bool {
+        use SyntaxKind::*;
+        if matches!(self.kind(), LeftBrace | Colon | End)
+            || self.first_on_line()
+            || begins_statement(self.word())
+        {
+            return false;
+        }
+        let mut at = self.at;
+        loop {
+            let Some(token) = self.tokens.get(at).filter(|token| !token.first_on_line) else {
+                return false;
+            };
+            match token.kind {
+                LeftBrace => return at > self.at && !self.opens_record(at - self.at),
+                Semicolon | RightBrace | FatArrow | ThinArrow | End => return false,
+                Name if matches!(self.text_of(at), "do" | "then") => return false,
+                _ => at = (self.closing[at] as usize).max(at) + 1,
             }
-        });
-        ExprKind::If { condition, then, otherwise }
+        }
     }
 
     /// Whether the word here, which is a name as good as any other, is followed by what can't follow a name, but
@@ -723,7 +833,9 @@ impl Parser<'_> {
                 closing > 0
                     && match self.tokens.get(closing + 1).map(|token| token.kind) {
                         Some(SyntaxKind::LeftBrace | SyntaxKind::Colon) => true,
-                        Some(SyntaxKind::Name) => self.text_of(closing + 1) == "as",
+                        Some(SyntaxKind::Name) => {
+                            matches!(self.text_of(closing + 1), "as" | "then" | "do")
+                        }
                         _ => false,
                     }
             }
@@ -771,10 +883,30 @@ impl Parser<'_> {
         self.in_head = head;
     }
 
+    /// Passes over what stands before the `=>` of an arm, if it has one.
+    fn skip_to_arrow(&mut self) {
+        use SyntaxKind::{Comma, End, FatArrow, RightBrace, Semicolon};
+        let mut at = self.at;
+        while let Some(token) = self.tokens.get(at).filter(|token| !token.first_on_line) {
+            match token.kind {
+                FatArrow => {
+                    self.at = at + 1;
+                    return;
+                }
+                Comma | Semicolon | RightBrace | End => return,
+                _ => at = (self.closing[at] as usize).max(at) + 1,
+            }
+        }
+    }
+
     fn match_parts(&mut self) -> ExprKind {
         let (word, place) = (self.word(), self.span());
         self.bump();
         let subject = Box::new(self.head());
+        if !self.at(SyntaxKind::LeftBrace) && !self.at_cases() {
+            self.expected("`{`");
+            return subject.kind;
+        }
         let mut arms = Vec::new();
         if self.at_cases() {
             self.cases(word, place);
@@ -799,8 +931,8 @@ impl Parser<'_> {
             if parser.at(SyntaxKind::ThinArrow) {
                 parser.mend(parser.span(), "=>", "`->` is written `=>` here");
                 parser.bump();
-            } else {
-                parser.expect(SyntaxKind::FatArrow, "`=>`");
+            } else if !parser.expect(SyntaxKind::FatArrow, "`=>`") {
+                parser.skip_to_arrow();
             }
             let body = parser.arm_body();
             parser.node(SyntaxKind::Arm, start);

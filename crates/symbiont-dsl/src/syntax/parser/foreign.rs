@@ -11,6 +11,8 @@
 mod expressions;
 mod statements;
 
+use std::collections::BTreeSet;
+
 use super::Parser;
 use crate::diagnostic::Diagnostic;
 use crate::formula::replaced;
@@ -129,7 +131,7 @@ const CASTS: [(&[&str], &str); 3] = [
 const NO_QUESTION: &str = "`let Some(x) = e` asks whether there is something in `e`; a name alone takes whatever there is";
 
 /// How many tokens are looked through for what would make sense of one.
-const FAR: usize = 64;
+pub(super) const FAR: usize = 64;
 
 /// A piece of a statement that is written otherwise here.
 pub(super) struct Mend {
@@ -142,6 +144,11 @@ pub(super) struct Mend {
 /// What begins with this word elsewhere begins with another here.
 pub(super) fn statement(word: &str) -> Option<&'static str> {
     STATEMENTS.iter().find(|(foreign, _)| *foreign == word).map(|(_, meant)| *meant)
+}
+
+/// Whether this word declares a variable, here or elsewhere.
+pub(super) fn declares(word: &str) -> bool {
+    word == "let" || statement(word) == Some("let")
 }
 
 /// What there is in place of a declaration that begins with this word elsewhere.

@@ -83,7 +83,9 @@ impl Parser<'_> {
         }
         match kind {
             // What ends in a block is complete; as the last of the block it is its value.
-            StmtKind::Expr(value) if self.at(SyntaxKind::RightBrace) => {
+            StmtKind::Expr(value)
+                if self.at(SyntaxKind::RightBrace) && value.kind != ExprKind::Missing =>
+            {
                 block.value = Some(Box::new(value));
             }
             kind => {
@@ -165,7 +167,12 @@ impl Parser<'_> {
             SyntaxKind::String | SyntaxKind::LongString if self.at_prefixed_text() => false,
             SyntaxKind::Int | SyntaxKind::Float | SyntaxKind::String | SyntaxKind::Quantity => true,
             SyntaxKind::LeftBrace | SyntaxKind::LeftBracket => {
-                foreign::statement(word) == Some("let") && self.kind_ahead(3) == SyntaxKind::Comma
+                let closing = self.closing[self.at + 1] as usize;
+                let assigned = closing > 0
+                    && self.kind_ahead(1) == SyntaxKind::LeftBrace
+                    && self.tokens[closing + 1].kind == SyntaxKind::Equals;
+                foreign::statement(word) == Some("let")
+                    && (assigned || self.kind_ahead(3) == SyntaxKind::Comma)
             }
             SyntaxKind::LeftParen => {
                 let closing = self.closing[self.at + 1] as usize;
@@ -495,6 +502,12 @@ impl Parser<'_> {
         self.bump();
         let open = self.at;
         let parenthesized = self.eat(SyntaxKind::LeftParen);
+        if foreign::declares(self.word()) && self.kind_ahead(1) == SyntaxKind::Name && parenthesized
+        {
+            let span = self.span().start..self.tokens[self.at + 1].start as usize;
+            self.mend(span, "", "the error needs no declaration");
+            self.bump();
+        }
         let first = if self.at(SyntaxKind::Name) { self.name("a name") } else { None };
         // `A, B` and `A | B` elsewhere.
         let mut several = false;

@@ -1,8 +1,10 @@
 //! Types, parameters and patterns.
 
+use super::declarations::is_item;
+use super::foreign::FAR;
 use super::{PARAMETERS, Parser};
 use crate::diagnostic::Diagnostic;
-use crate::hir::{Literal, Param, Pattern, PatternKind, Spanned, Type, TypeKind};
+use crate::hir::{Literal, Param, Pattern, PatternKind, Span, Spanned, Type, TypeKind};
 use crate::syntax::SyntaxKind;
 use crate::syntax::literal::{self, short};
 use crate::types::is_builtin;
@@ -41,7 +43,14 @@ impl Parser<'_> {
     }
 
     pub(super) fn one_type(&mut self) -> Type {
+        if self.at(SyntaxKind::AndAnd) {
+            self.foreign_sign();
+        }
         let start = self.at;
+        let may_lack = self.at(SyntaxKind::Question) && self.kind_ahead(1) == SyntaxKind::Name;
+        if may_lack {
+            self.bump();
+        }
         let kind = if !self.enter() {
             TypeKind::Named(String::new(), Vec::new())
         } else if self.at(SyntaxKind::LeftBrace) {
@@ -50,7 +59,15 @@ impl Parser<'_> {
             self.named_type(start)
         };
         self.leave();
-        self.foreign_type(Type { kind, span: self.span_from(start) }, start)
+        let ty = Type { kind, span: self.span_from(start) };
+        if may_lack {
+            let written = &self.source[ty.span.clone()];
+            let meant = format!("Option<{}>", written.trim_start_matches('?'));
+            let message = format!("`{}` is written `{}`", short(written), short(&meant));
+            let diagnostic = Diagnostic::error("E0115", message, ty.span.clone());
+            self.sink.push(diagnostic.did_you_mean(Some(&meant)));
+        }
+        self.foreign_type(ty, start)
     }
 
     /// `T?` and `T[]`, which other languages write.
@@ -153,7 +170,13 @@ impl Parser<'_> {
             self.expected("a parameter's name");
             return None;
         }
+        self.rest_of_arguments();
+        self.foreign_sign();
         let name = self.name("a parameter's name")?;
+        let optional = self.at(SyntaxKind::Question).then(|| self.span());
+        if optional.is_some() {
+            self.bump();
+        }
         if self.at(SyntaxKind::Name)
             && !self.first_on_line()
             && matches!(
@@ -164,6 +187,9 @@ impl Parser<'_> {
             return Some(self.foreign_param(name, start));
         }
         let ty = self.eat(SyntaxKind::Colon).then(|| self.ty());
+        if let Some(mark) = optional {
+            self.optional(&name, mark, ty.as_ref());
+        }
         if self.at(SyntaxKind::Equals) {
             let diagnostic =
                 Diagnostic::error("E0119", "a parameter has no value of its own", self.span())
@@ -177,8 +203,48 @@ impl Parser<'_> {
         Some(Param { name, ty })
     }
 
+    /// Reports the `*` of `*xs` and the `...` of `...xs`, which other languages write for the rest of what is
+    /// given.
+    fn rest_of_arguments(&mut self) {
+        use SyntaxKind::{Dot, Star};
+        if !self.at(Star) && !self.at_both(Dot, Dot) {
+            return;
+        }
+        let start = self.span().start;
+        let end = (self.at..self.at + 3)
+            .find(|at| !matches!(self.tokens[*at].kind, Dot | Star))
+            .unwrap_or(self.at + 3);
+        let span = start..self.tokens[end - 1].end as usize;
+        let message = "a function is given as many values as it has parameters";
+        let diagnostic = Diagnostic::error("E0115", message, span)
+            .label("expected a parameter's name")
+            .note("an array holds any number of values: `f([1, 2])`");
+        self.report(diagnostic);
+        self.at = end;
+    }
+
+    /// Reports the `?` of `a?: T`, which other languages write.
+    fn optional(&mut self, name: &Spanned<String>, mark: Span, ty: Option<&Type>) {
+        let (end, of) = match ty {
+            Some(ty) => (ty.span.end, &self.source[ty.span.clone()]),
+            None => (mark.end, "any"),
+        };
+        let span = name.span.start..end;
+        let meant = format!("{}: Option<{of}>", name.node);
+        let diagnostic = Diagnostic::error("E0115", "a parameter is never left out", mark)
+            .label("not written like this")
+            .note("a call gives `Some(x)` or `None`")
+            .fix(span, meant.as_str(), format!("did you mean `{}`?", short(&meant)));
+        self.sink.push(diagnostic);
+    }
+
     /// `a int` and `int a`, which other languages write.
     fn foreign_param(&mut self, first: Spanned<String>, start: usize) -> Param {
+        // Two names in lower case may be two parameters.
+        let is_type = |name: &str| is_builtin(name) || name.starts_with(char::is_uppercase);
+        if !is_type(&first.node) && !is_type(self.word()) {
+            return Param { name: first, ty: None };
+        }
         let second = self.one_type();
         let span = self.span_from(start);
         let (name, ty) = match second.kind {
@@ -194,20 +260,44 @@ impl Parser<'_> {
         Param { name, ty: Some(ty) }
     }
 
+    /// Whether a type and a block stand `ahead`, on this line.
+    fn type_and_block(&self, ahead: usize) -> bool {
+        use SyntaxKind::{
+            Comma, Greater, LeftBrace, LeftBracket, Less, Name, Question, RightBracket,
+        };
+        let of_type = |kind| {
+            matches!(kind, Comma | Greater | LeftBracket | Less | Name | Question | RightBracket)
+        };
+        let beside = |at: usize| self.tokens.get(at).filter(|token| !token.first_on_line);
+        let first = self.at + ahead;
+        let begins = beside(first).is_some_and(|token| matches!(token.kind, Name | LeftBracket))
+            && !is_item(self.text_of(first));
+        let end =
+            (first..first + FAR).find(|at| !beside(*at).is_some_and(|token| of_type(token.kind)));
+        // No name stands right behind another in a type.
+        let names = |at: usize| self.tokens[at].kind == Name && self.tokens[at + 1].kind == Name;
+        begins
+            && end.is_some_and(|end| {
+                beside(end).is_some_and(|token| token.kind == LeftBrace) && !(first..end).any(names)
+            })
+    }
+
     /// `-> Type`, which may be left out.
     pub(super) fn result(&mut self) -> Option<Type> {
         let after_params = self
             .at
             .checked_sub(1)
             .is_some_and(|last| self.tokens[last].kind == SyntaxKind::RightParen);
-        if after_params
-            && self.at(SyntaxKind::Name)
-            && !self.first_on_line()
-            && self.kind_ahead(1) == SyntaxKind::LeftBrace
-        {
+        if after_params && self.at(SyntaxKind::Colon) && self.type_and_block(1) {
+            let span = self.after_last().start..self.span().end;
+            self.mend_at(self.span(), span, " ->", "a result stands behind `->`");
+            self.bump();
+            return Some(self.ty());
+        }
+        if after_params && self.type_and_block(0) {
             let start = self.span().start;
             self.mend_at(self.span(), start..start, "-> ", "a result stands behind `->`");
-            return Some(self.one_type());
+            return Some(self.ty());
         }
         if !self.eat(SyntaxKind::ThinArrow) {
             return None;
@@ -317,6 +407,15 @@ impl Parser<'_> {
         let open = self.at;
         self.bump();
         let inner = self.pattern();
+        if self.at(SyntaxKind::Comma) && self.closing[open] > 0 {
+            let word = self.text_of(open - 1);
+            let message = format!("there is one value in `{word}`");
+            let diagnostic = Diagnostic::error("E0115", message, self.span())
+                .label("expected `)`")
+                .note("what is in it may be a record: `Some({ name, age })`");
+            self.report(diagnostic);
+            self.at = self.closing[open] as usize;
+        }
         self.expect_closing(open, SyntaxKind::RightParen);
         Box::new(inner)
     }

@@ -1,6 +1,7 @@
 //! Expressions as other languages write them.
 
 use super::*;
+use crate::syntax::parser::expressions::LOOSER_THAN_SUMS;
 
 impl Parser<'_> {
     /// What other languages write behind an expression: `c ? a : b`, `a ?? b`, `a if c else b`, `x for x
@@ -71,7 +72,13 @@ impl Parser<'_> {
         let mark = self.span();
         self.bump();
         let then = self.expression();
-        self.expect(SyntaxKind::Colon, "`:` and what holds otherwise");
+        if !self.eat(SyntaxKind::Colon) {
+            let diagnostic = Diagnostic::error("E0115", "there is no operator `?`", mark)
+                .label("expected `if c { a } else { b }`")
+                .note("an `if` has a value");
+            self.sink.push(diagnostic);
+            return value;
+        }
         let otherwise = self.expression();
         self.chosen("there is no operator `? :`", mark, start, [value, then, otherwise])
     }
@@ -463,7 +470,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What other languages write behind a value: `a?.b`, `a!`, `a::b`, `a as T`, `a ** b`. It gives what
+    /// What other languages write behind a value: `a?.b`, `a!`, `a::b`, `a ** b`. It gives what
     /// was read, with the value, where there is some of it.
     pub(in crate::syntax::parser) fn foreign_suffix(
         &mut self,
@@ -508,31 +515,37 @@ impl Parser<'_> {
                 *value = Expr { kind: ExprKind::Call { callee: Box::new(callee), args }, span };
                 true
             }
-            SyntaxKind::Name
-                if self.at_word("as")
-                    && !self.first_on_line()
-                    && self.kind_ahead(1) == SyntaxKind::Name =>
-            {
-                let (place, end) = (self.span(), self.after_last().end);
-                self.bump();
-                let ty = self.one_type();
-                let written = &self.source[ty.span.clone()];
-                let cast = CASTS.iter().find(|(types, _)| types.contains(&written));
-                let diagnostic = Diagnostic::error("E0115", "there is no `as`", place);
-                let diagnostic = match cast {
-                    Some((_, method)) => {
-                        let help = format!("`{method}` does that");
-                        diagnostic.fix(end..ty.span.end, *method, help)
-                    }
-                    None => diagnostic
-                        .note("a value is what it is; `let x: T = e` says what it has to be")
-                        .fix(end..ty.span.end, "", "leave it out"),
-                };
-                self.report(diagnostic);
-                true
-            }
             _ => false,
         }
+    }
+
+    /// `a as T` behind the `a`, signs and all; whether there was one.
+    pub(in crate::syntax::parser) fn foreign_cast(
+        &mut self,
+        value: &mut Expr,
+        start: usize,
+    ) -> bool {
+        if !self.at_word("as") || self.first_on_line() || self.kind_ahead(1) != SyntaxKind::Name {
+            return false;
+        }
+        let place = self.span();
+        self.bump();
+        let ty = self.one_type();
+        let cast = CASTS.iter().find(|(types, _)| types.contains(&&self.source[ty.span.clone()]));
+        let diagnostic = Diagnostic::error("E0115", "there is no `as`", place);
+        let diagnostic = match cast {
+            Some((_, method)) => {
+                let meant = format!("{}{method}", self.operand(value));
+                let span = value.span.start..ty.span.end;
+                diagnostic.fix(span, meant, format!("`{method}` does that"))
+            }
+            None => diagnostic
+                .note("a value is what it is; `let x: T = e` says what it has to be")
+                .fix(value.span.end..ty.span.end, "", "leave it out"),
+        };
+        self.report(diagnostic);
+        value.span = self.span_from(start);
+        true
     }
 
     /// The `?` of `a?.b`, and a `?` that nothing follows; false where it may be that of `c ? a : b`.
@@ -674,52 +687,95 @@ impl Parser<'_> {
                 .all(|ahead| self.word_ahead(ahead) != name)
     }
 
-    /// `a..b` and `a..=b`, for a range. It is read as what has elements.
-    pub(in crate::syntax::parser) fn foreign_range(&mut self, from: Expr, start: usize) -> Expr {
-        let mark = self.span().start..end_of(self.tokens, self.at + 1);
+    /// Whether `..` stands between the brackets of which the token `open` is the first, and in none of
+    /// those within.
+    pub(in crate::syntax::parser) fn dots_within(&self, open: usize) -> bool {
+        let mut at = open + 1;
+        while at < self.closing[open] as usize {
+            let [token, next] = [at, at + 1].map(|at| self.tokens[at]);
+            if token.kind == SyntaxKind::Dot
+                && next.kind == SyntaxKind::Dot
+                && token.end == next.start
+            {
+                return true;
+            }
+            at = (self.closing[at] as usize).max(at) + 1;
+        }
+        false
+    }
+
+    /// Reads the `..` of a range, `..=` or `...`; whether its end is part of it, if one can know.
+    fn dots(&mut self) -> Option<bool> {
         self.bump();
         self.bump();
-        let inclusive = self.eat(SyntaxKind::Equals);
-        let to = self.postfix();
+        // Of three dots, some languages leave the end out.
+        if self.at(SyntaxKind::Dot) && self.adjacent(0) {
+            self.bump();
+            return None;
+        }
+        Some(self.eat(SyntaxKind::Equals))
+    }
+
+    /// `a..b` and `a..=b`, for a range, behind the `a`. It is read as what has elements.
+    pub(in crate::syntax::parser) fn foreign_range(&mut self, value: &mut Expr, start: usize) {
+        if !self.at_both(SyntaxKind::Dot, SyntaxKind::Dot) || self.at == start {
+            return;
+        }
+        let from = std::mem::replace(value, self.missing());
+        let begin = self.span().start;
+        let inclusive = self.dots();
+        let mark = begin..self.after_last().end;
+        let to = self.binary(LOOSER_THAN_SUMS);
         self.node(SyntaxKind::ArrayExpression, start);
         let span = self.span_from(start);
         let [first, last] = [&from, &to].map(|end| self.written(end));
-        let more = if inclusive { " + 1" } else { "" };
-        let written = if inclusive { "..=" } else { ".." };
-        let fix = format!("range({first}, {last}{more})");
-        let diagnostic =
-            Diagnostic::error("E0115", format!("there is no operator `{written}`"), mark)
-                .label("expected `range`");
+        let last = match inclusive {
+            Some(true) => format!("{} + 1", self.operand(&to)),
+            _ => last,
+        };
+        let message = format!("there is no operator `{}`", &self.source[mark.clone()]);
+        let fix = format!("range({first}, {last})");
+        let diagnostic = Diagnostic::error("E0115", message, mark).label("expected `range`");
         let whole = ![&from, &to].iter().any(|end| matches!(end.kind, ExprKind::Missing));
-        self.report(match whole {
+        self.report(match whole && inclusive.is_some() {
             true => diagnostic.fix(span.clone(), fix, "a range leaves its end out"),
             false => {
                 diagnostic.note("`range(a, b)` has the numbers from `a` up to and without `b`")
             }
         });
-        Expr { kind: ExprKind::Array(vec![from, to]), span }
+        *value = Expr { kind: ExprKind::Array(vec![from, to]), span };
     }
 
-    /// The `a:b` of `x[a:b]`, for a part of a list.
+    /// The `a:b` and `a..b` of `x[a:b]`, for a part of a list; `first` is the `a`.
     pub(in crate::syntax::parser) fn foreign_slice(
         &mut self,
         first: Option<Expr>,
         open: usize,
         start: usize,
     ) -> Expr {
-        let colon = self.span();
-        self.bump();
-        let last = (!self.at(SyntaxKind::RightBracket)).then(|| self.expression());
+        let begin = self.span().start;
+        let mut inclusive = Some(false);
+        if self.at_both(SyntaxKind::Dot, SyntaxKind::Dot) {
+            inclusive = self.dots();
+        } else {
+            self.bump();
+        }
+        let mark = begin..self.after_last().end;
+        let last = (!self.at(SyntaxKind::RightBracket)).then(|| self.binary(LOOSER_THAN_SUMS));
+        let written = |last: &Expr| match inclusive == Some(true) {
+            true => format!("{} + 1", self.operand(last)),
+            false => self.written(last),
+        };
         let ends: Vec<String> = match (&first, &last) {
             (None, None) => vec!["0".to_owned()],
-            (None, Some(last)) => vec!["0".to_owned(), self.written(last)],
+            (None, Some(last)) => vec!["0".to_owned(), written(last)],
             (Some(first), last) => {
-                std::iter::once(first).chain(last).map(|of| self.written(of)).collect()
+                std::iter::once(self.written(first)).chain(last.as_ref().map(written)).collect()
             }
         };
-        let mut diagnostic = Diagnostic::error("E0115", "there are no slices in brackets", colon)
+        let mut diagnostic = Diagnostic::error("E0115", "there are no slices in brackets", mark)
             .label("expected `]`");
-        if self.at(SyntaxKind::RightBracket) {
+        if self.at(SyntaxKind::RightBracket) && inclusive.is_some() {
             let whole = start_of(self.tokens, open)..self.span().end;
             let meant = format!(".slice({})", ends.join(", "));
             diagnostic = diagnostic.fix(whole, meant, "a part of an array or of a text");

@@ -17,6 +17,9 @@ impl Parser<'_> {
             "throw" | "raise" if self.operand_ahead(1) => Some(self.thrown()),
             "loop" | "forever" | "for" if opens => Some(self.endless()),
             "do" if opens => Some(self.do_while()),
+            "repeat" if opens || (next == SyntaxKind::Name && !is_infix(self.word_ahead(1))) => {
+                Some(self.repeat_until(opens))
+            }
             "unless" | "until" if self.operand_ahead(1) || next == SyntaxKind::Bang => {
                 Some(self.negated(word == "unless"))
             }
@@ -165,7 +168,10 @@ impl Parser<'_> {
     fn do_while(&mut self) -> StmtKind {
         let (start, place) = (self.at, self.span());
         self.bump();
+        let open = self.at;
         let body = self.block();
+        // It would pass over the condition at the end.
+        let skips = (open..self.at).any(|at| self.text_of(at) == "continue");
         let block = &self.source[body.span.clone()];
         let mut block = block.strip_suffix('}').unwrap_or(block).trim_end().to_owned();
         if !block.ends_with([';', '{', '}']) {
@@ -179,12 +185,63 @@ impl Parser<'_> {
             let condition = self.head();
             let meant =
                 format!("while true {block} if !({}) {{ break; }} }}", self.written(&condition));
-            diagnostic = diagnostic.fix(self.span_from(start), meant, "leave a `while` at its end");
+            if !skips {
+                let span = self.span_from(start);
+                diagnostic = diagnostic.fix(span, meant, "leave a `while` at its end");
+            }
             until = condition;
         }
         self.sink.push(diagnostic);
         self.node(SyntaxKind::While, start);
         StmtKind::While { condition: until, body }
+    }
+
+    /// `repeat { } until c`, and without the braces, read as a `while`.
+    fn repeat_until(&mut self, braced: bool) -> StmtKind {
+        let (start, place) = (self.at, self.span());
+        let noted = self.mends.len();
+        self.bump();
+        let body = if braced { self.block() } else { self.up_to_until() };
+        self.mends.truncate(noted);
+        let mut condition = self.boolean(true);
+        if self.eat_word("until") {
+            condition = self.head();
+            self.ended_at = Some(self.at);
+        }
+        let diagnostic = Diagnostic::error("E0115", "there is no `repeat`", place)
+            .label("expected `while`")
+            .note("`while true { .. if done { break; } }` does something once at least");
+        self.sink.push(diagnostic);
+        self.node(SyntaxKind::While, start);
+        StmtKind::While { condition, body }
+    }
+
+    /// Statements up to an `until`.
+    fn up_to_until(&mut self) -> Block {
+        let start = self.at;
+        let mut block = Block::default();
+        if self.enter() {
+            self.unbraced += 1;
+            while !self.at_word("until")
+                && !matches!(self.kind(), SyntaxKind::RightBrace | SyntaxKind::End)
+                && !self.at_declaration()
+            {
+                if self.eat(SyntaxKind::Semicolon) {
+                    continue;
+                }
+                let (begin, kind) = (self.at, self.statement());
+                let span = self.span_from(begin);
+                match self.at_word("until") && self.at > begin {
+                    true => block.statements.push(Stmt { kind, span }),
+                    false => self.end_statement(begin, kind, span, &mut block),
+                }
+            }
+            self.unbraced -= 1;
+        }
+        self.leave();
+        self.node(SyntaxKind::Block, start);
+        block.span = self.span_from(start);
+        block
     }
 
     /// `unless c { }` and `until c { }`.
@@ -200,6 +257,7 @@ impl Parser<'_> {
         let span = condition.span.clone();
         let condition = Expr { kind: ExprKind::Unary(UnaryOp::Not, Box::new(condition)), span };
         let body = self.body();
+        let otherwise = if once { self.otherwise_of_if() } else { None };
         if !once {
             self.node(SyntaxKind::While, start);
             return StmtKind::While { condition, body };
@@ -207,7 +265,7 @@ impl Parser<'_> {
         self.node(SyntaxKind::ExpressionStatement, start);
         let condition = Box::new(Condition::Expr(condition));
         let span = self.span_from(start);
-        StmtKind::Expr(Expr { kind: ExprKind::If { condition, then: body, otherwise: None }, span })
+        StmtKind::Expr(Expr { kind: ExprKind::If { condition, then: body, otherwise }, span })
     }
 
     /// `print "a", b`
@@ -559,7 +617,8 @@ impl Parser<'_> {
             }
         }
         let counted = if assigns {
-            self.counted(from, if parenthesized { closing } else { self.at })
+            let end = if parenthesized { closing } else { self.at };
+            self.counted(from, end).map(|counted| (counted, self.counts_on(from, end)))
         } else {
             None
         };
@@ -567,10 +626,10 @@ impl Parser<'_> {
             _ if several => Diagnostic::error("E0115", "a `for` has one name", word)
                 .label("several names")
                 .note("`for key in map` walks through the keys, and `map[key]` is what is there; `for i in range(0, len(xs))` counts"),
-            Some(head) => Diagnostic::error("E0115", "a `for` walks through values", word)
+            Some((head, true)) => Diagnostic::error("E0115", "a `for` walks through values", word)
                 .label("expected `for x in xs`")
                 .fix(start_of(self.tokens, open)..end_of(self.tokens, if parenthesized { closing } else { self.at - 1 }), head.as_str(), "count through a range"),
-            None => Diagnostic::error("E0115", "a `for` walks through values", word)
+            Some((_, false)) | None => Diagnostic::error("E0115", "a `for` walks through values", word)
                 .label("expected `for x in xs`")
                 .note("`for i in range(0, 10) { }` counts, and `while` repeats as long as something holds"),
         };
@@ -642,6 +701,51 @@ impl Parser<'_> {
         ))
     }
 
+    /// Whether the block that stands here changes nothing of what counts it: neither the variable, which is
+    /// the token `from`, nor what else is named up to the token `to`.
+    fn counts_on(&self, from: usize, to: usize) -> bool {
+        let end = match self.closing[self.at] as usize {
+            0 => return false,
+            end => end,
+        };
+        let kind = |at: usize| self.tokens.get(at).map_or(SyntaxKind::End, |token| token.kind);
+        let names: BTreeSet<&str> = (from..to)
+            .filter(|at| kind(*at) == SyntaxKind::Name)
+            .map(|at| self.text_of(at))
+            .collect();
+        use SyntaxKind::*;
+        // A call other than that of a length may give something else each time.
+        let calls = |at: usize| {
+            kind(at + 1) == LeftParen && !matches!(self.text_of(at), "len" | "length" | "size")
+        };
+        let stepped = |at: usize| matches!(kind(at), Plus | Minus) && kind(at) == kind(at + 1);
+        let changes = |mut at: usize| {
+            if at >= 2 && stepped(at - 2) {
+                return true;
+            }
+            // What is changed may be a part of it.
+            loop {
+                at = match (kind(at + 1), kind(at + 2)) {
+                    (Dot, Name) if kind(at + 3) == LeftParen => {
+                        let changing = ["append", "push", "remove", "merge", "pop", "insert"];
+                        return changing.contains(&self.text_of(at + 2));
+                    }
+                    (Dot, Name) => at + 2,
+                    (LeftBracket, _) => (self.closing[at + 1] as usize).max(at + 1),
+                    (
+                        Equals | PlusEquals | MinusEquals | StarEquals | SlashEquals
+                        | PercentEquals,
+                        _,
+                    ) => return true,
+                    _ => return stepped(at + 1),
+                };
+            }
+        };
+        !(from..to).any(|at| kind(at) == Name && calls(at))
+            && !(self.at..end)
+                .any(|at| kind(at) == Name && names.contains(self.text_of(at)) && changes(at))
+    }
+
     // Blocks.
 
     /// The block of a statement, which other languages begin with a colon, `then` or `do`, or leave the
@@ -653,13 +757,7 @@ impl Parser<'_> {
             let span = self.after_last().start..start_of(self.tokens, self.at + 1);
             self.mend_at(self.span(), span, " { ", "a block stands in braces");
             self.bump();
-            let block = self.unbraced_block();
-            if self.at_word("end") && !self.first_on_line() {
-                self.mend(self.span(), "", "");
-                self.bump();
-                self.ended_at = Some(self.at);
-            }
-            return block;
+            return self.unbraced_block();
         }
         if self.at(SyntaxKind::Colon) || (needless && self.kind_ahead(1) != SyntaxKind::LeftBrace) {
             return self.indented();
@@ -727,6 +825,10 @@ impl Parser<'_> {
         self.leave();
         let place = self.after_last();
         self.mend(place, " }", "");
+        if self.at_word("end") && !self.first_on_line() {
+            self.mend(self.span(), "", "");
+            self.bump();
+        }
         self.ended_at = Some(self.at);
         self.node(SyntaxKind::Block, start);
         block.span = self.span_from(start);
@@ -746,7 +848,8 @@ impl Parser<'_> {
                     self.kind(),
                     Comma | End | RightBrace | RightBracket | RightParen | Semicolon
                 ));
-        let ended = self.at_word("else") || self.at_word("end") || outer;
+        let elif = matches!(self.word(), "elif" | "elsif" | "elseif") && self.heads_block();
+        let ended = self.at_word("else") || self.at_word("end") || elif || outer;
         if !ended || self.at == start {
             return self.end_statement(start, kind, span, block);
         }
