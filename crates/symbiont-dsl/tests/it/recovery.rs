@@ -463,6 +463,15 @@ const SOUND: &[&str] = &[
     "let rescue = 1; let f = x => { try { print(x); } catch (e) { print(e); } rescue }; print(f(n));",
 ];
 
+/// The same of declarations.
+const SOUND_FILES: &[&str] = &[
+    "agent bare\npolicy open { allow: exec }",
+    "agent bare\nfunction twice(x) { x * 2 } agent uses { with { return twice(1); } }",
+    "agent bare(x)\n    policy open { allow: exec }",
+    "agent bare(x) -> int\nmemory notes { store markdown }",
+    "agent bare\nagent bare2 { with { return 1; } }",
+];
+
 /// A program with these pieces, one after the other where they stand in the same place.
 fn program(pieces: &[(In, &str)]) -> String {
     let of = |place: In| pieces.iter().filter(move |(of, _)| *of == place).map(|(_, text)| *text);
@@ -500,8 +509,9 @@ fn the_program_around_the_faults_is_sound() {
 
 #[test]
 fn what_only_looks_like_a_habit_is_sound() {
-    for text in SOUND {
-        let source = program(&[(Body, *text)]);
+    let bodies = SOUND.iter().map(|text| (Body, *text));
+    for (place, text) in bodies.chain(SOUND_FILES.iter().map(|text| (File, *text))) {
+        let source = program(&[(place, text)]);
         let found = told(&source);
         assert!(found.is_empty(), "{text:?}\n{}", render(&found, &source, "agent.symbi", false));
     }

@@ -410,7 +410,7 @@ impl Parser<'_> {
             span: 0..0,
         };
         self.tell_mends();
-        if self.at(SyntaxKind::LeftBrace) || self.at_item() {
+        if self.at(SyntaxKind::LeftBrace) || (self.at_item() && !is_keyword(self.word())) {
             self.items(&mut agent);
         } else if !self.at_end() && !is_keyword(self.word()) && !self.at(SyntaxKind::Semicolon) {
             self.expected("`{`, `(`, `->` or the next declaration");
