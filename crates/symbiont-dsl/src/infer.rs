@@ -845,9 +845,7 @@ impl<'a, 'r> Infer<'a, 'r> {
 
     /// That a call of the host is given what it can't do without, and nothing that it refuses.
     fn taken(&mut self, call: &str, callee: &Expr, args: &[Arg], types: &[TyId]) {
-        if self.report.is_none() {
-            return;
-        }
+        let Some(source) = self.report.as_ref().map(|report| report.source) else { return };
         let shapes = names::given(args);
         let Some(Ok(arranged)) = operations::arrange(call, &shapes) else { return };
         let refused = |message: String, span: &Span| {
@@ -885,7 +883,8 @@ impl<'a, 'r> Infer<'a, 'r> {
             if matches!(head, Ty::Option(_)) && !needed {
                 continue;
             }
-            if !ty.split(" | ").any(|wanted| takes(wanted, head)) {
+            let nothing = needed && ty != "any" && &source[value.span.clone()] == "null";
+            if nothing || !ty.split(" | ").any(|wanted| takes(wanted, head)) {
                 self.tell(Severity::Warning, value.span.start, |store| {
                     let got = store.show(got);
                     let message =
@@ -1330,6 +1329,7 @@ fn takes(wanted: &str, ty: Ty<'_>) -> bool {
             "int" => ty == Ty::Int,
             "float" => ty == Ty::Float,
             "bytes" => ty == Ty::Bytes,
+            "bool" => ty == Ty::Bool,
             "duration" => ty == Ty::Duration,
             "time" => ty == Ty::Time,
             "Array" => matches!(ty, Ty::Array(_)),

@@ -273,7 +273,8 @@ impl<'a> Report<'a, '_> {
 
     fn overfull(&mut self, name: &str, span: &Span, most: usize, given: usize) {
         let plural = if most == 1 { "" } else { "s" };
-        let message = format!("`{name}` takes {most} type{plural}, and {given} are given");
+        let are = if given == 1 { "is" } else { "are" };
+        let message = format!("`{name}` takes {most} type{plural}, and {given} {are} given");
         self.sink.push(
             Diagnostic::warning("W0322", message, span.clone())
                 .label("what is too much means nothing"),

@@ -132,6 +132,19 @@ const fn may(parameter: &'static str, ty: &'static str) -> Taken {
     Taken { parameter, ty, needed: false }
 }
 
+/// What a request takes, of which this comes first.
+const fn http(first: Taken) -> [Taken; 7] {
+    [
+        first,
+        needs("url", "String"),
+        may("query", "Map"),
+        may("headers", "Map"),
+        may("timeout", "duration | int"),
+        may("verify_tls", "bool"),
+        may("idempotency_key", "String"),
+    ]
+}
+
 /// What is taken, under the names that everyone sees.
 #[rustfmt::skip]
 const TAKEN: &[(&str, &[Taken])] = &[
@@ -141,17 +154,19 @@ const TAKEN: &[(&str, &[Taken])] = &[
     ("fs.list",       &[may("path", "String")]),
     ("fs.write",      &[needs("path", "String"), needs("content", "any")]),
     ("fs.remove",     &[needs("path", "String")]),
-    ("http.get",      &[needs("url", "String")]),
-    ("http.post",     &[needs("url", "String")]),
-    ("http.put",      &[needs("url", "String")]),
-    ("http.delete",   &[needs("url", "String")]),
-    ("http.request",  &[needs("url", "String")]),
+    ("http.get",      &http(may("body", "any"))),
+    ("http.post",     &http(may("body", "any"))),
+    ("http.put",      &http(may("body", "any"))),
+    ("http.delete",   &http(may("body", "any"))),
+    ("http.request",  &http(needs("method", "String"))),
     ("delegate",      &[needs("agent", "String")]),
     ("send",          &[needs("to", "String"), needs("payload", "any")]),
     ("broadcast",     &[needs("topic", "String")]),
     ("memory.get",    &[needs("key", "String")]),
     ("memory.set",    &[needs("key", "String")]),
     ("memory.remove", &[needs("key", "String")]),
+    ("memory.search", &[needs("query", "String"), may("limit", "int")]),
+    ("tool",          &[needs("name", "String"), may("args", "Map | Array")]),
     ("receive",       &[may("timeout", "duration | int")]),
     ("sleep",         &[needs("duration", "duration | int")]),
     ("time_since",    &[needs("t", "time")]),

@@ -142,6 +142,9 @@ fn what_fits_is_accepted() {
         // What hosts take.
         "exec(s, xs, { timeout: 5s }); exec(s, null, { timeout: 500 }); exec(s, { env: {} });",
         "sleep(500); sleep(d * 2); send(s, n); send(s, s, xs); receive(); receive(5s); publish(s);",
+        "http.get(s, { query: { a: n }, headers: {}, timeout: 5s, verify_tls: false });",
+        "http.request(s, s, body = n); tool(s); tool(s, xs); tool(s, { a: 1 }); tool(s, null);",
+        "memory.search(s, limit = n); fs.write(s, null);",
         "fs.list(); fs.read(s + n); exec(w, w, w); sleep(w); m = null; exec(s, m);",
         // Nothing is said where it is not written, although it would fail.
         "let x = \"a\" - 1;",
@@ -293,6 +296,25 @@ fn what_never_fits_is_an_error() {
         ),
         ("exec();", "W0313 `exec`: `exec` needs `command`"),
         ("fs.read(n);", "W0313 `n`: `fs.read` takes `String` as `path`, and is given `int`"),
+        ("fs.read(null);", "W0313 `null`: `fs.read` takes `String` as `path`, and is given `null`"),
+        (
+            "http.get(s, query = n);",
+            "W0313 `n`: `http.get` takes `Map` as `query`, and is given `int`",
+        ),
+        (
+            "http.get(s, { verify_tls: s });",
+            "W0313 `s`: `http.get` takes `bool` as `verify_tls`, and is given `String`",
+        ),
+        (
+            "http.request(n, s);",
+            "W0313 `n`: `http.request` takes `String` as `method`, and is given `int`",
+        ),
+        (
+            "memory.search(n);",
+            "W0313 `n`: `memory.search` takes `String` as `query`, and is given `int`",
+        ),
+        ("tool(n, {});", "W0313 `n`: `tool` takes `String` as `name`, and is given `int`"),
+        ("tool(s, n);", "W0313 `n`: `tool` takes `Map | Array` as `args`, and is given `int`"),
         ("fs.write(s);", "W0313 `fs.write`: `fs.write` needs `content`"),
         (
             "sleep(s);",
@@ -321,7 +343,7 @@ fn what_never_fits_is_an_error() {
             "let x: Map<String, int, int> = {};",
             "W0322 `Map<String, int, int>`: `Map` takes 2 types, and 3 are given",
         ),
-        ("let x: int<String> = 1;", "W0322 `int<String>`: `int` takes 0 types, and 1 are given"),
+        ("let x: int<String> = 1;", "W0322 `int<String>`: `int` takes 0 types, and 1 is given"),
     ] {
         fails(statements, want);
     }
