@@ -76,6 +76,9 @@ pub struct Analysis {
     types: Vec<Type>,
     /// The type of each expression: those that begin first come first, and of those the longest.
     expressions: Vec<(Span, usize)>,
+    /// The names of members, in the order of the source, each with the type that it belongs to and its
+    /// number among what is in it.
+    members: Vec<(Span, usize, usize)>,
     /// The type of each symbol that has one.
     typed: Vec<Option<usize>>,
 }
@@ -128,9 +131,18 @@ impl Analysis {
             .map(|(span, ty)| (span, types.number(ty)))
             .collect();
         expressions.sort_by_key(|(span, _)| (span.start, std::cmp::Reverse(span.end)));
+        let mut members: Vec<(Span, usize, usize)> = std::mem::take(&mut types.inferred.members)
+            .into_iter()
+            .filter_map(|(name, of)| {
+                let of = types.number(of);
+                let found = types.types[of].members.iter().position(|it| it.name == name.node)?;
+                Some((name.span.clone(), of, found))
+            })
+            .collect();
+        members.sort_by_key(|(span, ..)| span.start);
         let typed = (0..symbols.len()).map(|id| types.of_binding(&names, id)).collect();
-        let types = types.types;
-        Self { symbols, places, references, scopes: names.scopes, types, expressions, typed }
+        let (scopes, types) = (names.scopes, types.types);
+        Self { symbols, places, references, scopes, types, expressions, members, typed }
     }
 
     /// Everything that has a name, each at the place of its number.
@@ -199,6 +211,22 @@ impl Analysis {
         let beginning = self.expressions[first..].iter().take_while(|(o, _)| o.start == span.start);
         let found = beginning.into_iter().find(|(other, _)| other == span);
         found.map(|(_, ty)| &self.types[*ty])
+    }
+
+    /// The member whose name stands at `offset` or ends there, behind a dot or as a key of a record.
+    pub fn member_at(&self, offset: usize) -> Option<&Member> {
+        let after = self.members.partition_point(|(span, ..)| span.start <= offset);
+        let (span, ty, number) = self.members[..after].last()?;
+        (offset <= span.end).then(|| &self.types[*ty].members[*number])
+    }
+
+    /// Every place where a field is named that is declared at a place, in the order of the source, that of
+    /// its declaration left out.
+    pub fn field_references(&self, declared: &Span) -> Vec<Span> {
+        let of = |(_, ty, number): &&(Span, usize, usize)| {
+            self.types[*ty].members[*number].declared.as_ref() == Some(declared)
+        };
+        self.members.iter().filter(of).map(|(span, ..)| span.clone()).collect()
     }
 
     /// What can stand behind a dot at `offset`, where the expression before it ends: fields, then

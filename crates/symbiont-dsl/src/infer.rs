@@ -57,6 +57,8 @@ pub(crate) struct Inferred<'a> {
     pub(crate) store: Store<'a>,
     /// The type of each expression.
     pub(crate) expressions: Vec<(Span, TyId)>,
+    /// Each name of a member, be it behind a dot or a key of a record, with what it is a member of.
+    pub(crate) members: Vec<(&'a Spanned<String>, TyId)>,
     /// The type of each binding; that of a function is what it gives.
     pub(crate) bindings: Vec<TyId>,
 }
@@ -87,6 +89,7 @@ pub(crate) fn infer<'a>(program: &'a Program, names: &Resolution<'a>) -> Inferre
     Inferred {
         store: walk.store,
         expressions: walk.expressions.unwrap_or_default(),
+        members: walk.members,
         bindings: walk.types,
     }
 }
@@ -127,6 +130,7 @@ struct Infer<'a, 'r> {
     /// Whether what holds as a rule is taken as known.
     trusting: bool,
     expressions: Option<Vec<(Span, TyId)>>,
+    members: Vec<(&'a Spanned<String>, TyId)>,
     report: Option<Report<'r>>,
     /// What the body around is declared to give.
     result: Option<Want<'a>>,
@@ -155,6 +159,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             joined: vec![TyId::Never; names.bindings.len()],
             trusting: false,
             expressions: None,
+            members: Vec::new(),
             report: None,
             result: None,
             returned: TyId::Never,
@@ -450,6 +455,12 @@ impl<'a, 'r> Infer<'a, 'r> {
         }
     }
 
+    fn note_member(&mut self, name: &'a Spanned<String>, of: TyId) {
+        if self.expressions.is_some() {
+            self.members.push((name, of));
+        }
+    }
+
     fn expr(&mut self, expr: &'a Expr) -> TyId {
         self.wanted(expr, None)
     }
@@ -567,6 +578,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             }
             (PatternKind::Record(fields), head) => {
                 for (key, inner) in fields {
+                    self.note_member(key, ty);
                     let ty = self.field(head, &key.node).unwrap_or(TyId::Any);
                     self.pattern(inner, ty);
                 }
@@ -600,6 +612,7 @@ impl<'a, 'r> Infer<'a, 'r> {
     ) {
         let mut unknown = Vec::new();
         for (key, value) in given {
+            self.note_member(key, ty);
             match self.store.field(wanted, &key.node) {
                 Some(field) => {
                     self.wanted(value, Some(Want { ty: field, place: Place::Field(&key.node) }));
@@ -758,6 +771,7 @@ impl<'a, 'r> Infer<'a, 'r> {
     }
 
     fn member_of(&mut self, receiver: TyId, name: &'a Spanned<String>) -> TyId {
+        self.note_member(name, receiver);
         let head = self.store.head(receiver);
         if let Some(field) = self.field(head, &name.node) {
             return field;
@@ -969,6 +983,7 @@ impl<'a, 'r> Infer<'a, 'r> {
 
     fn method(&mut self, of: &'a Expr, name: &'a Spanned<String>, args: &'a [Arg]) -> TyId {
         let receiver = self.expr(of);
+        self.note_member(name, receiver);
         let head = self.store.head(receiver);
         // A key that holds a function is what is called.
         let own = self.field(head, &name.node).map(|field| self.store.head(field));

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use lsp_types::{Hover, HoverContents, MarkupContent, MarkupKind};
-use symbiont_dsl::analysis::{Meaning, Member, Place, Symbol, SymbolKind};
+use symbiont_dsl::analysis::{Meaning, Place, Symbol, SymbolKind};
 use symbiont_dsl::diagnostic::codes;
 use symbiont_dsl::docs::{self, Kind};
 use symbiont_dsl::hir::{Span, TypeKind};
@@ -87,7 +87,13 @@ fn said(document: &Document, token: &SyntaxToken, offset: usize) -> Option<Strin
     match role(token) {
         Role::Keyword | Role::Constant => keyword(token.text()),
         Role::Key => {
-            of_key(token).or_else(|| names.analysis.type_at(here.start).map(|ty| code(&ty)))
+            let field = || {
+                let member = names.analysis.member_at(here.start)?;
+                Some(code(&format!("{}: {}", member.name, member.detail)))
+            };
+            of_key(token)
+                .or_else(field)
+                .or_else(|| names.analysis.type_at(here.start).map(|ty| code(&ty)))
         }
         Role::Member { .. } => of_member(document, token),
         _ => names.analysis.type_at(here.start).map(|ty| code(&ty)),
@@ -240,16 +246,10 @@ fn owner(name: &SyntaxToken) -> Option<usize> {
     Some(span(name.parent()?.first_child()?.text_range()).end)
 }
 
-/// What the name behind a dot stands for, if that is known.
-pub(super) fn member<'d>(document: &'d Document, name: &SyntaxToken) -> Option<&'d Member> {
-    let mut members = document.names().analysis.members_at(owner(name)?).iter();
-    members.find(|member| member.name == name.text())
-}
-
 fn of_member(document: &Document, token: &SyntaxToken) -> Option<String> {
     let end = owner(token)?;
     let name = token.text();
-    let member = member(document, token);
+    let member = document.names().analysis.member_at(span(token.text_range()).start);
     if let Some(member) = member.filter(|member| !member.is_method) {
         return Some(code(&format!("{name}: {}", member.detail)));
     }

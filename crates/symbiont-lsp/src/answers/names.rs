@@ -5,12 +5,10 @@ use lsp_types::{
     WorkspaceEdit,
 };
 use symbiont_dsl::analysis::{Analysis, Meaning, Place, Role, Symbol};
-use symbiont_dsl::hir::Span;
+use symbiont_dsl::hir::{Span, Type, TypeKind};
 use symbiont_dsl::operations::{BUILTINS, NAMESPACES, is_host_call};
 use symbiont_dsl::syntax::{SyntaxKind, parse, tree};
 
-use super::hover::member;
-use super::layout::token_at;
 use super::{Client, edit};
 use crate::document::Document;
 
@@ -18,7 +16,7 @@ use crate::document::Document;
 pub fn definition(document: &Document, offset: usize) -> Option<Location> {
     let declared = match document.names().analysis.symbol_at(offset) {
         Some(symbol) => symbol.span.clone(),
-        None => member(document, &token_at(document.tree(), offset)?)?.declared.clone()?,
+        None => document.names().analysis.member_at(offset)?.declared.clone()?,
     };
     Some(location(document, &declared))
 }
@@ -26,10 +24,38 @@ pub fn definition(document: &Document, offset: usize) -> Option<Location> {
 /// Every place where the name is meant that stands at a place.
 pub fn references(document: &Document, offset: usize, declared: bool) -> Option<Vec<Location>> {
     let analysis = &document.names().analysis;
-    let symbol = analysis.symbol_at(offset)?;
+    let Some(symbol) = analysis.symbol_at(offset) else {
+        let field = field_at(document, offset)?;
+        let mut found = analysis.field_references(&field);
+        found.extend(declared.then_some(field));
+        found.sort_by_key(|span| span.start);
+        return Some(found.iter().map(|span| location(document, span)).collect());
+    };
     let found = analysis.references(symbol).iter();
     let found = found.filter(|span| declared || **span != symbol.span);
     Some(found.map(|span| location(document, span)).collect())
+}
+
+/// Where the field is declared that is named at a place, which may be its declaration.
+fn field_at(document: &Document, offset: usize) -> Option<Span> {
+    let names = document.names();
+    if let Some(member) = names.analysis.member_at(offset) {
+        return member.declared.clone();
+    }
+    let mut types: Vec<&Type> = names.program.types.iter().map(|declared| &declared.ty).collect();
+    while let Some(ty) = types.pop() {
+        match &ty.kind {
+            TypeKind::Named(_, arguments) => types.extend(arguments),
+            TypeKind::Record(fields) => {
+                let here = |span: &Span| span.start <= offset && offset <= span.end;
+                if let Some((key, _)) = fields.iter().find(|(key, _)| here(&key.span)) {
+                    return Some(key.span.clone());
+                }
+                types.extend(fields.iter().map(|(_, ty)| ty));
+            }
+        }
+    }
+    None
 }
 
 fn location(document: &Document, span: &Span) -> Location {

@@ -286,6 +286,12 @@ fn a_member_leads_to_the_field_of_its_type() {
         ("w.nobody$0", vec![]),
         ("w.inner.keys$0()", vec![]),
         ("({ a: 1 }).a$0", vec![]),
+        ("let i: Inner = { a$0: 1 };", vec!["2:a"]),
+        ("Inner { a$0: 1 }", vec!["2:a"]),
+        ("let o: Outer = { inner: { \"a$0\": 1 }, list: [] };", vec!["2:a"]),
+        ("let o: Outer = { inner: { a: 1 }, list: [{ a$0: 2 }] };", vec!["2:a"]),
+        ("match w { { inner: { a$0: 1 } } => 1, _ => 2 }", vec!["2:a"]),
+        ("let r = { a$0: 1 };", vec![]),
     ] {
         let (document, at) = marked(&format!(
             "// the types\ntype Outer = {{ inner: Inner, list: Array<Inner> }}\n\
@@ -293,6 +299,24 @@ fn a_member_leads_to_the_field_of_its_type() {
         ));
         let definition = answers::definition(&document, at).map(|location| location.range);
         assert_eq!(shown(&document, definition), declared, "{body}");
+    }
+}
+
+#[test]
+fn a_field_leads_to_where_it_is_named() {
+    for at in ["type T = { a$0: int, b: int }", "type T = { a: int, b$0: int }"] {
+        let (document, at) = marked(&format!(
+            "{at}\nfunction f(t: T) {{ t.a = 1; let u: T = {{ a: 2, b: t.b }}; u.a }}\n\
+             function g(x) {{ x.a }}"
+        ));
+        let declared = if at < 15 { 'a' } else { 'b' };
+        for (with, want) in [(true, 1), (false, 0)] {
+            let found = answers::references(&document, at, with).expect("it is a field");
+            let found = shown(&document, found.into_iter().map(|location| location.range));
+            let uses = if declared == 'a' { 3 } else { 2 };
+            assert_eq!(found.len(), uses + want, "{found:?}");
+            assert!(found.iter().all(|place| place.ends_with(declared)), "{found:?}");
+        }
     }
 }
 
