@@ -897,7 +897,7 @@ impl<'a, 'r> Infer<'a, 'r> {
             if matches!(head, Ty::Option(_)) && !needed {
                 continue;
             }
-            let nothing = needed && ty != "any" && &source[value.span.clone()] == "null";
+            let nothing = needed && ty != "any" && source.get(value.span.clone()) == Some("null");
             if nothing || !ty.split(" | ").any(|wanted| takes(wanted, head)) {
                 self.tell(Severity::Warning, value.span.start, |store| {
                     let got = store.show(got);
@@ -1237,12 +1237,17 @@ impl<'a, 'r> Infer<'a, 'r> {
             return false;
         }
         self.tell(Severity::Warning, span.start, |_| {
-            let [a, b, c] = [first, middle, right].map(|of| &source[of.span.clone()]);
-            let both = format!("{a} {} {b} && {b} {} {c}", sign(*inner), sign(op));
+            let texts = [first, middle, right].map(|of| source.get(of.span.clone()));
+            let both = match texts {
+                [Some(a), Some(b), Some(c)] => {
+                    Some(format!("{a} {} {b} && {b} {} {c}", sign(*inner), sign(op)))
+                }
+                _ => None,
+            };
             let diagnostic = Diagnostic::warning("W0313", "comparisons do not chain", span.clone())
                 .label("compares a bool, and will fail with `TypeError`");
-            match middle.kind {
-                ExprKind::Name(_) | ExprKind::Literal(_) | ExprKind::Member(..) => {
+            match (&middle.kind, both) {
+                (ExprKind::Name(_) | ExprKind::Literal(_) | ExprKind::Member(..), Some(both)) => {
                     diagnostic.fix(span.clone(), both, "compare twice")
                 }
                 _ => diagnostic.note("`a < b && b < c` compares twice"),

@@ -166,7 +166,7 @@ const TAKEN: &[(&str, &[Taken])] = &[
     ("memory.set",    &[needs("key", "String")]),
     ("memory.remove", &[needs("key", "String")]),
     ("memory.search", &[needs("query", "String"), may("limit", "int")]),
-    ("tool",          &[needs("name", "String"), may("args", "Map | Array")]),
+    ("tool",          &[needs("name", "String")]),
     ("receive",       &[may("timeout", "duration | int")]),
     ("sleep",         &[needs("duration", "duration | int")]),
     ("time_since",    &[needs("t", "time")]),

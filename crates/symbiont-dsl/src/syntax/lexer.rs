@@ -171,6 +171,7 @@ impl Lexer<'_> {
                 let note = "`n.pow(2)` is a power, `a != b` is true where one of two bools is";
                 return match (self.peek(1), self.peek(2)) {
                     (b'=', next) if next != b'=' => self.no_operator("^=", note, StarEquals),
+                    (b'^', _) => self.no_operator("^^", note, Star),
                     _ => self.no_operator("^", note, Star),
                 };
             }

@@ -144,6 +144,7 @@ const FAULTS: &[(In, &str, &str)] = &[
     (Body, "try { print(n); } catch (let e) { print(e); }", "+E0115"),
     (Body, "const { p } = n; print(p);", "+E0115"),
     (Body, "print(0 < n < 3);", "+W0313"),
+    (Body, "print(n ^^ 1);", "E0115"),
     (Body, "let y = n ? 1; print(y);", "E0115"),
     (Body, "for (let i = 0; i < n; i++) { print([1][i]); }", "+E0115"),
     (Body, "for (let i = 0; i < n; i++) { if n { i = 4; } }", "E0115"),

@@ -314,7 +314,6 @@ fn what_never_fits_is_an_error() {
             "W0313 `n`: `memory.search` takes `String` as `query`, and is given `int`",
         ),
         ("tool(n, {});", "W0313 `n`: `tool` takes `String` as `name`, and is given `int`"),
-        ("tool(s, n);", "W0313 `n`: `tool` takes `Map | Array` as `args`, and is given `int`"),
         ("fs.write(s);", "W0313 `fs.write`: `fs.write` needs `content`"),
         (
             "sleep(s);",
