@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use symbiont_dsl::definition::{Checked, SourceKind, check, check_with_tools, classify};
 use symbiont_dsl::diagnostic::sarif::{Source, to_sarif};
 use symbiont_dsl::diagnostic::{Diagnostic, Severity, render, to_json};
-use symbiont_runtime::Tools;
+use symbiont_runtime::{ToolFolder, Tools};
 
 use crate::run::read;
 use crate::screen::{self, CARE, DIM, styled};
@@ -70,7 +70,7 @@ struct Found {
     programs: Vec<Program>,
 }
 
-/// A program, and what was found in it.
+/// A program or a manifest, and what was found in it.
 struct Program {
     name: String,
     uri: String,
@@ -79,8 +79,12 @@ struct Program {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let tools = arguments.tools.as_deref().map(tool::load).transpose()?;
     let mut found = Found::default();
+    let tools = match (&arguments.tools, arguments.output) {
+        (None, _) => None,
+        (Some(folder), Format::Text) => Some(tool::load(folder)?),
+        (Some(folder), Format::Json | Format::Sarif) => found.tools(tool::read(folder)?),
+    };
     let mut unread = None;
     for path in &arguments.files {
         match read(path) {
@@ -116,6 +120,16 @@ impl Found {
         }
         let diagnostics = checked(&source, tools).diagnostics;
         self.programs.push(Program { name, uri: uri(path), source, diagnostics });
+    }
+
+    /// Adds what was found in manifests; the tools, if no manifest has an error.
+    fn tools(&mut self, folder: ToolFolder) -> Option<Tools> {
+        for file in folder.files.into_iter().filter(|file| !file.diagnostics.is_empty()) {
+            let name = text::line(&file.path.display().to_string());
+            let (uri, diagnostics) = (uri(&file.path), file.diagnostics);
+            self.programs.push(Program { name, uri, source: file.source, diagnostics });
+        }
+        (self.count(Severity::Error) == 0).then_some(folder.tools)
     }
 
     fn files(&self) -> u64 {

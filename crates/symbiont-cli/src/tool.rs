@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
 }
 
-fn read(folder: &Path) -> Result<ToolFolder, Failure> {
+pub(crate) fn read(folder: &Path) -> Result<ToolFolder, Failure> {
     load_tools(folder).map_err(|error| {
         Failure::usage(error).help("name the folder with the manifests of the tools by --tools")
     })

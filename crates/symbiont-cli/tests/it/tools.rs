@@ -53,6 +53,26 @@ fn a_manifest_with_errors_stops_a_run() {
 }
 
 #[test]
+fn faults_of_manifests_are_told_in_every_form() {
+    let (directory, path) = program("agent a { with { return 1 + ; } }");
+    let folder = directory.path().join("tools");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("bad.toml"), "name = \"bad\"\nrisk = \"none\"\n").unwrap();
+    let folder = folder.display().to_string();
+    let Ran { code, out, .. } = ran(["check", "--tools", &folder, "-o", "json", &path]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let diagnostics = told["diagnostics"].as_array().unwrap();
+    let of = |file: &str| {
+        let of = |told: &&serde_json::Value| told["file"].as_str().unwrap().ends_with(file);
+        diagnostics.iter().filter(of).count()
+    };
+    assert_eq!((code, of("bad.toml"), of("program.symbi")), (Some(1), 3, 1), "{out}");
+    let Ran { code, out, .. } = ran(["check", "--tools", &folder, "-o", "sarif", &path]);
+    let log: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, log["runs"][0]["results"].as_array().unwrap().len()), (Some(1), 4), "{out}");
+}
+
+#[test]
 fn the_agent_with_tools_says_what_is_in_a_file() {
     let run = [
         "run",

@@ -213,7 +213,9 @@ impl Extreme for f64 {
 /// The pattern as the manifest has it.
 fn shown_pattern(pattern: &regex::Regex) -> &str {
     let text = pattern.as_str();
-    text.strip_prefix(super::manifest::PATTERN_OPEN)
-        .and_then(|text| text.strip_suffix(super::manifest::PATTERN_CLOSE))
+    let inner = text.strip_prefix(super::manifest::PATTERN_OPEN);
+    [super::manifest::PATTERN_CLOSE_COMMENT, super::manifest::PATTERN_CLOSE]
+        .into_iter()
+        .find_map(|close| inner?.strip_suffix(close))
         .unwrap_or(text)
 }

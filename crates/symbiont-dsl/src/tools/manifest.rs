@@ -3,7 +3,8 @@
 //! Each table is read against the list of its keys, so that a key which nobody knows is an error
 //! with the nearest one that somebody does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
@@ -27,6 +28,7 @@ pub const LARGEST_MANIFEST: usize = 64 * 1024;
 /// What stands around a pattern, so that it matches the whole of a text.
 pub(super) const PATTERN_OPEN: &str = r"\A(?:";
 pub(super) const PATTERN_CLOSE: &str = r")\z";
+pub(super) const PATTERN_CLOSE_COMMENT: &str = "\n)\\z";
 
 const LONGEST_NAME: usize = 64;
 const MOST_PARAMETERS: usize = 32;
@@ -326,9 +328,13 @@ impl Reader {
         let timeout = self.timeout(root);
         let max_output = self.number(root, "max_output", USUAL_OUTPUT, (1, LARGEST_OUTPUT));
         let parameters = self.parameters(root);
-        let success = self.success(root);
-        let errors = self.errors(root);
         let action = self.action(root, &parameters);
+        let outcomes = match root.get("http").is_some() {
+            true => Outcomes { what: "a status, from 100 to 599", all: 100..=599, good: 200..=299 },
+            false => Outcomes { what: "an exit code, from 0 to 255", all: 0..=255, good: 0..=0 },
+        };
+        let success = self.success(root, &outcomes);
+        let errors = self.errors(root, &outcomes, &success);
         let ((name, name_span), (description, _)) = (name?, description?);
         Some(Tool {
             name: name.to_owned(),
@@ -404,27 +410,43 @@ impl Reader {
         }
     }
 
-    fn success(&mut self, root: Section<'_>) -> Vec<i64> {
+    fn success(&mut self, root: Section<'_>, outcomes: &Outcomes) -> Vec<i64> {
         let mut codes = Vec::new();
         for item in self.array(root, "success").unwrap_or_default() {
-            match integer(item.get_ref()).filter(|code| (0..=999).contains(code)) {
+            match integer(item.get_ref()).filter(|code| outcomes.all.contains(code)) {
                 Some(code) => codes.push(code),
-                None => self.wrong("success", "an array of exit codes or statuses", item),
+                None => {
+                    self.wrong("success", &format!("an array, each of it {}", outcomes.what), item)
+                }
             }
         }
         codes
     }
 
-    fn errors(&mut self, root: Section<'_>) -> BTreeMap<i64, String> {
+    fn errors(
+        &mut self,
+        root: Section<'_>,
+        outcomes: &Outcomes,
+        success: &[i64],
+    ) -> BTreeMap<i64, String> {
         let mut kinds = BTreeMap::new();
         let Some(section) = self.section(root, "errors", "`errors`") else { return kinds };
         for (key, item) in section.table {
-            let code = key.get_ref().parse::<i64>().ok().filter(|code| (0..=999).contains(code));
+            let code = key.get_ref().parse::<i64>().ok().filter(|code| outcomes.all.contains(code));
             let Some(code) = code else {
-                let message = "a key of `errors` is an exit code or a status";
+                let message = format!("a key of `errors` is {}", outcomes.what);
                 self.error("E0404", message, key.span(), "not this");
                 continue;
             };
+            let good = match success {
+                [] => outcomes.good.contains(&code),
+                codes => codes.contains(&code),
+            };
+            if good {
+                let message = format!("{code} is no error: it is a success");
+                self.error("E0404", message, key.span(), "never happens");
+                continue;
+            }
             match item.get_ref().as_str().filter(|kind| is_name(kind)) {
                 Some(kind) => {
                     kinds.insert(code, kind.to_owned());
@@ -563,7 +585,9 @@ impl Reader {
                         open
                     })
                 };
-                Kind::Int { min: bound("min", i64::MIN), max: bound("max", i64::MAX) }
+                let (min, max) = (bound("min", i64::MIN), bound("max", i64::MAX));
+                self.in_order(section, min <= max);
+                Kind::Int { min, max }
             }
             "float" => {
                 let mut bound = |key: &str, open: f64| {
@@ -578,7 +602,9 @@ impl Reader {
                         }
                     }
                 };
-                Kind::Float { min: bound("min", f64::MIN), max: bound("max", f64::MAX) }
+                let (min, max) = (bound("min", f64::MIN), bound("max", f64::MAX));
+                self.in_order(section, min <= max);
+                Kind::Float { min, max }
             }
             "bool" => Kind::Bool,
             _ => {
@@ -590,12 +616,22 @@ impl Reader {
         }
     }
 
+    /// Says of bounds that nothing is between them.
+    fn in_order(&mut self, section: Section<'_>, ordered: bool) {
+        if let Some(item) = section.get("max").filter(|_| !ordered) {
+            self.error("E0404", "`max` is less than `min`", item.span(), "nothing fits");
+        }
+    }
+
     fn pattern(&mut self, section: Section<'_>) -> Option<Regex> {
         let (text, span) = self.text(section, "pattern")?;
         let build = |text: &str| RegexBuilder::new(text).size_limit(LARGEST_PATTERN).build();
         // By itself first, so that no parenthesis in it can close the one around it.
-        let built =
-            build(text).and_then(|_| build(&format!("{PATTERN_OPEN}{text}{PATTERN_CLOSE}")));
+        let whole = |close: &str| build(&format!("{PATTERN_OPEN}{text}{close}"));
+        // A comment at its end, which `(?x)` allows, ends with its line.
+        let built = build(text).and_then(|_| {
+            whole(PATTERN_CLOSE).or_else(|error| whole(PATTERN_CLOSE_COMMENT).map_err(|_| error))
+        });
         match built {
             Ok(pattern) => Some(pattern),
             Err(error) => {
@@ -711,6 +747,9 @@ impl Reader {
                     self.wrong("command", "an array of texts, and of arrays of texts", part);
                     continue;
                 };
+                if text.contains('\0') {
+                    self.wrong("command", "an array of texts without NUL characters", part);
+                }
                 group.extend(self.template(text, part.span(), parameters, Arrays::Spliced));
             }
             groups.push(group);
@@ -743,10 +782,24 @@ impl Reader {
         let query = self.entries(section, "query", "`query`", parameters, Arrays::Spliced);
         let headers = self.entries(section, "headers", "`headers`", parameters, Arrays::Refused);
         if let Some(table) = section.get("headers").and_then(|item| item.get_ref().as_table()) {
-            for (name, _) in table {
+            let mut known = BTreeSet::new();
+            for (name, item) in table {
                 if let Err(words) = header_name(name.get_ref()) {
                     let message = format!("`{}` {words}", short(name.get_ref()));
                     self.error("E0404", message, name.span(), "can't be set");
+                }
+                if !known.insert(name.get_ref().to_ascii_lowercase()) {
+                    let message = format!("there are two headers `{}`", short(name.get_ref()));
+                    self.error("E0406", message, name.span(), "capitals make no difference");
+                }
+                let held =
+                    item.get_ref().as_str().is_none_or(|text| text.bytes().all(is_of_header));
+                if !held {
+                    let message = format!(
+                        "the header `{}` holds visible ASCII and spaces only",
+                        short(name.get_ref())
+                    );
+                    self.error("E0404", message, item.span(), "holds something else");
                 }
             }
         }
@@ -805,6 +858,12 @@ impl Reader {
         }
         let mut parts = Vec::new();
         for part in rest.split('/').skip(1) {
+            let plain = part.to_ascii_lowercase().replace("%2e", ".");
+            if matches!(plain.as_str(), "." | "..") {
+                let message = "`.` and `..` lead elsewhere than the URL says";
+                self.error("E0407", message, span, "in its path");
+                return None;
+            }
             parts.push(self.template(part, span.clone(), parameters, Arrays::Refused)?);
         }
         Some((origin, parts))
@@ -856,6 +915,20 @@ impl Reader {
             },
         })
     }
+}
+
+/// What a call of a tool can end with.
+struct Outcomes {
+    /// One of it, in words.
+    what: &'static str,
+    all: RangeInclusive<i64>,
+    /// Those that are no errors if nothing is said.
+    good: RangeInclusive<i64>,
+}
+
+/// Whether a byte can stand in the value of a header.
+pub(super) fn is_of_header(byte: u8) -> bool {
+    byte == b'\t' || (b' '..=b'~').contains(&byte)
 }
 
 /// Where an array may stand in a template.

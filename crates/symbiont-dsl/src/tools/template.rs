@@ -3,6 +3,7 @@
 //! `{name}` in a template stands for the value of the parameter, `{{` and `}}` for a brace.
 
 use super::arguments::Refusal;
+use super::manifest::is_of_header;
 use super::{Action, Parameter, Tool};
 use crate::url::{Url, encoded};
 use crate::value::{Value, to_json};
@@ -134,6 +135,21 @@ impl Template {
         }
     }
 
+    /// The parameter whose value it begins with, if it does not begin with a text of the manifest. What is
+    /// empty begins nothing.
+    fn beginning(&self, values: &[Option<Value>]) -> Option<usize> {
+        let begins = |piece: &&Piece| match piece {
+            Piece::Text(text) => !text.is_empty(),
+            Piece::Value(parameter) => {
+                values[*parameter].as_ref().is_none_or(|value| !value.to_string().is_empty())
+            }
+        };
+        match self.pieces.iter().find(begins)? {
+            Piece::Value(parameter) => Some(*parameter),
+            Piece::Text(_) => None,
+        }
+    }
+
     /// Whether every value in it is there.
     fn is_there(&self, values: &[Option<Value>]) -> bool {
         self.uses().all(|parameter| values[parameter].is_some())
@@ -210,11 +226,11 @@ impl Tool {
                     for template in group {
                         let words = template.each(values, as_it_is);
                         // What a value begins must not be taken for an option.
-                        if let Some(Piece::Value(first)) = template.pieces.first()
-                            && !self.parameters[*first].leading_dash
+                        if let Some(first) = template.beginning(values)
+                            && !self.parameters[first].leading_dash
                             && words.iter().any(|word| word.starts_with('-'))
                         {
-                            let name = &self.parameters[*first].name;
+                            let name = &self.parameters[first].name;
                             return Err(self.misplaced(format!("`{name}` may not begin with `-`")));
                         }
                         written.extend(words);
@@ -254,7 +270,7 @@ impl Tool {
                 let mut written = Vec::new();
                 for (name, template) in headers.iter().filter(|(_, value)| value.is_there(values)) {
                     let value = template.write(values, as_it_is);
-                    if !value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) {
+                    if !value.bytes().all(is_of_header) {
                         let words = format!("the header `{name}` holds visible ASCII only");
                         return Err(self.misplaced(words));
                     }

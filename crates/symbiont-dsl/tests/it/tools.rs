@@ -82,6 +82,59 @@ fn check(tool: &Tool, cases: &[(&str, &str)]) {
     }
 }
 
+#[test]
+fn what_begins_an_argument_is_what_is_not_empty() {
+    let manifest = |dash: &str| {
+        format!(
+            "name = \"words\"\ndescription = \"d\"\nrisk = \"low\"\n\
+             [[parameters]]\nname = \"q\"\ntype = \"string\"\n{dash}\
+             [[parameters]]\nname = \"r\"\ntype = \"string\"\n\
+             [exec]\ncommand = [\"echo\", \"{{q}}{{r}}\"]\n"
+        )
+    };
+    let refused =
+        |name: &str| format!("ToolArgumentError: `words`: `{name}` may not begin with `-`");
+    check(
+        &tool(&manifest("")),
+        &[
+            ("[\"\", \"a\"]", "echo [\"a\"]"),
+            ("[\"a\", \"-b\"]", "echo [\"a-b\"]"),
+            ("[\"\", \"-b\"]", &refused("r")),
+            ("[\"-a\", \"\"]", &refused("q")),
+        ],
+    );
+    check(
+        &tool(&manifest("allow_leading_dash = true\n")),
+        &[("[\"-a\", \"\"]", "echo [\"-a\"]"), ("[\"\", \"-b\"]", &refused("r"))],
+    );
+}
+
+#[test]
+fn patterns_match_the_whole() {
+    for (pattern, fits, unfit) in [
+        ("a|ab", "ab", "abc"),
+        ("(?x) a+ # some letters", "aa", "aab"),
+        ("(?x) a+ # (", "aa", "a\n"),
+        ("(?i)a", "A", "AB"),
+        ("(?m)^a$", "a", "a\na"),
+        ("a\\n", "a\n", "a"),
+    ] {
+        let source = format!(
+            "name = \"words\"\ndescription = \"d\"\nrisk = \"low\"\n[[parameters]]\nname = \"q\"\n\
+             type = \"string\"\npattern = '''{pattern}'''\n[exec]\ncommand = [\"echo\", \"{{q}}\"]\n"
+        );
+        let tool = tool(&source);
+        for (text, want) in [(fits, true), (unfit, false)] {
+            let value = Value::from(text);
+            let taken = tool.arguments(&[Given { name: None, value: Some(&value) }]);
+            assert_eq!(taken.is_ok(), want, "{pattern}: {taken:?}");
+            if let Err(refusal) = taken {
+                assert!(refusal.message.contains(&format!("`{pattern}`")), "{}", refusal.message);
+            }
+        }
+    }
+}
+
 const GREP: &str = r#"
 name = "grep"
 description = "Lines that match."
