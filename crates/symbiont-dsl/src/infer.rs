@@ -1145,7 +1145,7 @@ impl<'a, 'r> Infer<'a, 'r> {
         span: &Span,
     ) -> TyId {
         let (x, y) = (self.store.head(a), self.store.head(b));
-        if self.chained(op, left, right, span) {
+        if y != Ty::Bool && self.chained(op, left, right, span) {
             return TyId::Bool;
         }
         self.settled(op, left, right, span);
@@ -1244,8 +1244,8 @@ impl<'a, 'r> Infer<'a, 'r> {
                 }
                 _ => None,
             };
-            let diagnostic = Diagnostic::warning("W0313", "comparisons do not chain", span.clone())
-                .label("compares a bool, and will fail with `TypeError`");
+            let diagnostic = Diagnostic::warning("W0327", "comparisons do not chain", span.clone())
+                .label("compares a bool");
             match (&middle.kind, both) {
                 (ExprKind::Name(_) | ExprKind::Literal(_) | ExprKind::Member(..), Some(both)) => {
                     diagnostic.fix(span.clone(), both, "compare twice")

@@ -143,7 +143,7 @@ const FAULTS: &[(In, &str, &str)] = &[
     (Body, "match n { 1 print(1), _ => print(2) }", "E0101"),
     (Body, "try { print(n); } catch (let e) { print(e); }", "+E0115"),
     (Body, "const { p } = n; print(p);", "+E0115"),
-    (Body, "print(0 < n < 3);", "+W0313"),
+    (Body, "print(0 < n < 3);", "+W0327"),
     (Body, "print(n ^^ 1);", "E0115"),
     (Body, "let y = n ? 1; print(y);", "E0115"),
     (Body, "for (let i = 0; i < n; i++) { print([1][i]); }", "+E0115"),
@@ -450,6 +450,7 @@ const FAULTS: &[(In, &str, &str)] = &[
 /// Statements that are as they should be, though they look like what other languages write.
 #[rustfmt::skip]
 const SOUND: &[&str] = &[
+    "print((0 < n) < true, 0 < n == true, 0 < n < true, (0 < n) < n);",
     "let elif = 1; if n > 1 { print(n); }\n        elif += 2;",
     "let elif = [1]; if n > 1 { print(n); }\n        elif[0] = 2;",
     "let elif = x => x; if n > 1 { print(n); }\n        elif(2);",

@@ -146,9 +146,9 @@ pub(super) fn statement(word: &str) -> Option<&'static str> {
     STATEMENTS.iter().find(|(foreign, _)| *foreign == word).map(|(_, meant)| *meant)
 }
 
-/// Whether this word declares a variable, here or elsewhere.
+/// Whether this word declares a variable, here or in languages that have `catch` as well.
 pub(super) fn declares(word: &str) -> bool {
-    word == "let" || statement(word) == Some("let")
+    matches!(word, "let" | "const" | "var")
 }
 
 /// What there is in place of a declaration that begins with this word elsewhere.

@@ -1,6 +1,6 @@
 //! Types, parameters and patterns.
 
-use super::declarations::is_item;
+use super::declarations::{is_item, is_keyword};
 use super::foreign::FAR;
 use super::{PARAMETERS, Parser};
 use crate::diagnostic::Diagnostic;
@@ -271,7 +271,8 @@ impl Parser<'_> {
         let beside = |at: usize| self.tokens.get(at).filter(|token| !token.first_on_line);
         let first = self.at + ahead;
         let begins = beside(first).is_some_and(|token| matches!(token.kind, Name | LeftBracket))
-            && !is_item(self.text_of(first));
+            && !is_item(self.text_of(first))
+            && !is_keyword(self.text_of(first));
         let end =
             (first..first + FAR).find(|at| !beside(*at).is_some_and(|token| of_type(token.kind)));
         // No name stands right behind another in a type.
