@@ -416,7 +416,7 @@ impl Reader {
             match integer(item.get_ref()).filter(|code| outcomes.all.contains(code)) {
                 Some(code) => codes.push(code),
                 None => {
-                    self.wrong("success", &format!("an array, each of it {}", outcomes.what), item)
+                    self.wrong("success", &format!("an array, each of it {}", outcomes.what), item);
                 }
             }
         }
