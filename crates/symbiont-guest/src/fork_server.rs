@@ -39,6 +39,7 @@ pub(crate) fn serve() -> i32 {
     if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err() {
         return 70;
     }
+    sys::share_processors();
     let degraded = setup::take_score();
     // Where this is not allowed, whoever owns a namespace has no rights when it is made: that is the
     // ordinary case of user namespaces, which a host allows or does not.

@@ -255,6 +255,7 @@ fn enter(members: &[u8]) -> rustix::io::Result<()> {
 pub(crate) fn become_member(arguments: &[CString]) -> i32 {
     let mut parts = arguments.splitn(2, |argument| argument.as_bytes() == b"--");
     let (groups, program) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    sys::share_processors();
     if sys::close_range(3, sys::LAST_DESCRIPTOR).is_err()
         || groups.iter().any(|members| enter(members.as_bytes()).is_err())
     {

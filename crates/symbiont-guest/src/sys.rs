@@ -67,6 +67,17 @@ pub(crate) fn look_up_files_as(user: Uid) {
     unsafe { libc::syscall(libc::SYS_setfsuid, user.as_raw()) };
 }
 
+/// Has this process share the processors as ordinary ones do, whatever the host does: nothing in a sandbox
+/// goes before the host, and who is in a hurry can't enter a control group that limits processor time.
+/// Not being allowed to shows when it enters one.
+pub(crate) fn share_processors() {
+    let ordinary = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `ordinary` lives until the call returns. C libraries refuse this call of theirs.
+    unsafe {
+        libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, &raw const ordinary)
+    };
+}
+
 /// Moves this process into a namespace of its own, of networks or of control groups.
 pub(crate) fn unshare(namespace: i32) -> Result<()> {
     // SAFETY: the call touches no memory, and for these namespaces changes nothing that is open.

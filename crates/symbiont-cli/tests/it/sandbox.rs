@@ -240,16 +240,19 @@ fn a_command_that_writes_for_nobody_ends() {
     });
 }
 
-/// What a shell can say of whoever it starts: a mask, limits, signals that are not told.
+/// What a shell can say of whoever it starts: a mask, limits, signals that are not told, how urgent it is.
 #[test]
 fn what_a_caller_is_changes_no_sandbox() {
     each(|driver| {
         let umask = (&["sh", "-c", "umask; exit 3"][..], 3, "0022\n");
         let none = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
         let signals = (&["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"][..], 0, none);
-        for before in ["umask 077", "trap '' CHLD", "umask 027; trap '' CHLD HUP INT USR1 RTMIN+3"]
-        {
-            for (command, code, out) in [umask, signals] {
+        // Who may not be in a hurry is not.
+        let hurry = "chrt --fifo --pid 1 $$ 2>/dev/null || :";
+        let policy = (&["cut", "-d", " ", "-f", "41", "/proc/self/stat"][..], 0, "0\n");
+        let traps = "umask 027; trap '' CHLD HUP INT USR1 RTMIN+3";
+        for before in ["umask 077", "trap '' CHLD", traps, hurry] {
+            for (command, code, out) in [umask, signals, policy] {
                 if driver[3] == "gvisor" && command == signals.0 {
                     continue; // Its /proc tells nothing of signals.
                 }
