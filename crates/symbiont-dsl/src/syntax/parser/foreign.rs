@@ -8,7 +8,9 @@
 //!
 //! Names that mean something elsewhere (`True`, `console.log`) are the checker's: they may be anybody's.
 
+mod blocks;
 mod expressions;
+mod loops;
 mod statements;
 
 use std::collections::BTreeSet;
