@@ -110,8 +110,20 @@
     ),
     ("free arrays", "let a = zip(range(0, n), range(0, n)); a = 1; a"),
     (
+        "free arrays of texts",
+        "let m = range(0, n / 800).map(i => range(0, 400).map(j => \"text\" + j)); m = 1; m",
+    ),
+    (
         "free maps",
+        "let m = range(0, n / 5).map(i => ({ a: i })); m = 1; m",
+    ),
+    (
+        "free maps beside a map that grows",
         "let m = range(0, n / 5).map(i => ({ a: i })); m = 1; let k = {}; for i in range(0, n / 5) { k[\"k\" + i] = i } k = 1; k",
+    ),
+    (
+        "free a map",
+        "let k = {}; for i in range(0, n / 5) { k[\"k\" + i] = i } k = 1; k",
     ),
     (
         "remove",

@@ -248,6 +248,38 @@ impl Job for Join {
     }
 }
 
+/// Copies a text, and what is appended to it.
+#[derive(Debug)]
+pub(super) struct Append {
+    parts: [Text; 2],
+    /// The part, and how much of it has been copied.
+    at: [usize; 2],
+    made: String,
+}
+
+impl Append {
+    /// Two texts that have been found not to be too long together.
+    pub(super) fn new(text: Text, more: Text) -> Append {
+        let made = String::with_capacity(text.len() + more.len());
+        Append { parts: [text, more], at: [0, 0], made }
+    }
+}
+
+impl Job for Append {
+    fn stride(&mut self, meter: &mut Meter) -> Result<Option<Value>> {
+        let [part, at] = self.at;
+        let text = &self.parts[part];
+        let mut end = (at + BYTES).min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        meter.bulk(end - at)?;
+        self.made.push_str(&text[at..end]);
+        self.at = if end == text.len() { [part + 1, 0] } else { [part, end] };
+        Ok((self.at[0] == 2).then(|| Value::from(std::mem::take(&mut self.made))))
+    }
+}
+
 /// Reads CSV, whose first line names the fields.
 pub(super) struct Csv {
     text: Text,

@@ -8,7 +8,7 @@ use memchr::memmem::Finder;
 
 use super::builtins::shown;
 use super::code::{Part, Place};
-use super::jobs::{Change, Find, How, Join};
+use super::jobs::{Append, Change, Find, How, Join};
 use super::meter::{ENTRY, Meter, Raise, Result, TEXT, VALUE, arithmetic, raise, type_error};
 use super::methods;
 use crate::hir::BinaryOp;
@@ -215,10 +215,23 @@ fn beside_text(value: &Value) -> Option<String> {
     }
 }
 
-fn append(left: &mut Text, right: &str, meter: &mut Meter) -> Result {
+/// How long a text is whose copy is not made in one go.
+const LARGE: usize = 1 << 20;
+
+/// Appends to a text; `own` makes a text of its own of what is appended, for work that goes on.
+fn append(left: &mut Text, right: &str, own: impl FnOnce() -> Text, meter: &mut Meter) -> Result {
     if left.append_copies() {
         if left.is_shared() {
             meter.alone()?;
+        }
+        if left.len() + right.len() > LARGE {
+            meter.fits(left.len() + right.len())?;
+            let joined = meter.long(|| Append::new(left.clone(), own()))?;
+            meter.allocate(TEXT + (left.len() + right.len()) as u64)?;
+            if let Value::String(joined) = joined {
+                *left = joined;
+            }
+            return Ok(());
         }
         meter.text(left.len() + right.len())?;
     } else {
@@ -238,7 +251,7 @@ fn secret(path: &Arc<str>, parts: [&str; 2], meter: &mut Meter) -> Result<Value>
 
 fn add(left: &mut Value, right: &Value, meter: &mut Meter) -> Result {
     let sum = match (&mut *left, right) {
-        (Value::String(a), Value::String(b)) => return append(a, b, meter),
+        (Value::String(a), Value::String(b)) => return append(a, b, || b.clone(), meter),
         (Value::Array(_) | Value::Range(..), Value::Array(_) | Value::Range(..)) => {
             return add_lists(left, right, meter);
         }
@@ -246,7 +259,7 @@ fn add(left: &mut Value, right: &Value, meter: &mut Meter) -> Result {
         (Value::Secret(a), Value::String(b)) => secret(&a.path, [&a.text, b], meter)?,
         (Value::String(a), Value::Secret(b)) => secret(&b.path, [a, &b.text], meter)?,
         (Value::String(a), b) => match beside_text(b) {
-            Some(text) => return append(a, &text, meter),
+            Some(text) => return append(a, &text, || Text::from(text.as_str()), meter),
             None => return Err(mismatch("+", left, right)),
         },
         (a, Value::String(b)) => match beside_text(a) {

@@ -8,7 +8,7 @@
 //! # What holds
 //!
 //! - Outside of [`Garbage::within`] everything is freed at once, as everywhere in Rust.
-//! - One value that is let go frees at most [`AT_ONCE`] others.
+//! - One value that is let go frees at most [`AT_ONCE`] others, and they count as well.
 //!
 //! # What is not here
 //!
@@ -16,11 +16,15 @@
 
 use std::cell::RefCell;
 use std::mem;
+use std::sync::Arc;
 
 use super::{Array, Entries, Map, Value};
 
 /// How many values are freed at once.
 const AT_ONCE: usize = 512;
+
+/// How many bytes an allocator takes for much.
+const LARGE: usize = 128 << 10;
 
 thread_local! {
     /// The garbage of the machine that this thread is running, while it does.
@@ -63,9 +67,10 @@ impl Garbage {
         KEPT.with_borrow(|kept| kept.as_ref().is_none_or(|kept| kept.parts.is_empty()))
     }
 
-    /// Frees at most so many values, and says whether that was all.
+    /// Frees about so many values, and says whether that was all.
     pub(crate) fn free(most: usize) -> bool {
-        for _ in 0..most {
+        let mut left = most;
+        while left > 0 {
             // What is freed may come back here, so nothing is borrowed meanwhile.
             let next = KEPT.with_borrow_mut(|kept| {
                 let kept = kept.as_mut()?;
@@ -78,10 +83,12 @@ impl Garbage {
                 }
                 Some((None, value, key))
             });
-            if next.is_none() {
-                return true;
-            }
+            let Some((_, value, _)) = &next else { return true };
+            left = left.saturating_sub(value.as_ref().map_or(1, weight));
         }
+        // Allocators put small pieces aside as they are freed, and glibc joins them all when something
+        // large is allocated or freed: that is done here, while they are few.
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
         Garbage::is_gone()
     }
 
@@ -102,6 +109,16 @@ impl Garbage {
                 }
             });
         }
+    }
+}
+
+/// How many plain values take as long to free as this one with what is in it, as far as nobody else has that,
+/// and as far as it is not kept for later.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Array(array) if Arc::strong_count(array) == 1 => 2 + array.items.len().min(AT_ONCE),
+        Value::Map(map) if Arc::strong_count(map) == 1 => 8 + 2 * map.entries.len().min(AT_ONCE),
+        _ => 1,
     }
 }
 
